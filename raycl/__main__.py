@@ -1,0 +1,5 @@
+"""``python -m raycl`` is the ``raycl`` command."""
+
+from raycl.cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""From a YAML file and dotted overrides to a checked ``Config``, or to one line that says what to change."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from raycl.config import Config
+from raycl.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read ``path``, expand ``${NAME}`` and ``${NAME:-default}``, apply ``a.b=c`` overrides, and check the whole.
+
+    Raises ConfigError, naming field, value and remedy.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}; check the path") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise ConfigError(f"config file {path} is not YAML{line}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config file {path} holds {type(tree).__name__}, not a mapping: start it with 'workspace: ...'")
+    return check(apply_overrides(_expand(tree, os.environ), overrides))
+
+
+def check(tree: Mapping[str, Any]) -> Config:
+    """Build the typed tree from plain values; every problem is one line of the ConfigError."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        problems = dict.fromkeys(_explain(dict(problem)) for problem in error.errors())
+        raise ConfigError("\n".join(problems)) from error
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return ``tree`` with each ``dotted.path=value`` set, values read as YAML; list positions are numbers."""
+    changed = _copy(tree)
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        if not separator or not path:
+            raise ConfigError(f"--set {override}: write it as dotted.path=value, for example --set train.epochs=3")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML; quote it") from error
+        _assign(changed, path.split("."), value, override)
+    return changed
+
+
+def dump(config: Config) -> str:
+    """The config as YAML that ``load`` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _assign(tree: Any, path: list[str], value: Any, override: str) -> None:
+    for depth, key in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(tree, list):
+            if not key.isdigit() or int(key) >= len(tree):
+                raise ConfigError(f"--set {override}: '{key}' is no position in a list of {len(tree)}")
+            position = int(key)
+            if last:
+                tree[position] = value
+            else:
+                tree = tree[position]
+        elif isinstance(tree, dict):
+            if last:
+                tree[key] = value
+            else:
+                if tree.get(key) is None:
+                    tree[key] = {}
+                tree = tree[key]
+        else:
+            raise ConfigError(f"--set {override}: '{'.'.join(path[:depth])}' is a plain value and has no '{key}'")
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(part) for key, part in value.items()}
+    return [_copy(part) for part in value] if isinstance(value, list) else value
+
+
+def _expand(value: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(part, environment) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_expand(part, environment) for part in value]
+    if not isinstance(value, str):
+        return value
+
+    def substitute(match: re.Match[str]) -> str:
+        found = environment.get(match[1], match[2])
+        if found is None:
+            raise ConfigError(f"{value}: environment variable {match[1]} is not set; export it or write ${{{match[1]}:-default}}")
+        return found
+
+    return _VARIABLE.sub(substitute, value)
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    location = [part for part in problem["loc"] if part not in ("leave_last_out", "time_split", "column_split")]
+    path = ".".join(str(part) for part in location if not (part in ("time", "column") and "split" in location))
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    match problem["type"]:
+        case "extra_forbidden":
+            known = _keys_at(problem["loc"][:-1])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+            remedy = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+            return f"{path}={_short(problem['input'])}: unknown key; {remedy}"
+        case "missing":
+            return f"{path}: required and not set; add it to the config"
+        case "value_error" if not location or "=" in message.split(" ", 1)[0]:
+            return message
+        case _:
+            return f"{path}={_short(problem['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    """The keys that the section at ``location`` knows; a union offers the keys of all its members."""
+    models: list[type[BaseModel]] = [Config]
+    for part in location:
+        if not isinstance(part, str):
+            continue
+        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        models = [model for field in fields for model in _models_in(field)] or models
+    return list(dict.fromkeys(key for model in models for key in model.model_fields))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for part in typing.get_args(annotation) for model in _models_in(part)]

@@ -1,0 +1,163 @@
+"""Raw log rows to events: each row is kept, or set aside with one reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raycl import schema
+from raycl.config import LogSource
+from raycl.errors import InputError
+
+REASONS = (
+    "null_user",
+    "null_item",
+    "null_time",
+    "time_out_of_range",
+    "unknown_event",
+    "bad_weight",
+    "unknown_split",
+    "unknown_item",
+)
+"""Why a single row is quarantined; a row with several faults carries the first of these."""
+
+_UNIT_PER_MS = {"s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000}
+_SPLIT_CODES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Cleaner:
+    """How the rows of one log are read.
+
+    ``latest_ms`` is the newest believable time (exclusive); ``known_items`` the catalogue's ids, or None without one.
+    """
+
+    log: LogSource
+    event_weights: Mapping[str, float]
+    latest_ms: int
+    user_type: pa.DataType
+    item_type: pa.DataType
+    known_items: Any = None
+
+    def clean(self, table: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Split ``table`` into events (``schema.events``) and quarantined rows (its columns and ``reason``).
+
+        Every row is in exactly one of the two, in its order.
+        """
+        columns = self.log.columns
+        faults = np.zeros(table.num_rows, dtype=np.uint8)
+        user = _ids(table, columns.user, self.user_type)
+        item = _ids(table, columns.item, self.item_type)
+        _mark(faults, "null_user", _nulls(user))
+        _mark(faults, "null_item", _nulls(item))
+        time_ms = self._times(table, faults)
+        event, weight = self._weights(table, faults)
+        split = self._splits(table, faults)
+        if self.known_items is not None:
+            known = pc.is_in(item, value_set=self.known_items)
+            _mark(faults, "unknown_item", ~known.to_numpy(zero_copy_only=False))
+        kept = pa.array(faults == 0)
+        cleaned = pa.Table.from_arrays(
+            [user, item, pa.array(time_ms), pa.array(weight), pa.array(event), pa.array(split)],
+            schema=schema.events(self.user_type, self.item_type),
+        ).filter(kept)
+        reasons = pa.DictionaryArray.from_arrays(pa.array(faults.astype(np.int16) - 1, mask=faults == 0), REASONS)
+        bad = table.append_column("reason", reasons.cast(pa.string())).filter(pc.invert(kept))
+        return cleaned, bad
+
+    def _times(self, table: pa.Table, faults: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        if self.log.columns.time is None:
+            return np.zeros(table.num_rows, dtype=np.int64)
+        column = _flat(table, self.log.columns.time)
+        _mark(faults, "null_time", _nulls(column))
+        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+            milliseconds = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+            times = milliseconds.fill_null(0).to_numpy(zero_copy_only=False)
+        elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            times = _to_ms(column.fill_null(0).to_numpy(zero_copy_only=False), self.log.time_unit)
+        else:
+            raise InputError(
+                f"columns.time={self.log.columns.time} is of type {column.type}: convert it to a timestamp or an integer"
+            )
+        _mark(faults, "time_out_of_range", (times <= 0) | (times >= self.latest_ms))
+        return times
+
+    def _weights(
+        self, table: pa.Table, faults: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """Event codes (position in ``event_weights``) and weights."""
+        codes = np.zeros(table.num_rows, dtype=np.uint8)
+        weights = np.ones(table.num_rows, dtype=np.float32)
+        if self.log.columns.event is not None:
+            names = _flat(table, self.log.columns.event).cast(pa.large_string())
+            known = pa.array(list(self.event_weights), pa.large_string())
+            found = pc.index_in(names, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False)
+            _mark(faults, "unknown_event", found < 0)
+            codes = np.maximum(found, 0).astype(np.uint8)
+            weights = np.array(list(self.event_weights.values()), dtype=np.float32)[codes]
+        if self.log.columns.weight is not None:
+            column = _flat(table, self.log.columns.weight).cast(pa.float32(), safe=False)
+            factors = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+            _mark(faults, "bad_weight", ~(np.isfinite(factors) & (factors >= 0)))
+            weights = weights * np.nan_to_num(factors, nan=0.0, posinf=0.0, neginf=0.0)
+        return codes, weights.astype(np.float32)
+
+    def _splits(self, table: pa.Table, faults: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
+        if self.log.columns.split is None:
+            return np.zeros(table.num_rows, dtype=np.int8)
+        names = _flat(table, self.log.columns.split).cast(pa.large_string())
+        found = pc.index_in(names, value_set=pa.array(list(_SPLIT_CODES), pa.large_string()))
+        positions = found.fill_null(-1).to_numpy(zero_copy_only=False)
+        _mark(faults, "unknown_split", positions < 0)
+        return np.array(list(_SPLIT_CODES.values()), dtype=np.int8)[np.maximum(positions, 0)]
+
+
+def count_reasons(bad: pa.Table) -> dict[str, int]:
+    """Quarantined rows by reason, in the order of ``REASONS``."""
+    counts = {str(row["values"]): int(row["counts"]) for row in bad["reason"].value_counts().to_pylist()}
+    return {reason: counts[reason] for reason in REASONS if reason in counts}
+
+
+def _mark(faults: npt.NDArray[np.uint8], reason: str, rows: npt.NDArray[np.bool_]) -> None:
+    faults[rows & (faults == 0)] = REASONS.index(reason) + 1
+
+
+def _flat(table: pa.Table, column: str) -> Any:
+    array = table[column].combine_chunks()
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+
+
+def _nulls(array: Any) -> npt.NDArray[np.bool_]:
+    return np.asarray(array.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def _ids(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
+    """Ids in the type of the hand-off; empty strings and fractional numbers become null."""
+    array = _flat(table, column)
+    if pa.types.is_floating(array.type):
+        whole = pc.equal(array, pc.floor(array))
+        array = pc.if_else(whole, array, pa.scalar(None, array.type))
+    try:
+        array = array.cast(wanted)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"column '{column}' does not fit {wanted}: {error}") from error
+    if pa.types.is_large_string(wanted):
+        array = pc.if_else(pc.equal(array, ""), pa.scalar(None, wanted), array)
+    return array
+
+
+def _to_ms(times: npt.NDArray[Any], unit: str) -> npt.NDArray[np.int64]:
+    """Whole milliseconds; what does not fit 64 bits becomes 0, which is out of range."""
+    per_ms = _UNIT_PER_MS[unit]
+    values = np.nan_to_num(times.astype(np.float64), nan=0.0) if times.dtype.kind == "f" else times.astype(np.int64)
+    if per_ms < 0:
+        return (values // -per_ms).astype(np.int64)
+    limit = np.iinfo(np.int64).max // per_ms
+    fits = (values >= -limit) & (values <= limit)
+    return (np.where(fits, values, 0) * per_ms).astype(np.int64)

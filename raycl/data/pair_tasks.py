@@ -1,0 +1,233 @@
+"""The two passes of the pairs stage, one task at a time: read, call the pure core, write, and leave a record.
+
+A task's files have names of their own and its record comes last, so a task that is killed or run twice does no harm.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raycl import schema
+from raycl.config import Config, TimeSplit
+from raycl.data import clean, features, sequences, vocabulary
+from raycl.data.hashing import hash_ids
+from raycl.data.sources import Fragment, Inputs, log_columns
+from raycl.errors import InputError
+from raycl.storage.store import Store
+from raycl.storage.versions import WORK, Draft
+
+ROW_GROUP = 65_536
+_COUNTS = f"{WORK}/counts"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every task needs to know."""
+
+    draft: Draft
+    config: Config
+    user_type: pa.DataType
+    item_type: pa.DataType
+    latest_ms: int
+    num_fragments: int
+
+
+def write_catalogue(store: Store, config: Config, inputs: Inputs) -> dict[str, int]:
+    """Write what the item and user tables hold, encoded, and the ids that they know; return what was set aside."""
+    counts: dict[str, int] = {}
+    fitted = {"items": features.Encoders(), "users": features.Encoders()}
+    if config.items and inputs.items:
+        table = _distinct(inputs.items.read(_item_columns(config)), config.items.id_column, inputs.item_type, "items", counts)
+        if not table.num_rows:
+            raise InputError(f"items.uri={config.items.uri} holds no item with an id: check items.id_column")
+        fitted["items"] = features.Encoders.fit(config.items.features, table)
+        shown = {"item": table[config.items.id_column]}
+        if config.items.title_column:
+            shown["title"] = table[config.items.title_column].cast(pa.large_string())
+        shown |= {name: table[name] for name in config.items.display}
+        _write(store, "vocab/catalogue.parquet", pa.table(shown))
+        _write(store, schema.ITEM_FEATURES_FILE, fitted["items"].encode(table))
+    if config.users and inputs.users:
+        wanted = [config.users.id_column, *(feature.column for feature in config.users.features)]
+        table = _distinct(inputs.users.read(wanted), config.users.id_column, inputs.user_type, "users", counts)
+        fitted["users"] = features.Encoders.fit(config.users.features, table)
+        _write(store, "vocab/users.parquet", pa.table({"user": table[config.users.id_column]}))
+        _write(store, schema.USER_FEATURES_FILE, fitted["users"].encode(table))
+    plain = {kind: encoders.to_json() for kind, encoders in fitted.items()}
+    store.write(schema.FEATURES_FILE, json.dumps(plain).encode())
+    return counts
+
+
+def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any]:
+    """First pass: clean one fragment, and write its events with the rows of each bucket together."""
+    task = f"fragment-{number:06d}"
+    if (record := plan.draft.task_done(task)) is not None:
+        return record
+    store, log = plan.draft.store, plan.config.logs[fragment.log]
+    known = _ids(store, "vocab/catalogue.parquet", "item") if plan.config.items else None
+    cleaner = clean.Cleaner(
+        log, plan.config.event_weights, plan.latest_ms, plan.user_type, plan.item_type, known.ids if known else None
+    )
+    events, bad = cleaner.clean(fragment.read(log_columns(log)))
+    if bad.num_rows:
+        origin = pa.array([f"{fragment.root_uri}/{fragment.path}"] * bad.num_rows)
+        _write(store, f"quarantine/part-{number:06d}.parquet", bad.append_column("file", origin))
+    _write_ipc(store, f"{_COUNTS}/{task}.arrow", [vocabulary.count_ids(events["item"])])
+    _write_buckets(store, f"{WORK}/events/{task}.arrow", events, plan.config.pairs.num_buckets)
+    times = sequences.quantiles(events["time_ms"].to_numpy())
+    record = {
+        "rows": fragment.num_rows,
+        "events": events.num_rows,
+        "dropped": clean.count_reasons(bad),
+        "times": times if isinstance(plan.config.pairs.split, TimeSplit) else [],
+    }
+    plan.draft.finish_task(task, record)
+    return record
+
+
+def write_vocabulary(plan: Plan) -> int:
+    """Between the passes: every item that may be retrieved, with its events in the log; returns how many there are."""
+    store = plan.draft.store
+    counted = vocabulary.merge_counts(
+        _read_ipc(store, f"{_COUNTS}/fragment-{number:06d}.arrow") for number in range(plan.num_fragments)
+    )
+    if plan.config.items:
+        items = _ids(store, "vocab/catalogue.parquet", "item")
+        counts = np.zeros(len(items), dtype=np.int64)
+        counts[items.rows(counted["item"])] = counted["count"].to_numpy()
+        ids = items.ids
+    else:
+        counted = counted.filter(pa.array(counted["count"].to_numpy() >= plan.config.pairs.min_item_events))
+        ids, counts = counted["item"], counted["count"].to_numpy()
+    _write(store, f"{WORK}/items.parquet", pa.table({"item": ids, "log_count": counts}))
+    return len(ids)
+
+
+def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any]:
+    """Second pass: all events of the bucket's users through the kernel, one file for each part."""
+    task = f"bucket-{bucket:06d}"
+    if (record := plan.draft.task_done(task)) is not None:
+        return record
+    store = plan.draft.store
+    events = pa.concat_tables(
+        _read_ipc(store, f"{WORK}/events/fragment-{number:06d}.arrow", bucket) for number in range(plan.num_fragments)
+    )
+    items = _ids(store, f"{WORK}/items.parquet", "item")
+    users = _ids(store, "vocab/users.parquet", "user") if plan.config.users else None
+    built = sequences.build(events, items, users, plan.config.pairs, cuts, _log_counts(store))
+    for part, table in built.parts.items():
+        _write(store, f"{part}/part-{bucket:06d}.parquet", table)
+    seen = np.flatnonzero(built.train_counts)
+    _write_ipc(
+        store, f"{_COUNTS}/{task}.arrow", [pa.table({"item": seen, "count": built.train_counts[seen]})]
+    )
+    record = {
+        "events": built.num_events,
+        "users": {part: table.num_rows for part, table in built.parts.items()},
+        "dropped": built.dropped,
+        "pairs": built.num_pairs,
+    }
+    plan.draft.finish_task(task, record)
+    return record
+
+
+def finish_vocabulary(plan: Plan) -> None:
+    """After the second pass: the vocabulary with the training counts of each item."""
+    store = plan.draft.store
+    listed = _read(store, f"{WORK}/items.parquet")
+    train_counts = np.zeros(listed.num_rows, dtype=np.int64)
+    for bucket in range(plan.config.pairs.num_buckets):
+        part = _read_ipc(store, f"{_COUNTS}/bucket-{bucket:06d}.arrow")
+        train_counts[part["item"].to_numpy()] += part["count"].to_numpy()
+    table = listed.append_column("train_count", pa.array(train_counts))
+    _write(store, schema.ITEMS_FILE, table.cast(schema.vocabulary(plan.item_type)))
+
+
+def drops(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Sum the drops of all tasks by reason."""
+    total: dict[str, int] = {}
+    for record in records:
+        for reason, rows in record["dropped"].items():
+            total[reason] = total.get(reason, 0) + rows
+    return total
+
+
+def _write_buckets(store: Store, path: str, events: pa.Table, num_buckets: int) -> None:
+    """An Arrow file whose ``b``-th record batch holds the events of bucket ``b``, so that a reader seeks to it."""
+    buckets = (hash_ids(events["user"]) % np.uint64(num_buckets)).astype(np.int64)
+    order = np.argsort(buckets, kind="stable")
+    ordered = events.take(pa.array(order))
+    ends = np.cumsum(np.bincount(buckets, minlength=num_buckets))
+    starts = np.concatenate([[0], ends[:-1]])
+    _write_ipc(store, path, [ordered.slice(start, stop - start) for start, stop in zip(starts, ends, strict=True)])
+
+
+def _write_ipc(store: Store, path: str, tables: Sequence[pa.Table]) -> None:
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with store.open_output(path) as stream, pa.ipc.new_file(stream, tables[0].schema, options=options) as writer:
+        for table in tables:
+            whole = table.combine_chunks().to_batches()
+            empty = pa.RecordBatch.from_pylist([], schema=table.schema)
+            writer.write_batch(whole[0] if whole else empty)
+
+
+def _read_ipc(store: Store, path: str, position: int = 0) -> pa.Table:
+    with store.filesystem.open_input_file(store.full(path)) as stream:
+        return pa.Table.from_batches([pa.ipc.open_file(stream).get_batch(position)])
+
+
+def _write(store: Store, path: str, table: pa.Table) -> None:
+    with store.open_output(path) as stream:
+        pq.write_table(table, stream, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def _read(store: Store, path: str) -> pa.Table:
+    return pq.read_table(store.full(path), filesystem=store.filesystem)
+
+
+def _item_columns(config: Config) -> list[str]:
+    assert config.items is not None
+    title = [config.items.title_column] if config.items.title_column else []
+    named = [config.items.id_column, *title, *(feature.column for feature in config.items.features), *config.items.display]
+    return list(dict.fromkeys(named))
+
+
+def _distinct(table: pa.Table, column: str, wanted: pa.DataType, kind: str, counts: dict[str, int]) -> pa.Table:
+    """One row an id; rows without id and repeated ids are counted under the table's name."""
+    chosen, missing, repeated = vocabulary.first_of_each(table, column, wanted)
+    counts |= {f"{kind}_without_id": missing, f"{kind}_repeated": repeated}
+    return chosen
+
+
+@functools.lru_cache(maxsize=4)
+def _ids(store: Store, path: str, column: str) -> vocabulary.IdMap:
+    """An id map read once a process; the files it reads never change."""
+    ids = _read(store, path)[column].combine_chunks()
+    return vocabulary.IdMap(ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids)
+
+
+@functools.lru_cache(maxsize=2)
+def _log_counts(store: Store) -> npt.NDArray[np.int64]:
+    return np.asarray(_read(store, f"{WORK}/items.parquet")["log_count"].to_numpy())
+
+
+def to_cuts(config: Config, records: Sequence[Mapping[str, Any]]) -> sequences.Cuts:
+    """Where validation and test begin, for a split by time."""
+    if not isinstance(config.pairs.split, TimeSplit):
+        return sequences.Cuts()
+    sketches = [(int(record["events"]), list(record["times"])) for record in records]
+    return sequences.cut_times(sketches, config.pairs.split.val_share, config.pairs.split.test_share)
+
+
+def cuts_as_facts(cuts: sequences.Cuts) -> dict[str, int]:
+    """The cuts as a manifest keeps them."""
+    return asdict(cuts)

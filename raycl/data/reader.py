@@ -1,0 +1,204 @@
+"""Packed sequences back to pairs, in whole batches: the same global batches for any number of readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raycl.config import PairRules
+from raycl.storage.store import Store
+
+Rows = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences end to end: user ``u`` has the flat places ``offsets[u]`` to ``offsets[u + 1]`` of the other columns."""
+
+    offsets: Ints
+    items: Rows
+    weights: npt.NDArray[np.float32]
+    first_target: Ints
+    user_row: Rows
+
+    def __len__(self) -> int:
+        return len(self.user_row)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Sequences:
+        """Read the columns of ``schema.sequences`` without copying the lists."""
+        lists = table["items"].combine_chunks()
+        weights = table["weights"].combine_chunks()
+        offsets = lists.offsets.to_numpy().astype(np.int64)
+        return cls(
+            offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64),
+            lists.flatten().to_numpy(zero_copy_only=False),
+            weights.flatten().to_numpy(zero_copy_only=False),
+            table["first_target"].to_numpy().astype(np.int64),
+            table["user_row"].to_numpy(),
+        )
+
+    def targets(self, rules: PairRules) -> Ints:
+        """Flat places of every event that makes a pair."""
+        sizes = np.diff(self.offsets)
+        users = np.repeat(np.arange(len(self)), sizes)
+        within = np.arange(len(self.items)) - self.offsets[users]
+        first = self.first_target[users]
+        if rules.history == "before":
+            return np.flatnonzero((within >= first) & (within >= rules.min_history))
+        known = np.where(first > 0, first, sizes[users] - 1)
+        return np.flatnonzero((within >= first) & (known >= rules.min_history))
+
+    def states(self, max_history: int) -> Rows:
+        """Each user's state before the first target: the last ``max_history`` context items, newest first, then -1."""
+        return _gather(self.items, self.offsets[:-1], self.first_target, max_history)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``size`` pairs; histories hold rows of the vocabulary, the newest first, and -1 where there is none."""
+
+    history: Rows
+    """(size, max_history)"""
+    item: Rows
+    """(size,)"""
+    weight: npt.NDArray[np.float32]
+    """(size,)"""
+    user_row: Rows
+    """(size,); -1 for a user who is not in the user table"""
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def part(self, rank: int, world_size: int) -> Batch:
+        """The ``rank``-th of ``world_size`` equal runs of the batch."""
+        size = len(self) // world_size
+        rows = slice(rank * size, (rank + 1) * size)
+        return Batch(self.history[rows], self.item[rows], self.weight[rows], self.user_row[rows])
+
+
+def batch(sequences: Sequences, places: Ints, rules: PairRules) -> Batch:
+    """The pairs whose targets are at these flat places, with the history before each target."""
+    users = np.searchsorted(sequences.offsets, places, side="right") - 1
+    history = _gather(sequences.items, sequences.offsets[users], places - sequences.offsets[users], rules.max_history)
+    return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
+
+
+def _batch_of_others(sequences: Sequences, places: Ints, rules: PairRules, shuffled: Ints) -> Batch:
+    """Training pairs of a log without time: each target with other events of its user.
+
+    ``shuffled`` is a permutation of the flat places within each user; the history is the run that follows the target
+    in it, turning at the end, so it never holds the target's own event.
+    """
+    users = np.searchsorted(sequences.offsets, places, side="right") - 1
+    starts, sizes = sequences.offsets[users], np.diff(sequences.offsets)[users]
+    inverse = np.empty_like(shuffled)
+    inverse[shuffled] = np.arange(len(shuffled))
+    steps = np.arange(1, rules.max_history + 1)
+    turn = (inverse[places] - starts)[:, None] + steps
+    others = shuffled[starts[:, None] + turn % sizes[:, None]]
+    history = np.where(steps < sizes[:, None], sequences.items[others], -1).astype(np.int32)
+    history[history == sequences.items[places][:, None]] = -1
+    return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
+
+
+def _gather(items: Rows, starts: Ints, lengths: Ints, width: int) -> Rows:
+    """The last ``width`` of the ``lengths`` items from each of ``starts``, the last one first, then -1."""
+    columns = np.arange(width)
+    inside = columns < lengths[:, None]
+    if not len(items):
+        return np.full(inside.shape, -1, dtype=np.int32)
+    places = (starts + lengths - 1)[:, None] - columns
+    return np.where(inside, items[np.maximum(places, 0)], -1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class PairStream:
+    """The pairs of one part, shuffled anew each epoch and cut into global batches.
+
+    Files are drawn in a random order into windows of about ``shuffle_pairs`` pairs, and the pairs of a window are
+    shuffled whole. The order is a function of seed and epoch alone, so N readers that each take their part of every
+    global batch see together what one reader sees.
+    """
+
+    store: Store
+    files: tuple[tuple[str, int], ...]
+    """Path and number of pairs of each file."""
+    rules: PairRules
+    global_batch_size: int
+    shuffle_pairs: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Global batches an epoch; the last pairs that do not fill one wait for another epoch's shuffle."""
+        return sum(pairs for _, pairs in self.files) // self.global_batch_size
+
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> Iterator[Batch]:
+        """This rank's part of each global batch, from ``first_step`` on."""
+        generator = np.random.default_rng([self.seed, epoch])
+        size, step = self.global_batch_size, 0
+        left: Batch | None = None
+        for window in self._windows(generator):
+            sequences = read(self.store, window)
+            places = sequences.targets(self.rules)
+            generator.shuffle(places)
+            shuffled = _permute_within(sequences, generator) if self.rules.history == "others" else None
+            start = 0
+            while start + size - (len(left) if left else 0) <= len(places):
+                stop = start + size - (len(left) if left else 0)
+                if step >= first_step:
+                    chosen = places[start:stop]
+                    if left is None:
+                        chosen = chosen[rank * size // world_size : (rank + 1) * size // world_size]
+                    made = self._batch(sequences, chosen, shuffled)
+                    yield _join([left, made]).part(rank, world_size) if left is not None else made
+                step, start, left = step + 1, stop, None
+            rest = self._batch(sequences, places[start:], shuffled)
+            left = _join([left, rest]) if left is not None else rest
+            left = left if len(left) else None
+
+    def _batch(self, sequences: Sequences, places: Ints, shuffled: Ints | None) -> Batch:
+        if shuffled is None:
+            return batch(sequences, places, self.rules)
+        return _batch_of_others(sequences, places, self.rules, shuffled)
+
+    def _windows(self, generator: np.random.Generator) -> Iterator[list[str]]:
+        window, pairs = [], 0
+        for position in generator.permutation(len(self.files)):
+            path, file_pairs = self.files[position]
+            window.append(path)
+            pairs += file_pairs
+            if pairs >= self.shuffle_pairs:
+                yield window
+                window, pairs = [], 0
+        if window:
+            yield window
+
+
+def read(store: Store, paths: Sequence[str]) -> Sequences:
+    """The sequences of these files, in their order."""
+    columns = ["items", "weights", "first_target", "user_row"]
+    tables = [pq.read_table(store.full(path), columns=columns, filesystem=store.filesystem) for path in paths]
+    return Sequences.from_table(pa.concat_tables(tables))
+
+
+def _join(batches: Sequence[Batch]) -> Batch:
+    return Batch(
+        np.concatenate([one.history for one in batches]),
+        np.concatenate([one.item for one in batches]),
+        np.concatenate([one.weight for one in batches]),
+        np.concatenate([one.user_row for one in batches]),
+    )
+
+
+def _permute_within(sequences: Sequences, generator: np.random.Generator) -> Ints:
+    """The flat places, those of each user in a random order of their own."""
+    users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
+    return np.lexsort((generator.random(len(users)), users))

@@ -1,0 +1,67 @@
+"""Raw ids to dense rows, and what each row stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class IdMap:
+    """A set of distinct ids, each with the row that is its place in ascending order."""
+
+    def __init__(self, ids: Any) -> None:
+        """``ids``: an Arrow array, ascending and distinct, as ``sorted_ids`` returns it."""
+        self.ids = ids
+        self._numbers = ids.to_numpy(zero_copy_only=False) if pa.types.is_integer(ids.type) else None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: Any) -> npt.NDArray[np.int32]:
+        """The row of each id, -1 for an id that is null or not in the map."""
+        if isinstance(ids, pa.ChunkedArray):
+            ids = ids.combine_chunks()
+        if self._numbers is None or ids.null_count or not len(self._numbers):
+            found = pc.index_in(ids, value_set=self.ids)
+            return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int32)
+        wanted = ids.to_numpy(zero_copy_only=False)
+        places = np.minimum(np.searchsorted(self._numbers, wanted), len(self._numbers) - 1)
+        return np.where(self._numbers[places] == wanted, places, -1).astype(np.int32)
+
+
+def sorted_ids(ids: Any) -> Any:
+    """Distinct ids in ascending order, nulls left out, as one Arrow array."""
+    distinct = pc.unique(ids).drop_null()
+    return distinct.take(pc.sort_indices(distinct))
+
+
+def count_ids(ids: Any) -> pa.Table:
+    """A table of distinct ``item`` and its ``count``."""
+    counts = pc.value_counts(ids)
+    return pa.table({"item": counts.field("values"), "count": counts.field("counts")})
+
+
+def merge_counts(parts: Iterable[pa.Table]) -> pa.Table:
+    """Sum tables of ``item`` and ``count`` by item, in ascending order of item."""
+    table = pa.concat_tables(parts)
+    return table.group_by("item", use_threads=False).aggregate([("count", "sum")]).sort_by("item").rename_columns(
+        ["item", "count"]
+    )
+
+
+def first_of_each(table: pa.Table, id_column: str, wanted: pa.DataType) -> tuple[pa.Table, int, int]:
+    """Rows of distinct ids in ascending order (the first row of an id wins), rows without id, and repeated rows."""
+    ids = table[id_column].combine_chunks()
+    ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
+    ids = ids.cast(wanted)
+    present = pa.table({"id": ids, "row": pa.array(np.arange(table.num_rows))}).filter(pc.is_valid(ids))
+    firsts = present.group_by("id", use_threads=False).aggregate([("row", "min")]).sort_by("id")
+    chosen = table.take(firsts["row_min"])
+    position = chosen.schema.get_field_index(id_column)
+    chosen = chosen.set_column(position, id_column, firsts["id"])
+    return chosen, table.num_rows - present.num_rows, present.num_rows - chosen.num_rows

@@ -1,0 +1,59 @@
+"""Which release is current: numbered pointers that are created and never overwritten; the highest number wins."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass
+
+from raycl.errors import RayclError
+from raycl.storage.store import Store
+
+FOLDER = "releases/published"
+_POINTER = re.compile(r"(\d{6,})\.json")
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """The ``number``-th publication, naming ``release``."""
+
+    number: int
+    release: str
+
+
+def current(store: Store) -> Pointer | None:
+    """The publication with the highest number, or None before the first."""
+    numbers = [int(found[1]) for name in store.names(FOLDER) if (found := _POINTER.fullmatch(name))]
+    if not numbers:
+        return None
+    number = max(numbers)
+    content = json.loads(store.read(f"{FOLDER}/{number:06d}.json"))
+    return Pointer(number, str(content["release"]))
+
+
+def publish(store: Store, release: str) -> Pointer:
+    """Make ``release`` current; publishing the one that is current already changes nothing.
+
+    Two publishers cannot take one number: the loser of the race takes the next. RayclError where the store lets a
+    second creation of one name through, since it could lose a publication silently.
+    """
+    _require_exclusive_create(store)
+    while True:
+        newest = current(store)
+        if newest is not None and newest.release == release:
+            return newest
+        pointer = Pointer(newest.number + 1 if newest else 1, release)
+        if store.create(f"{FOLDER}/{pointer.number:06d}.json", json.dumps({"release": release}).encode()):
+            return pointer
+
+
+def _require_exclusive_create(store: Store) -> None:
+    probe = f"{FOLDER}/.probe-{uuid.uuid4().hex}"
+    first, second = store.create(probe, b"1"), store.create(probe, b"2")
+    store.filesystem.delete_file(store.full(probe))
+    if not first or second:
+        raise RayclError(
+            f"workspace={store.uri} overwrites a file that was to be created only once, so a publication could be"
+            f" lost: use a store that honours If-None-Match"
+        )

@@ -1,0 +1,202 @@
+"""Paths under one root, on local disk or S3, with the few operations that raycl's guarantees rest on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from raycl.errors import InputError
+
+
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A root folder or ``s3://bucket/prefix``; every ``path`` argument is relative to it, with forward slashes.
+
+    It holds no connection of its own, so it travels to other processes as its URI.
+    """
+
+    uri: str
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """The Arrow file system, made once a process."""
+        return _connect(self.uri)[0]
+
+    def full(self, path: str) -> str:
+        """``path`` as the Arrow file system names it."""
+        root = _connect(self.uri)[1]
+        return f"{root}/{path}" if path else root
+
+    def under(self, path: str) -> Store:
+        """The store whose root is ``path`` of this one."""
+        return Store(f"{self.uri.rstrip('/')}/{path}")
+
+    def read(self, path: str) -> bytes:
+        """The whole file; FileNotFoundError where there is none."""
+        with self.filesystem.open_input_stream(self.full(path)) as stream:
+            return bytes(stream.read())
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write the whole file so that readers see nothing or all of it; an older one is replaced."""
+        with self.open_output(path) as stream:
+            stream.write(content)
+
+    def open_output(self, path: str) -> Any:
+        """A stream to a new file, as a context: the file appears under ``path`` when the context ends without error."""
+        if self.is_local:
+            return _LocalOutput(Path(self.full(path)))
+        return self.filesystem.open_output_stream(self.full(path))
+
+    def exists(self, path: str) -> bool:
+        """Whether ``path`` is a file or a folder that holds something."""
+        return bool(self.filesystem.get_file_info(self.full(path)).type != pafs.FileType.NotFound)
+
+    def names(self, path: str) -> list[str]:
+        """Names directly under the folder ``path``, sorted; empty where there is no such folder."""
+        selector = pafs.FileSelector(self.full(path), allow_not_found=True)
+        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+
+    def files(self, path: str = "") -> list[str]:
+        """Every file below ``path``, sorted, as paths relative to this store's root."""
+        selector = pafs.FileSelector(self.full(path), allow_not_found=True, recursive=True)
+        root = self.full("")
+        found = (info for info in self.filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
+        return sorted(info.path[len(root) :].lstrip("/") for info in found)
+
+    def delete_folder(self, path: str) -> None:
+        """Remove the folder and what is in it; nothing happens where there is none."""
+        if self.exists(path):
+            self.filesystem.delete_dir(self.full(path))
+
+    def delete_partial(self) -> None:
+        """Remove what killed processes left of files that they had not finished (local disk only has such)."""
+        for path in self.files():
+            name = path.rpartition("/")[2]
+            if name.startswith(".") and name.endswith(_PARTIAL):
+                self.filesystem.delete_file(self.full(path))
+
+    def sha256(self, path: str) -> str:
+        """Hexadecimal SHA-256 of the file's bytes."""
+        digest = hashlib.sha256()
+        with self.filesystem.open_input_stream(self.full(path)) as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the root is a folder of this machine."""
+        return not self.uri.startswith("s3://")
+
+    def fetch(self, path: str, folder: Path) -> Path:
+        """Copy the folder ``path`` to the local ``folder``, for libraries that read from disk only."""
+        for name in self.files(path):
+            target = folder / name[len(path) :].lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with self.filesystem.open_input_stream(self.full(name)) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 22)
+        return folder
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a new file if and only if there is none of that name; False where somebody was first.
+
+        Arrow has no conditional write, so S3 goes through s3fs with ``If-None-Match: *``.
+        """
+        if self.is_local:
+            return _create_on_disk(Path(self.full(path)), content)
+        return _create_on_s3(self.full(path), content)
+
+    def require_writable(self, field: str = "workspace") -> None:
+        """Raise InputError, naming ``field``, unless a file can be written under the root and removed again."""
+        probe = f".probe-{uuid.uuid4().hex}"
+        try:
+            self.write(probe, b"")
+            self.filesystem.delete_file(self.full(probe))
+        except OSError as error:
+            raise InputError(
+                f"{field}={self.uri} cannot be written ({_first_line(error)}): choose another, or grant write access"
+            ) from error
+
+
+class _LocalOutput:
+    """A file written beside its place and moved there at the end, after its bytes have reached the disk."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_PARTIAL}")
+
+    def __enter__(self) -> Any:
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self._partial.open("wb")
+        return self._stream
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._stream.close()
+            self._partial.unlink(missing_ok=True)
+            return
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        self._partial.replace(self._target)
+
+
+def _create_on_disk(target: Path, content: bytes) -> bool:
+    """Exclusive and whole: a hard link to a finished file either takes the name or finds it taken."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_PARTIAL}")
+    partial.write_bytes(content)
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink()
+    return True
+
+
+def _create_on_s3(key: str, content: bytes) -> bool:
+    import s3fs
+
+    try:
+        s3fs.S3FileSystem(use_listings_cache=False).pipe_file(key, content, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        # One server's refusal arrives as FileExistsError, another's as OSError: the cause carries the S3 code.
+        response = getattr(error.__cause__, "response", {})
+        if response.get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
+            return False
+        raise
+    return True
+
+
+@functools.lru_cache(maxsize=64)
+def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The Arrow file system of ``uri`` and the root within it."""
+    if not uri.startswith("s3://"):
+        if "://" in uri and not uri.startswith("file://"):
+            raise InputError(f"URI {uri}: the scheme is unknown; use a local path or s3://bucket/prefix")
+        return pafs.LocalFileSystem(), os.path.abspath(uri.removeprefix("file://"))
+    # Stores other than AWS refuse the trailing checksums that newer SDKs send unasked.
+    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    try:
+        filesystem, root = pafs.FileSystem.from_uri(uri)
+    except (OSError, ValueError) as error:
+        raise InputError(f"URI {uri} cannot be opened: {_first_line(error)}") from error
+    return filesystem, root.rstrip("/")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
