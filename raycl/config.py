@@ -180,7 +180,6 @@ class EvaluationConfig(Section):
     """What is measured, always over the full catalogue."""
 
     ks: tuple[Positive, ...] = (10, 20)
-    users_per_task: Positive = 50_000
     users_per_block: Positive = 512
 
 

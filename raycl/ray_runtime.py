@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ray
+import ray.data
 
 from raycl.config import RayConfig
 
@@ -33,3 +37,28 @@ def connect(config: RayConfig) -> None:
 def num_gpus() -> int:
     """GPUs in the connected cluster."""
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def num_cpus() -> float:
+    """CPUs in the connected cluster."""
+    return float(ray.cluster_resources().get("CPU", 1))
+
+
+def joined_cluster() -> bool:
+    """Whether this process joined a cluster instead of starting an embedded Ray."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
+    """Run ``task`` once for each number below ``num_tasks``, and return the records in that order.
+
+    Records cross as JSON, since Arrow would give every row the keys of all.
+    """
+
+    def call(row: dict[str, Any]) -> dict[str, Any]:
+        return {"task": row["id"], "record": json.dumps(task(int(row["id"])))}
+
+    call.__name__ = name
+    dataset = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(call)
+    rows: Sequence[dict[str, Any]] = dataset.take_all()
+    return [json.loads(row["record"]) for row in sorted(rows, key=lambda row: int(row["task"]))]

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raycl import schema
 from raycl.config import Config, TimeSplit
@@ -22,10 +21,10 @@ from raycl.data import clean, features, sequences, vocabulary
 from raycl.data.hashing import hash_ids
 from raycl.data.sources import Fragment, Inputs, log_columns
 from raycl.errors import InputError
+from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft
 
-ROW_GROUP = 65_536
 _COUNTS = f"{WORK}/counts"
 
 
@@ -54,14 +53,14 @@ def write_catalogue(store: Store, config: Config, inputs: Inputs) -> dict[str, i
         if config.items.title_column:
             shown["title"] = table[config.items.title_column].cast(pa.large_string())
         shown |= {name: table[name] for name in config.items.display}
-        _write(store, "vocab/catalogue.parquet", pa.table(shown))
-        _write(store, schema.ITEM_FEATURES_FILE, fitted["items"].encode(table))
+        tables.write(store, "vocab/catalogue.parquet", pa.table(shown))
+        tables.write(store, schema.ITEM_FEATURES_FILE, fitted["items"].encode(table))
     if config.users and inputs.users:
         wanted = [config.users.id_column, *(feature.column for feature in config.users.features)]
         table = _distinct(inputs.users.read(wanted), config.users.id_column, inputs.user_type, "users", counts)
         fitted["users"] = features.Encoders.fit(config.users.features, table)
-        _write(store, "vocab/users.parquet", pa.table({"user": table[config.users.id_column]}))
-        _write(store, schema.USER_FEATURES_FILE, fitted["users"].encode(table))
+        tables.write(store, "vocab/users.parquet", pa.table({"user": table[config.users.id_column]}))
+        tables.write(store, schema.USER_FEATURES_FILE, fitted["users"].encode(table))
     plain = {kind: encoders.to_json() for kind, encoders in fitted.items()}
     store.write(schema.FEATURES_FILE, json.dumps(plain).encode())
     return counts
@@ -80,9 +79,11 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     events, bad = cleaner.clean(fragment.read(log_columns(log)))
     if bad.num_rows:
         origin = pa.array([f"{fragment.root_uri}/{fragment.path}"] * bad.num_rows)
-        _write(store, f"quarantine/part-{number:06d}.parquet", bad.append_column("file", origin))
-    _write_ipc(store, f"{_COUNTS}/{task}.arrow", [vocabulary.count_ids(events["item"])])
-    _write_buckets(store, f"{WORK}/events/{task}.arrow", events, plan.config.pairs.num_buckets)
+        tables.write(store, f"quarantine/part-{number:06d}.parquet", bad.append_column("file", origin))
+    tables.write(store, f"{_COUNTS}/{task}.parquet", vocabulary.count_ids(events["item"]))
+    num_buckets = plan.config.pairs.num_buckets
+    buckets = (hash_ids(events["user"]) % np.uint64(num_buckets)).astype(np.int64)
+    tables.write_buckets(store, f"{WORK}/events/{task}.arrow", events, buckets, num_buckets)
     times = sequences.quantiles(events["time_ms"].to_numpy())
     record = {
         "rows": fragment.num_rows,
@@ -98,7 +99,7 @@ def write_vocabulary(plan: Plan) -> int:
     """Between the passes: every item that may be retrieved, with its events in the log; returns how many there are."""
     store = plan.draft.store
     counted = vocabulary.merge_counts(
-        _read_ipc(store, f"{_COUNTS}/fragment-{number:06d}.arrow") for number in range(plan.num_fragments)
+        tables.read(store, f"{_COUNTS}/fragment-{number:06d}.parquet") for number in range(plan.num_fragments)
     )
     if plan.config.items:
         items = _ids(store, "vocab/catalogue.parquet", "item")
@@ -108,7 +109,7 @@ def write_vocabulary(plan: Plan) -> int:
     else:
         counted = counted.filter(pa.array(counted["count"].to_numpy() >= plan.config.pairs.min_item_events))
         ids, counts = counted["item"], counted["count"].to_numpy()
-    _write(store, f"{WORK}/items.parquet", pa.table({"item": ids, "log_count": counts}))
+    tables.write(store, f"{WORK}/items.parquet", pa.table({"item": ids, "log_count": counts}))
     return len(ids)
 
 
@@ -119,17 +120,16 @@ def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any
         return record
     store = plan.draft.store
     events = pa.concat_tables(
-        _read_ipc(store, f"{WORK}/events/fragment-{number:06d}.arrow", bucket) for number in range(plan.num_fragments)
+        tables.read_bucket(store, f"{WORK}/events/fragment-{number:06d}.arrow", bucket)
+        for number in range(plan.num_fragments)
     )
     items = _ids(store, f"{WORK}/items.parquet", "item")
     users = _ids(store, "vocab/users.parquet", "user") if plan.config.users else None
     built = sequences.build(events, items, users, plan.config.pairs, cuts, _log_counts(store))
     for part, table in built.parts.items():
-        _write(store, f"{part}/part-{bucket:06d}.parquet", table)
+        tables.write(store, f"{part}/part-{bucket:06d}.parquet", table)
     seen = np.flatnonzero(built.train_counts)
-    _write_ipc(
-        store, f"{_COUNTS}/{task}.arrow", [pa.table({"item": seen, "count": built.train_counts[seen]})]
-    )
+    tables.write(store, f"{_COUNTS}/{task}.parquet", pa.table({"item": seen, "count": built.train_counts[seen]}))
     record = {
         "events": built.num_events,
         "users": {part: table.num_rows for part, table in built.parts.items()},
@@ -143,13 +143,13 @@ def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any
 def finish_vocabulary(plan: Plan) -> None:
     """After the second pass: the vocabulary with the training counts of each item."""
     store = plan.draft.store
-    listed = _read(store, f"{WORK}/items.parquet")
+    listed = tables.read(store, f"{WORK}/items.parquet")
     train_counts = np.zeros(listed.num_rows, dtype=np.int64)
     for bucket in range(plan.config.pairs.num_buckets):
-        part = _read_ipc(store, f"{_COUNTS}/bucket-{bucket:06d}.arrow")
+        part = tables.read(store, f"{_COUNTS}/bucket-{bucket:06d}.parquet")
         train_counts[part["item"].to_numpy()] += part["count"].to_numpy()
     table = listed.append_column("train_count", pa.array(train_counts))
-    _write(store, schema.ITEMS_FILE, table.cast(schema.vocabulary(plan.item_type)))
+    tables.write(store, schema.ITEMS_FILE, table.cast(schema.vocabulary(plan.item_type)))
 
 
 def drops(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -159,39 +159,6 @@ def drops(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         for reason, rows in record["dropped"].items():
             total[reason] = total.get(reason, 0) + rows
     return total
-
-
-def _write_buckets(store: Store, path: str, events: pa.Table, num_buckets: int) -> None:
-    """An Arrow file whose ``b``-th record batch holds the events of bucket ``b``, so that a reader seeks to it."""
-    buckets = (hash_ids(events["user"]) % np.uint64(num_buckets)).astype(np.int64)
-    order = np.argsort(buckets, kind="stable")
-    ordered = events.take(pa.array(order))
-    ends = np.cumsum(np.bincount(buckets, minlength=num_buckets))
-    starts = np.concatenate([[0], ends[:-1]])
-    _write_ipc(store, path, [ordered.slice(start, stop - start) for start, stop in zip(starts, ends, strict=True)])
-
-
-def _write_ipc(store: Store, path: str, tables: Sequence[pa.Table]) -> None:
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with store.open_output(path) as stream, pa.ipc.new_file(stream, tables[0].schema, options=options) as writer:
-        for table in tables:
-            whole = table.combine_chunks().to_batches()
-            empty = pa.RecordBatch.from_pylist([], schema=table.schema)
-            writer.write_batch(whole[0] if whole else empty)
-
-
-def _read_ipc(store: Store, path: str, position: int = 0) -> pa.Table:
-    with store.filesystem.open_input_file(store.full(path)) as stream:
-        return pa.Table.from_batches([pa.ipc.open_file(stream).get_batch(position)])
-
-
-def _write(store: Store, path: str, table: pa.Table) -> None:
-    with store.open_output(path) as stream:
-        pq.write_table(table, stream, compression="zstd", row_group_size=ROW_GROUP)
-
-
-def _read(store: Store, path: str) -> pa.Table:
-    return pq.read_table(store.full(path), filesystem=store.filesystem)
 
 
 def _item_columns(config: Config) -> list[str]:
@@ -211,13 +178,13 @@ def _distinct(table: pa.Table, column: str, wanted: pa.DataType, kind: str, coun
 @functools.lru_cache(maxsize=4)
 def _ids(store: Store, path: str, column: str) -> vocabulary.IdMap:
     """An id map read once a process; the files it reads never change."""
-    ids = _read(store, path)[column].combine_chunks()
+    ids = tables.read(store, path)[column].combine_chunks()
     return vocabulary.IdMap(ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids)
 
 
 @functools.lru_cache(maxsize=2)
 def _log_counts(store: Store) -> npt.NDArray[np.int64]:
-    return np.asarray(_read(store, f"{WORK}/items.parquet")["log_count"].to_numpy())
+    return np.asarray(tables.read(store, f"{WORK}/items.parquet")["log_count"].to_numpy())
 
 
 def to_cuts(config: Config, records: Sequence[Mapping[str, Any]]) -> sequences.Cuts:

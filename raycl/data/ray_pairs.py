@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
-
-import ray
 
 from raycl import ray_runtime, schema
 from raycl.config import Config
@@ -44,10 +40,10 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     plan = pair_tasks.Plan(draft, config, inputs.user_type, inputs.item_type, latest_ms, len(fragments))
 
     ray_runtime.connect(config.ray)
-    cleaned = _map("clean", lambda number: pair_tasks.clean_fragment(plan, number, fragments[number]), len(fragments))
+    cleaned = ray_runtime.map_tasks("clean", lambda number: pair_tasks.clean_fragment(plan, number, fragments[number]), len(fragments))
     num_items = pair_tasks.write_vocabulary(plan)
     cuts = pair_tasks.to_cuts(config, cleaned)
-    built = _map("build", lambda number: pair_tasks.build_bucket(plan, number, cuts), config.pairs.num_buckets)
+    built = ray_runtime.map_tasks("build", lambda number: pair_tasks.build_bucket(plan, number, cuts), config.pairs.num_buckets)
     pair_tasks.finish_vocabulary(plan)
 
     counts = _counts(cleaned, built, num_items) | setup
@@ -76,21 +72,6 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
         },
     )
     return version, True
-
-
-def _map(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
-    """Run ``task`` once for each number below ``num_tasks``, and return the records in that order.
-
-    Records cross as JSON, since Arrow would give every row the keys of all.
-    """
-
-    def call(row: dict[str, Any]) -> dict[str, Any]:
-        return {"task": row["id"], "record": json.dumps(task(int(row["id"])))}
-
-    call.__name__ = name
-    dataset = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(call)
-    rows: Sequence[dict[str, Any]] = dataset.take_all()
-    return [json.loads(row["record"]) for row in sorted(rows, key=lambda row: int(row["task"]))]
 
 
 def _counts(cleaned: list[dict[str, Any]], built: list[dict[str, Any]], num_items: int) -> dict[str, int]:

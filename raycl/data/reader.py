@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raycl.config import PairRules
+from raycl.data.hashing import mix
+from raycl.storage import tables
 from raycl.storage.store import Store
 
 Rows = npt.NDArray[np.int32]
@@ -55,9 +56,18 @@ class Sequences:
         known = np.where(first > 0, first, sizes[users] - 1)
         return np.flatnonzero((within >= first) & (known >= rules.min_history))
 
-    def states(self, max_history: int) -> Rows:
-        """Each user's state before the first target: the last ``max_history`` context items, newest first, then -1."""
-        return _gather(self.items, self.offsets[:-1], self.first_target, max_history)
+    def states(self, rules: PairRules) -> Rows:
+        """Each user's state before the first target: the last ``max_history`` context items, newest first, then -1.
+
+        Where events have no order, some of them, drawn by hash of the place.
+        """
+        if rules.history == "before":
+            return _gather(self.items, self.offsets[:-1], self.first_target, rules.max_history)
+        users = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        is_target = np.arange(len(self.items)) - self.offsets[users] >= self.first_target[users]
+        drawn = mix(np.arange(len(self.items), dtype=np.uint64))
+        shuffled = self.items[np.lexsort((drawn, is_target, users))]
+        return _gather(shuffled, self.offsets[:-1], self.first_target, rules.max_history)
 
 
 @dataclass(frozen=True)
@@ -185,8 +195,7 @@ class PairStream:
 def read(store: Store, paths: Sequence[str]) -> Sequences:
     """The sequences of these files, in their order."""
     columns = ["items", "weights", "first_target", "user_row"]
-    tables = [pq.read_table(store.full(path), columns=columns, filesystem=store.filesystem) for path in paths]
-    return Sequences.from_table(pa.concat_tables(tables))
+    return Sequences.from_table(pa.concat_tables(tables.read(store, path, columns) for path in paths))
 
 
 def _join(batches: Sequence[Batch]) -> Batch:

@@ -1,0 +1,57 @@
+# Everything here starts from a fresh clone: the first target that needs the environment builds it in .venv.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The interpreter that .venv is made from, and more words for pytest: make test PYTEST_ARGS="-k merge -x"
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+
+.PHONY: help venv demo test test-cluster lint types format check clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Build .venv from requirements.lock; again only when the lock or pyproject.toml changes
+
+# A .venv without a stamp is one that was interrupted, so it is made anew; a stale one is brought up to the lock.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "PYTHON=$(PYTHON) is '$$($(PYTHON) --version 2>&1)', and raycl needs Python 3.11, 3.12 or 3.13:" \
+	    "run 'make venv PYTHON=python3.11'" >&2; exit 1; }
+	test -e $@ || $(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## Run the whole journey on this machine, from logs to an answer
+	$(BIN)/raycl demo
+
+test: $(STAMP) ## Run the tests, all but the long ones
+	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
+
+test-cluster: $(STAMP) ## Run the long tests, on real Ray clusters
+	$(BIN)/pytest -m long $(PYTEST_ARGS)
+
+lint: $(STAMP) ## Check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+format: $(STAMP) ## Rewrite the code in the house format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+check: lint types test ## Run lint, types and test
+
+clean: ## Remove .venv, caches and build leftovers; data in workspace/ stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

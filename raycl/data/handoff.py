@@ -1,0 +1,63 @@
+"""A finished pairs version, as the later stages read it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raycl import schema
+from raycl.config import PairRules
+from raycl.data.features import Encoders
+from raycl.storage import tables
+from raycl.storage.store import Store
+from raycl.storage.versions import Version
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The files of one pairs version."""
+
+    store: Store
+    rules: PairRules
+    facts: dict[str, Any] = field(compare=False)
+
+    @classmethod
+    def of(cls, version: Version) -> Pairs:
+        """Open a finished version under the rules that it was made with."""
+        return cls(version.store, PairRules.model_validate(version.manifest.config["pairs"]), version.manifest.facts)
+
+    def files(self, part: str) -> tuple[tuple[str, int], ...]:
+        """Path and number of pairs of each file of ``train``, ``val`` or ``test``."""
+        pairs = self.facts["pairs_by_file"][part]
+        return tuple((f"{part}/part-{number:06d}.parquet", int(count)) for number, count in enumerate(pairs))
+
+    def vocabulary(self) -> pa.Table:
+        """``schema.vocabulary``, one item a row."""
+        return self._read(schema.ITEMS_FILE)
+
+    def train_counts(self) -> npt.NDArray[np.int64]:
+        """Events of each item in training, (num_items,)."""
+        return np.asarray(self.vocabulary()["train_count"].to_numpy())
+
+    def encoders(self, side: str) -> Encoders:
+        """The fitted features of ``items`` or ``users``."""
+        return Encoders.from_json(json.loads(self.store.read(schema.FEATURES_FILE))[side])
+
+    def encoded(self, side: str) -> pa.Table | None:
+        """The encoded features of ``items`` or ``users``, or None where the config names no such table."""
+        path = schema.ITEM_FEATURES_FILE if side == "items" else schema.USER_FEATURES_FILE
+        return self._read(path) if self.store.exists(path) else None
+
+    def catalogue(self) -> pa.Table:
+        """What an answer shows of each item: ``item``, ``title`` where there is one, and the displayed columns."""
+        if self.store.exists("vocab/catalogue.parquet"):
+            return self._read("vocab/catalogue.parquet")
+        return self.vocabulary().select(["item"])
+
+    def _read(self, path: str) -> pa.Table:
+        return tables.read(self.store, path)

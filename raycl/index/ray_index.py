@@ -1,0 +1,70 @@
+"""The index stage on Ray Data: runs of items are embedded, then shards built, each a task of its own."""
+
+from __future__ import annotations
+
+from raycl import ray_runtime
+from raycl.config import Config
+from raycl.data.handoff import Pairs
+from raycl.index import build, release, tasks
+from raycl.model import weights
+from raycl.storage.versions import Version, Workspace, fingerprint
+
+STAGE = "releases"
+
+
+def run(
+    config: Config, workspace: Workspace, towers: Version, evaluation: Version, *, force: bool = False
+) -> tuple[Version, bool]:
+    """Build the release of ``towers`` and judge it; the second value is False when it was built before.
+
+    The release is complete either way; only ``publish`` asks for the verdict.
+    """
+    part = config.model_dump(mode="json", include={"seed", "index", "gate"})
+    digest = fingerprint(towers.name, evaluation.name, part)
+    if not force and (done := workspace.find(STAGE, digest)):
+        return done, False
+    workspace.store.require_writable()
+    pairs_version = workspace.open("pairs", towers.manifest.inputs["pairs"])
+    draft = workspace.draft(STAGE, digest, fresh=force)
+    job = tasks.Job(draft, Pairs.of(pairs_version), towers.store, config, pairs_version.manifest.counts["items"])
+
+    ray_runtime.connect(config.ray)
+    embedded = ray_runtime.map_tasks("embed", lambda block: tasks.embed_block(job, block), job.num_blocks)
+    plan = build.plan(config.index, job.num_items)
+    centroids = tasks.train_quantizer(job, plan)
+    shards = ray_runtime.map_tasks(
+        "build_shard", lambda shard: tasks.build_shard(job, shard, centroids), config.index.num_shards
+    )
+    tasks.write_user_side(job)
+    nprobe, evidence, verdict = tasks.judge(job, plan, evaluation.manifest.facts)
+    made = towers.manifest.checksums
+    lineage = release.Lineage(
+        pairs_version.name, towers.name, evaluation.name, made[weights.USER_FILE], made[weights.ITEM_FILE]
+    )
+    how = release.Search(
+        plan.kind,
+        config.index.num_shards,
+        plan.num_lists,
+        nprobe,
+        weights.load_spec(towers.store).model.dim,
+        lineage.item_tower,
+    )
+    release.write_facts(draft.store, how, lineage, evidence, verdict)
+    version = draft.commit(
+        inputs={"pairs": pairs_version.name, "towers": towers.name, "evaluation": evaluation.name},
+        config=part,
+        counts={
+            "items": job.num_items,
+            "vectors": sum(record["items"] for record in shards),
+            "index_bytes": sum(record["bytes"] for record in shards),
+        },
+        dropped={"not_finite": bad} if (bad := sum(record["not_finite"] for record in embedded)) else {},
+        facts={
+            "index_recall": evidence.index_recall,
+            "nprobe": nprobe,
+            "plan": plan.reason,
+            "publish": verdict.publish,
+            "reason": verdict.reason,
+        },
+    )
+    return version, True

@@ -1,0 +1,1 @@
+"""The mathematics of the two towers; nothing here knows where it runs."""

@@ -1,0 +1,36 @@
+"""Rows of the vocabulary, and users, to vectors: the towers' forward pass over whole tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raycl.model.inputs import FeatureRows
+from raycl.model.towers import ItemTower, UserTower
+
+_ROWS = 8_192
+
+
+def items(tower: ItemTower, features: FeatureRows, first: int = 0) -> npt.NDArray[np.float32]:
+    """Vectors (rows, dim) of the vocabulary rows from ``first`` on, whose ``features`` are given."""
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(features), _ROWS):
+            within = torch.arange(start, min(start + _ROWS, len(features)))
+            found.append(tower(within + first, features.take(within)).numpy())
+    return np.concatenate(found)
+
+
+def users(
+    tower: UserTower, history: npt.NDArray[np.int32], user_row: npt.NDArray[np.int32], features: FeatureRows
+) -> npt.NDArray[np.float32]:
+    """Vectors (users, dim) of users in these states; ``user_row`` -1 takes the last row of ``features``."""
+    found = [np.zeros((0, tower.empty.shape[0]), dtype=np.float32)]
+    with torch.inference_mode():
+        for start in range(0, len(history), _ROWS):
+            part = slice(start, start + _ROWS)
+            rows = torch.from_numpy(user_row[part].astype(np.int64))
+            states = torch.from_numpy(history[part].astype(np.int64))
+            found.append(tower(states, features.take(rows)).numpy())
+    return np.concatenate(found)

@@ -1,0 +1,50 @@
+"""Trained towers on storage: ``user.safetensors``, ``item.safetensors`` and the ``config.json`` that builds them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import safetensors.torch as st
+from torch import nn
+
+from raycl.errors import CorruptRelease
+from raycl.model.spec import TowerSpec
+from raycl.model.towers import ItemTower, TwoTower, UserTower
+from raycl.storage.store import Store
+
+USER_FILE = "user.safetensors"
+ITEM_FILE = "item.safetensors"
+CONFIG_FILE = "config.json"
+
+Tower = TypeVar("Tower", bound=nn.Module)
+
+
+def save(store: Store, spec: TowerSpec, towers: TwoTower) -> None:
+    """Write both towers and their shape."""
+    store.write(CONFIG_FILE, spec.to_json())
+    for path, tower in ((USER_FILE, towers.user), (ITEM_FILE, towers.item)):
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tower.state_dict().items()}
+        store.write(path, st.save(weights))
+
+
+def load_spec(store: Store) -> TowerSpec:
+    """The shape of the towers under ``store``."""
+    return TowerSpec.from_json(store.read(CONFIG_FILE))
+
+
+def load_user(store: Store) -> UserTower:
+    """The user tower, ready to answer; CorruptRelease where weights and shape disagree."""
+    return _load(store, USER_FILE, UserTower(load_spec(store)))
+
+
+def load_item(store: Store) -> ItemTower:
+    """The item tower, ready to embed; CorruptRelease where weights and shape disagree."""
+    return _load(store, ITEM_FILE, ItemTower(load_spec(store)))
+
+
+def _load(store: Store, path: str, tower: Tower) -> Tower:
+    try:
+        tower.load_state_dict(st.load(store.read(path)))
+    except (RuntimeError, ValueError) as error:
+        raise CorruptRelease(f"{store.uri}/{path} does not fit {CONFIG_FILE} beside it: {error}") from error
+    return tower.eval()

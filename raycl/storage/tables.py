@@ -1,0 +1,45 @@
+"""Tables on storage: Parquet for hand-offs, and Arrow files cut into buckets for what one stage passes to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raycl.storage.store import Store
+
+ROW_GROUP = 65_536
+
+
+def write(store: Store, path: str, table: pa.Table) -> None:
+    """Write a Parquet file."""
+    with store.open_output(path) as stream:
+        pq.write_table(table, stream, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def read(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or these columns of it."""
+    return pq.read_table(store.full(path), columns=columns, filesystem=store.filesystem)
+
+
+def write_buckets(store: Store, path: str, table: pa.Table, buckets: npt.NDArray[np.int64], num_buckets: int) -> None:
+    """Write an Arrow file whose ``b``-th record batch holds the rows of bucket ``b``, so that a reader seeks to it.
+
+    ``buckets`` (rows,) are numbers below ``num_buckets``; rows of a bucket keep their order.
+    """
+    ordered = table.take(pa.array(np.argsort(buckets, kind="stable")))
+    ends = np.cumsum(np.bincount(buckets, minlength=num_buckets))
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with store.open_output(path) as stream, pa.ipc.new_file(stream, table.schema, options=options) as writer:
+        for start, stop in zip([0, *ends[:-1]], ends, strict=True):
+            whole = ordered.slice(start, stop - start).combine_chunks().to_batches()
+            writer.write_batch(whole[0] if whole else pa.RecordBatch.from_pylist([], schema=table.schema))
+
+
+def read_bucket(store: Store, path: str, bucket: int) -> pa.Table:
+    """The rows of one bucket of a file that ``write_buckets`` made."""
+    with store.filesystem.open_input_file(store.full(path)) as stream:
+        return pa.Table.from_batches([pa.ipc.open_file(stream).get_batch(bucket)])

@@ -1,0 +1,54 @@
+"""What the processes of one training run exchange, through ``torch.distributed`` alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' rows, in rank order; the gradient of a row is the sum over the processes that used it."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        ctx.num_rows = rows.shape[0]
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        start = dist.get_rank() * ctx.num_rows
+        return total[start : start + ctx.num_rows]
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Rows of every process end to end, (world_size * rows, ...); the same number of rows in each."""
+    if world_size() == 1:
+        return rows
+    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean of a scalar over the processes."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def rank() -> int:
+    """This process's place among them; 0 when it is alone."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -1,0 +1,57 @@
+"""From a finished pairs version to a training run."""
+
+from __future__ import annotations
+
+import torch
+
+from raycl.config import Config
+from raycl.data.handoff import Pairs
+from raycl.data.reader import PairStream
+from raycl.errors import InputError
+from raycl.model import inputs
+from raycl.model.spec import FeatureSizes, TowerSpec
+from raycl.storage.store import Store
+from raycl.training.loop import Inputs, Job
+
+
+def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
+    """The run that ``config`` describes on ``pairs``, with its checkpoints under ``store``.
+
+    Raises InputError where the pairs do not fill one global batch.
+    """
+    stream = PairStream(
+        pairs.store,
+        pairs.files("train"),
+        pairs.rules,
+        config.train.global_batch_size,
+        config.train.shuffle_pairs,
+        config.seed,
+    )
+    if stream.steps == 0:
+        total = sum(count for _, count in stream.files)
+        raise InputError(
+            f"train.global_batch_size={config.train.global_batch_size} is more than the {total} training pairs: lower it"
+        )
+    item_encoders, user_encoders = pairs.encoders("items"), pairs.encoders("users")
+    train_counts = torch.from_numpy(pairs.train_counts().copy())
+    encoded_users = pairs.encoded("users")
+    num_users = encoded_users.num_rows if encoded_users is not None else 0
+    return Job(
+        TowerSpec(
+            len(train_counts),
+            pairs.rules.max_history,
+            FeatureSizes.of(item_encoders),
+            FeatureSizes.of(user_encoders),
+            config.model,
+        ),
+        config.train,
+        config.loss,
+        stream,
+        Inputs(
+            inputs.from_table(pairs.encoded("items"), item_encoders, len(train_counts)),
+            inputs.from_table(encoded_users, user_encoders, num_users, unknown_row=True),
+            train_counts,
+        ),
+        store,
+        config.seed,
+    )

@@ -1,0 +1,145 @@
+"""The towers stage on Ray Train: how many processes, on which devices, and what they report."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.experimental import tqdm_ray
+
+from raycl import ray_runtime
+from raycl.config import Config, TrainConfig
+from raycl.data.handoff import Pairs
+from raycl.errors import ConfigError, RayclError
+from raycl.model import weights
+from raycl.storage.store import Store
+from raycl.storage.versions import WORK, Draft, Version, Workspace, fingerprint
+from raycl.training import exchange, loop
+from raycl.training.prepare import prepare
+
+STAGE = "towers"
+_CONFIG = ("seed", "model", "loss", "train")
+_PLACEMENT = ("num_workers", "use_gpu", "threads_per_worker", "max_failures")
+"""Settings that change where training runs and not what comes out."""
+
+
+def run(
+    config: Config, workspace: Workspace, pairs: Version, report: loop.Report, *, force: bool = False
+) -> tuple[Version, bool]:
+    """Train towers on ``pairs``; the second value is False when the finished towers of the same work were found.
+
+    A run that was killed goes on from its newest checkpoint. ``report`` hears of epochs from a run in this process;
+    workers of a cluster show bars of their own.
+    """
+    part = config.model_dump(mode="json", include=set(_CONFIG))
+    shape = {key: value for key, value in part["train"].items() if key not in _PLACEMENT}
+    digest = fingerprint(pairs.name, part | {"train": shape})
+    if not force and (done := workspace.find(STAGE, digest)):
+        return done, False
+    workspace.store.require_writable()
+    draft = workspace.draft(STAGE, digest, fresh=force)
+    job = prepare(config, Pairs.of(pairs), draft.store)
+    ray_runtime.connect(config.ray)
+    use_gpu = _use_gpu(config.train)
+    if draft.task_done("train") is None:
+        if config.train.num_workers == 1 and not ray_runtime.joined_cluster():
+            _train(config, pairs, draft, report, torch.device("cuda") if use_gpu else torch.device("cpu"))
+        else:
+            _train_on_workers(config, pairs, draft, use_gpu)
+    record = draft.task_done("train")
+    if record is None:
+        raise RayclError("training ended without its record: look at the workers' logs")
+    draft.store.write("metrics.json", json.dumps(record).encode())
+    version = draft.commit(
+        inputs={"pairs": pairs.name},
+        config=part,
+        counts={
+            "pairs": job.stream.steps * config.train.global_batch_size,
+            "steps": job.stream.steps * config.train.epochs,
+            "parameters": record["parameters"],
+        },
+        facts={"losses": record["losses"], "pairs_per_s": record["pairs_per_s"], "pairs_fingerprint": pairs.manifest.fingerprint},
+    )
+    return version, True
+
+
+def _use_gpu(train: TrainConfig) -> bool:
+    available = ray_runtime.num_gpus()
+    if train.use_gpu == "always" and available < train.num_workers:
+        raise ConfigError(
+            f"train.use_gpu=always needs train.num_workers={train.num_workers} GPUs and the cluster has {available}:"
+            f" use auto or fewer workers"
+        )
+    return train.use_gpu != "never" and available >= train.num_workers
+
+
+def _train_on_workers(config: Config, pairs: Version, draft: Draft, use_gpu: bool) -> None:
+    def worker() -> None:
+        device = ray.train.torch.get_device()
+        _train(config, pairs, draft, _bars(), device)
+        ray.train.report({"done": True})
+
+    resources = {"CPU": float(config.train.threads_per_worker)} if not use_gpu else None
+    cpus = ray_runtime.num_cpus()
+    if resources and resources["CPU"] * config.train.num_workers > cpus:
+        resources["CPU"] = max(cpus // config.train.num_workers, 0.5)
+    trainer = ray.train.torch.TorchTrainer(
+        worker,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.train.num_workers, use_gpu=use_gpu, resources_per_worker=resources
+        ),
+        torch_config=ray.train.torch.TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        run_config=ray.train.RunConfig(
+            name=f"train-{time.time_ns()}",
+            storage_path=draft.store.full(f"{WORK}/ray"),
+            storage_filesystem=draft.store.filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=config.train.max_failures),
+        ),
+    )
+    trainer.fit()
+
+
+def _train(config: Config, pairs: Version, draft: Draft, report: loop.Report, device: torch.device) -> None:
+    """The whole run of one process; rank 0 leaves the towers and the record."""
+    torch.set_num_threads(max(1, min(config.train.threads_per_worker, os.cpu_count() or 1)))
+    rates: list[float] = []
+
+    def listen(event: Mapping[str, Any]) -> None:
+        if event["done"]:
+            rates.append(float(event["pairs_per_s"]))
+        report(event)
+
+    job = prepare(config, Pairs.of(pairs), Store(draft.store.uri))
+    towers, progress = loop.fit(job, device, listen)
+    if exchange.rank() == 0:
+        weights.save(draft.store, job.spec, towers)
+        record = {
+            "losses": progress.losses,
+            "pairs_per_s": rates,
+            "parameters": sum(parameter.numel() for parameter in towers.parameters()),
+        }
+        draft.finish_task("train", record)
+
+
+def _bars() -> Callable[[Mapping[str, Any]], None]:
+    """A bar an epoch, drawn by the driver for its workers."""
+    bars: dict[int, Any] = {}
+
+    def report(event: Mapping[str, Any]) -> None:
+        epoch = int(event["epoch"])
+        if epoch not in bars:
+            bars[epoch] = tqdm_ray.tqdm(total=int(event["steps"]), position=epoch)
+        bar = bars[epoch]
+        bar.set_description(f"epoch {epoch + 1} loss {event['loss']:.4f} {event['pairs_per_s']:,.0f} pairs/s")
+        bar.update(int(event["step"]) - bar._x)
+        if event["done"]:
+            bar.close()
+            print(f"epoch {epoch + 1} loss {event['loss']:.4f} {event['pairs_per_s']:,.0f} pairs/s", flush=True)
+
+    return report
