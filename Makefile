@@ -22,7 +22,7 @@ venv: $(STAMP) ## Build .venv from requirements.lock; again only when the lock o
 
 # A .venv without a stamp is one that was interrupted, so it is made anew; a stale one is brought up to the lock.
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
 	  echo "PYTHON=$(PYTHON) is '$$($(PYTHON) --version 2>&1)', and raycl needs Python 3.11, 3.12 or 3.13:" \
 	    "run 'make venv PYTHON=python3.11'" >&2; exit 1; }
 	test -e $@ || $(PYTHON) -m venv --clear .venv

@@ -254,8 +254,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        for rule in (_workers_divide_batch, _split_has_its_column, _events_are_weighted, _items_are_described,
-                     _gate_is_measured, _replicas_ordered):
+        for rule in (
+            _workers_divide_batch,
+            _split_has_its_column,
+            _events_are_weighted,
+            _items_are_described,
+            _gate_is_measured,
+            _replicas_ordered,
+        ):
             problem = rule(self)
             if problem:
                 raise ValueError(problem)

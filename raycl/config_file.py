@@ -36,7 +36,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         line = f" at line {where.line + 1}" if where else ""
         raise ConfigError(f"config file {path} is not YAML{line}: {getattr(error, 'problem', error)}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"config file {path} holds {type(tree).__name__}, not a mapping: start it with 'workspace: ...'")
+        raise ConfigError(
+            f"config file {path} holds {type(tree).__name__}, not a mapping: start it with 'workspace: ...'"
+        )
     return check(apply_overrides(_expand(tree, os.environ), overrides))
 
 
@@ -51,7 +53,7 @@ def check(tree: Mapping[str, Any]) -> Config:
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return ``tree`` with each ``dotted.path=value`` set, values read as YAML; list positions are numbers."""
-    changed = _copy(tree)
+    changed: dict[str, Any] = _copy(tree)
     for override in overrides:
         path, separator, text = override.partition("=")
         if not separator or not path:
@@ -108,7 +110,9 @@ def _expand(value: Any, environment: Mapping[str, str]) -> Any:
     def substitute(match: re.Match[str]) -> str:
         found = environment.get(match[1], match[2])
         if found is None:
-            raise ConfigError(f"{value}: environment variable {match[1]} is not set; export it or write ${{{match[1]}:-default}}")
+            raise ConfigError(
+                f"{value}: environment variable {match[1]} is not set; export it or write ${{{match[1]}:-default}}"
+            )
         return found
 
     return _VARIABLE.sub(substitute, value)

@@ -13,6 +13,7 @@ import ray.data
 
 from raycl.config import RayConfig
 
+
 def connect(config: RayConfig) -> None:
     """Join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it), else start an embedded one.
 
@@ -36,12 +37,12 @@ def connect(config: RayConfig) -> None:
 
 def num_gpus() -> int:
     """GPUs in the connected cluster."""
-    return int(ray.cluster_resources().get("GPU", 0))
+    return int(_resources().get("GPU", 0))
 
 
 def num_cpus() -> float:
     """CPUs in the connected cluster."""
-    return float(ray.cluster_resources().get("CPU", 1))
+    return float(_resources().get("CPU", 1))
 
 
 def joined_cluster() -> bool:
@@ -62,3 +63,8 @@ def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) 
     dataset = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(call)
     rows: Sequence[dict[str, Any]] = dataset.take_all()
     return [json.loads(row["record"]) for row in sorted(rows, key=lambda row: int(row["task"]))]
+
+
+def _resources() -> dict[str, float]:
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found

@@ -33,7 +33,7 @@ def events(user: pa.DataType, item: pa.DataType) -> pa.Schema:
 
 
 def sequences(user: pa.DataType) -> pa.Schema:
-    """One user's events in time order; positions from ``first_target`` on are targets of this part, earlier ones context.
+    """One user's events in time order; positions from ``first_target`` on are targets of this part, others context.
 
     ``items`` are rows of the vocabulary, ``user_row`` the row of the user table or -1.
     """

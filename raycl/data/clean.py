@@ -78,12 +78,12 @@ class Cleaner:
         _mark(faults, "null_time", _nulls(column))
         if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
             milliseconds = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
-            times = milliseconds.fill_null(0).to_numpy(zero_copy_only=False)
+            times = np.asarray(milliseconds.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
         elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             times = _to_ms(column.fill_null(0).to_numpy(zero_copy_only=False), self.log.time_unit)
         else:
             raise InputError(
-                f"columns.time={self.log.columns.time} is of type {column.type}: convert it to a timestamp or an integer"
+                f"columns.time={self.log.columns.time} is of type {column.type}: use a timestamp or an integer"
             )
         _mark(faults, "time_out_of_range", (times <= 0) | (times >= self.latest_ms))
         return times
@@ -115,7 +115,8 @@ class Cleaner:
         found = pc.index_in(names, value_set=pa.array(list(_SPLIT_CODES), pa.large_string()))
         positions = found.fill_null(-1).to_numpy(zero_copy_only=False)
         _mark(faults, "unknown_split", positions < 0)
-        return np.array(list(_SPLIT_CODES.values()), dtype=np.int8)[np.maximum(positions, 0)]
+        codes = np.array(list(_SPLIT_CODES.values()), dtype=np.int8)
+        return np.asarray(codes[np.maximum(positions, 0)])
 
 
 def count_reasons(bad: pa.Table) -> dict[str, int]:

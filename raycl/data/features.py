@@ -48,7 +48,7 @@ class Encoder:
         if feature.kind == "text":
             return cls(feature.column, feature.kind, "", feature.num_buckets)
         _, texts = _texts(column, feature.kind, feature.separator)
-        counts = sorted(((-row["counts"], row["values"]) for row in pc.value_counts(texts).to_pylist()))
+        counts = sorted((-row["counts"], row["values"]) for row in pc.value_counts(texts).to_pylist())
         values = tuple(value for _, value in counts[: feature.max_values])
         return cls(feature.column, feature.kind, feature.separator, 0, values)
 
@@ -104,14 +104,16 @@ class Encoders:
         return pa.table(encoded) if encoded else pa.table({"_": pa.nulls(table.num_rows)}).select([])
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-        """Encode plain dictionaries; a feature that is absent or null is unknown. InputError for a value of a wrong type."""
+        """Encode plain dictionaries; an absent or null feature is unknown. InputError for a value of a wrong type."""
         columns = {}
         for feature in self.features:
             values = [row.get(feature.column) for row in rows]
             try:
                 columns[feature.column] = _plain(values, feature.kind)
             except (pa.ArrowException, TypeError, ValueError) as error:
-                raise InputError(f"user.{feature.column}: {values[0]!r} is not a {feature.kind} value ({error})") from error
+                raise InputError(
+                    f"user.{feature.column}: {values[0]!r} is not a {feature.kind} value ({error})"
+                ) from error
         return self.encode(pa.table(columns)) if columns else self.encode(pa.table({"_": pa.nulls(len(rows))}))
 
     def to_json(self) -> list[dict[str, Any]]:

@@ -36,6 +36,15 @@ class Pairs:
         pairs = self.facts["pairs_by_file"][part]
         return tuple((f"{part}/part-{number:06d}.parquet", int(count)) for number, count in enumerate(pairs))
 
+    def some_users(self, part: str, count: int) -> list[Any]:
+        """Ids of the first ``count`` users of a part."""
+        found: list[Any] = []
+        for path, _ in self.files(part):
+            found += tables.read(self.store, path, ["user"])["user"].slice(0, count - len(found)).to_pylist()
+            if len(found) >= count:
+                break
+        return found
+
     def vocabulary(self) -> pa.Table:
         """``schema.vocabulary``, one item a row."""
         return self._read(schema.ITEMS_FILE)

@@ -45,7 +45,9 @@ def write_catalogue(store: Store, config: Config, inputs: Inputs) -> dict[str, i
     counts: dict[str, int] = {}
     fitted = {"items": features.Encoders(), "users": features.Encoders()}
     if config.items and inputs.items:
-        table = _distinct(inputs.items.read(_item_columns(config)), config.items.id_column, inputs.item_type, "items", counts)
+        table = _distinct(
+            inputs.items.read(_item_columns(config)), config.items.id_column, inputs.item_type, "items", counts
+        )
         if not table.num_rows:
             raise InputError(f"items.uri={config.items.uri} holds no item with an id: check items.id_column")
         fitted["items"] = features.Encoders.fit(config.items.features, table)
@@ -164,7 +166,12 @@ def drops(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def _item_columns(config: Config) -> list[str]:
     assert config.items is not None
     title = [config.items.title_column] if config.items.title_column else []
-    named = [config.items.id_column, *title, *(feature.column for feature in config.items.features), *config.items.display]
+    named = [
+        config.items.id_column,
+        *title,
+        *(feature.column for feature in config.items.features),
+        *config.items.display,
+    ]
     return list(dict.fromkeys(named))
 
 

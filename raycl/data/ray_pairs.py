@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from raycl import ray_runtime, schema
+from raycl import lineage, ray_runtime, schema
 from raycl.config import Config
 from raycl.data import pair_tasks, sources
 from raycl.errors import InputError
-from raycl.storage.versions import Version, Workspace, fingerprint
+from raycl.storage.versions import Version, Workspace
 
 STAGE = "pairs"
 _DAY_MS = 86_400_000
-_CONFIG = ("seed", "logs", "event_weights", "items", "users", "pairs")
 
 
 def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[Version, bool]:
@@ -23,9 +22,8 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     the sources or the workspace cannot be used.
     """
     inputs = sources.open_inputs(config)
-    part = config.model_dump(mode="json", include=set(_CONFIG))
-    tables = [*inputs.logs, inputs.items, inputs.users]
-    digest = fingerprint(part, [table.identity() for table in tables if table is not None])
+    tables = [table for table in (*inputs.logs, inputs.items, inputs.users) if table is not None]
+    digest = lineage.digest(config, STAGE, [table.identity() for table in tables])
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False
     workspace.store.require_writable()
@@ -40,10 +38,14 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     plan = pair_tasks.Plan(draft, config, inputs.user_type, inputs.item_type, latest_ms, len(fragments))
 
     ray_runtime.connect(config.ray)
-    cleaned = ray_runtime.map_tasks("clean", lambda number: pair_tasks.clean_fragment(plan, number, fragments[number]), len(fragments))
+    cleaned = ray_runtime.map_tasks(
+        "clean", lambda number: pair_tasks.clean_fragment(plan, number, fragments[number]), len(fragments)
+    )
     num_items = pair_tasks.write_vocabulary(plan)
     cuts = pair_tasks.to_cuts(config, cleaned)
-    built = ray_runtime.map_tasks("build", lambda number: pair_tasks.build_bucket(plan, number, cuts), config.pairs.num_buckets)
+    built = ray_runtime.map_tasks(
+        "build", lambda number: pair_tasks.build_bucket(plan, number, cuts), config.pairs.num_buckets
+    )
     pair_tasks.finish_vocabulary(plan)
 
     counts = _counts(cleaned, built, num_items) | setup
@@ -52,19 +54,17 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
         raise AssertionError(f"rows were lost: {counts['rows_in']} in, {counts['events']} kept, {dropped} dropped")
     if not counts["train_pairs"]:
         raise InputError(
-            f"logs: {counts['rows_in']} rows leave no training pairs (dropped: {dropped}): look at pairs.min_user_events,"
+            f"logs: {counts['rows_in']} rows leave no training pairs (dropped: {dropped}): see pairs.min_user_events,"
             f" pairs.min_history and the column mapping"
         )
     version = draft.commit(
-        inputs={table.field: table.root_uri for table in tables if table is not None},
-        config=part,
+        inputs={table.field: table.root_uri for table in tables},
+        config=lineage.part(config, STAGE),
         counts=counts,
         dropped=dropped,
         facts={
             **pair_tasks.cuts_as_facts(cuts),
-            "pairs_by_file": {
-                name: [record["pairs"][name] for record in built] for name in schema.SPLITS
-            },
+            "pairs_by_file": {name: [record["pairs"][name] for record in built] for name in schema.SPLITS},
         },
         columns={
             "sequences": schema.described(schema.sequences(inputs.user_type)),

@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences end to end: user ``u`` has the flat places ``offsets[u]`` to ``offsets[u + 1]`` of the other columns."""
+    """Sequences end to end: user ``u`` has the flat places ``offsets[u]`` to ``offsets[u + 1]`` of the columns."""
 
     offsets: Ints
     items: Rows

@@ -95,9 +95,7 @@ def build(
 
 def _sort(user: Ints, item: npt.NDArray[np.int32], events: pa.Table) -> _Events:
     time_ms = _numpy(events["time_ms"])
-    columns = _Events(
-        user, item, time_ms, _numpy(events["weight"]), _numpy(events["event"]), _numpy(events["split"])
-    )
+    columns = _Events(user, item, time_ms, _numpy(events["weight"]), _numpy(events["event"]), _numpy(events["split"]))
     order = _order_by_user_and_time(user, time_ms)
     ordered = _Events(*(column[order] for column in vars(columns).values()))
     return _order_ties(ordered)
@@ -115,7 +113,7 @@ def _order_by_user_and_time(user: Ints, time_ms: Ints) -> Ints:
     time_bits = int(since.max()).bit_length()
     user_bits = int(user.max()).bit_length()
     if row_bits + time_bits + user_bits > 63:
-        return np.lexsort((time_ms, user))
+        return np.asarray(np.lexsort((time_ms, user)))
     keys = (user << (time_bits + row_bits)) | (since << row_bits) | np.arange(num_rows)
     keys.sort()
     return keys & ((1 << row_bits) - 1)
@@ -164,11 +162,13 @@ def _assign_split(events: _Events, users: Any, rules: PairRules, cuts: Cuts) -> 
         return np.where((after < 2) & (sizes >= 3), np.where(after == 0, TEST, VAL), TRAIN).astype(np.int8)
     if isinstance(rules.split, ColumnSplit):
         return _hold_out_val(events, users) if rules.split.hold_out_val else events.split
-    return ((events.time_ms >= cuts.val_from_ms).astype(np.int8) + (events.time_ms >= cuts.test_from_ms)).astype(np.int8)
+    return ((events.time_ms >= cuts.val_from_ms).astype(np.int8) + (events.time_ms >= cuts.test_from_ms)).astype(
+        np.int8
+    )
 
 
 def _hold_out_val(events: _Events, users: Any) -> npt.NDArray[np.int8]:
-    """Where no event is named validation: of each user with three training events or more, the one of the least hash."""
+    """Where no event is named validation: of each user with three training events or more, that of least hash."""
     if (events.split == VAL).any() or not len(events):
         return events.split
     is_train = events.split == TRAIN

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from raycl import schema
 from raycl.config import Config, LogSource
 from raycl.errors import InputError
-from raycl.storage.store import Store
+from raycl.storage.store import Store, absolute
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _open_log(position: int, log: LogSource) -> Source:
 
 
 def _open(field: str, uri: str, wanted: Sequence[str]) -> Source:
-    root_uri, pattern = _root_and_pattern(uri)
+    root_uri, pattern = _root_and_pattern(absolute(uri))
     try:
         files = _list_parquet(Store(root_uri), pattern)
     except OSError as error:
@@ -158,8 +158,8 @@ def _open(field: str, uri: str, wanted: Sequence[str]) -> Source:
         for column in wanted:
             if column not in found.names:
                 raise InputError(
-                    f"{field}.uri: file {file.path} has no column '{column}' (it has {', '.join(found.names)}): name the"
-                    f" right column in {field}"
+                    f"{field}.uri: file {file.path} has no column '{column}' (it has {', '.join(found.names)}): name"
+                    f" the right column in {field}"
                 )
     return Source(field, root_uri, tuple(file for file, _ in opened), first)
 
@@ -218,13 +218,14 @@ def _read_file(
             return file.read_row_groups(list(groups), columns=list(columns))
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{field}: file {store.uri}/{path} is damaged ({str(error).partition(chr(10))[0]}): replace it or leave it out"
+            f"{field}: file {store.uri}/{path} is damaged ({str(error).partition(chr(10))[0]}):"
+            f" replace it or leave it out"
         ) from error
 
 
 def _one_id_type(named: Sequence[tuple[str, Source, str]]) -> pa.DataType:
     """Ids compare across tables only when all are integers or all are strings."""
-    kinds = {}
+    kinds: dict[pa.DataType, str] = {}
     for field, source, column in named:
         found = source.arrow_schema.field(column).type
         if not (pa.types.is_integer(found) or pa.types.is_floating(found) or _is_text(found)):

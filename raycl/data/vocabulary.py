@@ -49,8 +49,11 @@ def count_ids(ids: Any) -> pa.Table:
 def merge_counts(parts: Iterable[pa.Table]) -> pa.Table:
     """Sum tables of ``item`` and ``count`` by item, in ascending order of item."""
     table = pa.concat_tables(parts)
-    return table.group_by("item", use_threads=False).aggregate([("count", "sum")]).sort_by("item").rename_columns(
-        ["item", "count"]
+    return (
+        table.group_by("item", use_threads=False)
+        .aggregate([("count", "sum")])
+        .sort_by("item")
+        .rename_columns(["item", "count"])
     )
 
 

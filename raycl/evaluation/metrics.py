@@ -31,7 +31,7 @@ class Sums:
             self.covered[k] = self.covered[k] | items if k in self.covered else items.copy()
 
     def summary(self) -> dict[str, float]:
-        """Means as ``recall_at_20``, half-widths of their 95 % normal intervals as ``recall_at_20_ci``, and coverage."""
+        """Means as ``recall_at_20``, half-widths of 95 % normal intervals as ``recall_at_20_ci``, and coverage."""
         found: dict[str, float] = {}
         count = max(self.num_users, 1)
         for name, total in self.totals.items():
@@ -45,7 +45,11 @@ class Sums:
 
 
 def measure(
-    ranked: npt.NDArray[np.int64], hits: npt.NDArray[np.bool_], num_targets: npt.NDArray[np.int64], ks: Iterable[int], num_items: int
+    ranked: npt.NDArray[np.int64],
+    hits: npt.NDArray[np.bool_],
+    num_targets: npt.NDArray[np.int64],
+    ks: Iterable[int],
+    num_items: int,
 ) -> Sums:
     """Sums over users with one target or more.
 

@@ -6,7 +6,7 @@ import json
 
 import ray
 
-from raycl import ray_runtime
+from raycl import lineage, ray_runtime
 from raycl.config import Config, EvaluationConfig
 from raycl.data.handoff import Pairs
 from raycl.errors import InputError
@@ -14,7 +14,7 @@ from raycl.evaluation import tasks
 from raycl.evaluation.metrics import Sums
 from raycl.model import embed, weights
 from raycl.storage.store import Store
-from raycl.storage.versions import Version, Workspace, fingerprint
+from raycl.storage.versions import Version, Workspace
 
 STAGE = "evaluations"
 _measure = ray.remote(tasks.measure_file)
@@ -22,8 +22,7 @@ _measure = ray.remote(tasks.measure_file)
 
 def run(config: Config, workspace: Workspace, towers: Version, *, force: bool = False) -> tuple[Version, bool]:
     """Measure ``towers`` on the test part of their pairs; the second value is False when that was done before."""
-    part = config.model_dump(mode="json", include={"evaluation"})
-    digest = fingerprint(towers.name, part)
+    digest = lineage.digest(config, STAGE, towers.name)
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False
     workspace.store.require_writable()
@@ -32,12 +31,14 @@ def run(config: Config, workspace: Workspace, towers: Version, *, force: bool = 
     ray_runtime.connect(config.ray)
     ours, popular = _sums(pairs, towers.store, config.evaluation)
     if not ours.num_users:
-        raise InputError("the test part holds no user with an item to find: look at pairs.split and pairs.min_user_events")
+        raise InputError(
+            "the test part holds no user with an item to find: look at pairs.split and pairs.min_user_events"
+        )
     found = {"towers": ours.summary(), "popularity": popular.summary()}
     draft.store.write("metrics.json", json.dumps(found, indent=2).encode())
     version = draft.commit(
         inputs={"towers": towers.name, "pairs": towers.manifest.inputs["pairs"]},
-        config=part,
+        config=lineage.part(config, STAGE),
         counts={"users": ours.num_users},
         facts={
             **found,

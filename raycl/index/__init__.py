@@ -1,1 +1,1 @@
-"""Stage 4: the catalogue's vectors, the sharded FAISS index, the gate, and the release that binds it to its user tower."""
+"""Stage 4: the catalogue's vectors, the sharded FAISS index, the gate, and the release that binds index and tower."""

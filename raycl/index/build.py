@@ -42,7 +42,12 @@ def plan(config: IndexConfig, num_items: int) -> Plan:
 def train_quantizer(sample: Vectors, num_lists: int, seed: int, *, use_gpu: bool) -> Vectors:
     """Centroids (num_lists, dim) of unit length, by spherical k-means on ``sample`` (rows, dim)."""
     kmeans = faiss.Kmeans(
-        sample.shape[1], num_lists, spherical=True, seed=seed + 1, gpu=use_gpu, min_points_per_centroid=1,
+        sample.shape[1],
+        num_lists,
+        spherical=True,
+        seed=seed + 1,
+        gpu=use_gpu,
+        min_points_per_centroid=1,
         max_points_per_centroid=_TRAIN_PER_LIST * 4,
     )
     kmeans.train(sample)
@@ -55,7 +60,7 @@ def sample_size(num_lists: int) -> int:
 
 
 def build_shard(vectors: Vectors, rows: npt.NDArray[np.int64], centroids: Vectors | None) -> bytes:
-    """The serialised index of one shard: inner product, with vocabulary ``rows`` (n,) as ids of ``vectors`` (n, dim)."""
+    """The serialised index of one shard: inner product, vocabulary ``rows`` (n,) as ids of ``vectors`` (n, dim)."""
     dim = vectors.shape[1]
     if centroids is None:
         index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))

@@ -42,7 +42,12 @@ def decide(evidence: Evidence, config: GateConfig) -> Verdict:
         ),
         (f"recall@{evidence.recall_at}", evidence.recall, config.min_recall, " on the test part"),
         ("recall over popularity", over, config.min_over_popularity, " times"),
-        ("indexed share of items", evidence.num_vectors / max(evidence.num_items, 1), 1.0, f" of {evidence.num_items:,}"),
+        (
+            "indexed share of items",
+            evidence.num_vectors / max(evidence.num_items, 1),
+            1.0,
+            f" of {evidence.num_items:,}",
+        ),
     ]
     failed = [f"{name} {value:.4f} < {floor:g}{unit}" for name, value, floor, unit in checks if value < floor]
     if failed:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from raycl import ray_runtime
+from raycl import lineage, ray_runtime
 from raycl.config import Config
 from raycl.data.handoff import Pairs
 from raycl.index import build, release, tasks
 from raycl.model import weights
-from raycl.storage.versions import Version, Workspace, fingerprint
+from raycl.storage.versions import Version, Workspace
 
 STAGE = "releases"
 
@@ -19,8 +19,7 @@ def run(
 
     The release is complete either way; only ``publish`` asks for the verdict.
     """
-    part = config.model_dump(mode="json", include={"seed", "index", "gate"})
-    digest = fingerprint(towers.name, evaluation.name, part)
+    digest = lineage.digest(config, STAGE, towers.name, evaluation.name)
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False
     workspace.store.require_writable()
@@ -38,7 +37,7 @@ def run(
     tasks.write_user_side(job)
     nprobe, evidence, verdict = tasks.judge(job, plan, evaluation.manifest.facts)
     made = towers.manifest.checksums
-    lineage = release.Lineage(
+    origin = release.Lineage(
         pairs_version.name, towers.name, evaluation.name, made[weights.USER_FILE], made[weights.ITEM_FILE]
     )
     how = release.Search(
@@ -47,12 +46,12 @@ def run(
         plan.num_lists,
         nprobe,
         weights.load_spec(towers.store).model.dim,
-        lineage.item_tower,
+        origin.item_tower,
     )
-    release.write_facts(draft.store, how, lineage, evidence, verdict)
+    release.write_facts(draft.store, how, origin, evidence, verdict)
     version = draft.commit(
         inputs={"pairs": pairs_version.name, "towers": towers.name, "evaluation": evaluation.name},
-        config=part,
+        config=lineage.part(config, STAGE),
         counts={
             "items": job.num_items,
             "vectors": sum(record["items"] for record in shards),

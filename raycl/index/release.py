@@ -1,11 +1,11 @@
 """A release on storage: user tower, index shards and catalogue, bound to one another by checksum.
 
-    user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user)
-    shards/       00000.faiss ...
-    catalogue/    items.parquet: one vocabulary row a row
-    search.json   how to search, and which item tower made the vectors
-    lineage.json  the versions that it came from, and the towers' checksums
-    gate.json     evidence and verdict
+user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user)
+shards/       00000.faiss ...
+catalogue/    items.parquet: one vocabulary row a row
+search.json   how to search, and which item tower made the vectors
+lineage.json  the versions that it came from, and the towers' checksums
+gate.json     evidence and verdict
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def verify(store: Store) -> Manifest:
         )
     if search.item_tower != lineage.item_tower:
         raise CorruptRelease(
-            f"{store.uri}/{SEARCH_FILE} says its vectors come from item tower {search.item_tower[:12]}, the lineage names"
+            f"{store.uri}/{SEARCH_FILE} says its vectors come from item tower {search.item_tower[:12]}, lineage names"
             f" {lineage.item_tower[:12]}: index and user tower were not made together"
         )
     return manifest

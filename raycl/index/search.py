@@ -53,13 +53,13 @@ class ShardedIndex:
         return sum(int(shard.ntotal) for shard in self._shards)
 
     def search(self, queries: npt.NDArray[np.float32], k: int) -> tuple[Ids, Scores]:
-        """Ids and scores (num_queries, k) of the nearest items by inner product, best first; -1 where there are no more."""
+        """Ids and scores (num_queries, k) of the nearest by inner product, best first; -1 where there are no more."""
         answers = [shard.search(queries, k) for shard in self._shards]
         return merge(np.stack([ids for _, ids in answers]), np.stack([scores for scores, _ in answers]), k)
 
 
 def exact(vectors: npt.NDArray[np.float32], queries: npt.NDArray[np.float32], k: int) -> Ids:
-    """Rows (num_queries, k) of the nearest ``vectors`` by inner product: the truth that an index is measured against."""
+    """Rows (num_queries, k) of the nearest ``vectors`` by inner product: what an index is measured against."""
     _, rows = faiss.knn(queries, vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
     return np.asarray(rows)
 
@@ -70,7 +70,9 @@ def recall(found: Ids, truth: Ids) -> float:
     return hits / max(truth.size, 1)
 
 
-def tune(index: ShardedIndex, num_lists: int, queries: npt.NDArray[np.float32], truth: Ids, target: float) -> tuple[int, float]:
+def tune(
+    index: ShardedIndex, num_lists: int, queries: npt.NDArray[np.float32], truth: Ids, target: float
+) -> tuple[int, float]:
     """The smallest power of two of lists to probe whose recall reaches ``target``, else all; with the recall it has."""
     probe = 1
     while True:

@@ -17,9 +17,9 @@ import torch
 from raycl.config import Config
 from raycl.data.handoff import Pairs
 from raycl.data.hashing import hash_ids
-from raycl.evaluation.tasks import item_features, user_vectors
 from raycl.data.reader import read
 from raycl.errors import ConfigError
+from raycl.evaluation.tasks import item_features, user_vectors
 from raycl.index import build, gate, release, search
 from raycl.index.gate import Evidence, Verdict
 from raycl.index.search import ShardedIndex
@@ -59,7 +59,9 @@ def embed_block(job: Job, block: int) -> dict[str, Any]:
     finite = np.isfinite(vectors).all(axis=1)
     num_shards = job.config.index.num_shards
     shards = (hash_ids(ids.take(pa.array(rows))) % np.uint64(num_shards)).astype(np.int64)
-    tables.write_buckets(job.draft.store, _vectors(block), _as_table(rows[finite], vectors[finite]), shards[finite], num_shards)
+    tables.write_buckets(
+        job.draft.store, _vectors(block), _as_table(rows[finite], vectors[finite]), shards[finite], num_shards
+    )
     record = {"items": len(rows), "not_finite": int((~finite).sum())}
     job.draft.finish_task(task, record)
     return record
@@ -121,7 +123,9 @@ def train_quantizer(job: Job, plan: build.Plan) -> npt.NDArray[np.float32] | Non
     on_gpu = job.config.index.use_gpu != "never" and hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus() > 0
     if job.config.index.use_gpu == "always" and not on_gpu:
         raise ConfigError("index.use_gpu=always and FAISS finds no GPU here: install the gpu extra or use auto")
-    return build.train_quantizer(sample(job, build.sample_size(plan.num_lists)), plan.num_lists, job.config.seed, use_gpu=on_gpu)
+    return build.train_quantizer(
+        sample(job, build.sample_size(plan.num_lists)), plan.num_lists, job.config.seed, use_gpu=on_gpu
+    )
 
 
 def judge(job: Job, plan: build.Plan, metrics: Mapping[str, Any]) -> tuple[int, Evidence, Verdict]:

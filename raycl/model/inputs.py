@@ -37,7 +37,9 @@ class FeatureRows:
         return FeatureRows(tuple(token.to(device) for token in self.tokens), self.numbers.to(device))
 
 
-def from_table(encoded: pa.Table | None, encoders: Encoders, num_rows: int, *, unknown_row: bool = False) -> FeatureRows:
+def from_table(
+    encoded: pa.Table | None, encoders: Encoders, num_rows: int, *, unknown_row: bool = False
+) -> FeatureRows:
     """Tensors of ``Encoders.encode``'s table; ``unknown_row`` appends a row without features, which -1 reaches."""
     extra = int(unknown_row)
     tokens = []

@@ -43,6 +43,9 @@ class TowerSpec:
         """The inverse of ``to_json``."""
         plain: dict[str, Any] = json.loads(content)
         sizes = {
-            side: FeatureSizes(tuple(plain[side]["bag_tokens"]), plain[side]["num_numbers"]) for side in ("items", "users")
+            side: FeatureSizes(tuple(plain[side]["bag_tokens"]), plain[side]["num_numbers"])
+            for side in ("items", "users")
         }
-        return cls(plain["num_items"], plain["max_history"], sizes["items"], sizes["users"], ModelConfig(**plain["model"]))
+        return cls(
+            plain["num_items"], plain["max_history"], sizes["items"], sizes["users"], ModelConfig(**plain["model"])
+        )

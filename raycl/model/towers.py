@@ -15,12 +15,11 @@ class FeatureBlock(nn.Module):
 
     def __init__(self, sizes: FeatureSizes, dim: int) -> None:
         super().__init__()
-        self.bags = nn.ModuleList(
-            nn.EmbeddingBag(num_tokens, dim, mode="mean", padding_idx=0) for num_tokens in sizes.bag_tokens
-        )
-        self.numbers = nn.Linear(sizes.num_numbers, dim, bias=False) if sizes.num_numbers else None
-        for bag in self.bags:
+        bags = [nn.EmbeddingBag(num_tokens, dim, mode="mean", padding_idx=0) for num_tokens in sizes.bag_tokens]
+        for bag in bags:
             _small(bag.weight)
+        self.bags = nn.ModuleList(bags)
+        self.numbers = nn.Linear(sizes.num_numbers, dim, bias=False) if sizes.num_numbers else None
 
     def forward(self, rows: FeatureRows) -> Tensor | None:
         """(rows, dim), or None where there are no features."""
@@ -38,7 +37,9 @@ class Head(nn.Module):
         dim = spec.model.dim
         layers: list[nn.Module] = []
         for hidden in spec.model.hidden:
-            layers.append(nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(spec.model.dropout), nn.Linear(hidden, dim)))
+            layers.append(
+                nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(spec.model.dropout), nn.Linear(hidden, dim))
+            )
         self.layers = nn.ModuleList(layers)
 
     def forward(self, inputs: Tensor) -> Tensor:

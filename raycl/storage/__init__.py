@@ -1,1 +1,1 @@
-"""The one way to storage: local disk and S3 alike, versioned folders with the manifest last, and the release pointer."""
+"""The one way to storage, local disk and S3 alike: versioned folders, the manifest last, and the release pointer."""

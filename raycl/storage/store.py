@@ -15,7 +15,6 @@ import pyarrow.fs as pafs
 
 from raycl.errors import InputError
 
-
 _PARTIAL = ".partial"
 
 
@@ -188,7 +187,7 @@ def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
     if not uri.startswith("s3://"):
         if "://" in uri and not uri.startswith("file://"):
             raise InputError(f"URI {uri}: the scheme is unknown; use a local path or s3://bucket/prefix")
-        return pafs.LocalFileSystem(), os.path.abspath(uri.removeprefix("file://"))
+        return pafs.LocalFileSystem(), str(Path(uri.removeprefix("file://")).absolute())
     # Stores other than AWS refuse the trailing checksums that newer SDKs send unasked.
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     try:
@@ -196,6 +195,11 @@ def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
     except (OSError, ValueError) as error:
         raise InputError(f"URI {uri} cannot be opened: {_first_line(error)}") from error
     return filesystem, root.rstrip("/")
+
+
+def absolute(uri: str) -> str:
+    """The same place for every process: a local path in full, any other URI as it is."""
+    return uri if "://" in uri else str(Path(uri).absolute())
 
 
 def _first_line(error: BaseException) -> str:

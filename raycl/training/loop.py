@@ -48,7 +48,7 @@ class Inputs:
 
     @functools.cached_property
     def log_q(self) -> Tensor:
-        """Log of each item's share of training events: how often a batch draws it. (num_items,)"""
+        """Log of each item's share of training events (num_items,): how often a batch draws it."""
         return (self.train_counts.clamp(min=1) / self.train_counts.sum().clamp(min=1)).float().log()
 
 
@@ -84,7 +84,10 @@ def fit(job: Job, device: torch.device, report: Report) -> tuple[TwoTower, check
     """
     towers = build(job).to(device)
     optimizer = torch.optim.AdamW(
-        towers.parameters(), lr=job.train.learning_rate, weight_decay=job.train.weight_decay, fused=device.type == "cuda"
+        towers.parameters(),
+        lr=job.train.learning_rate,
+        weight_decay=job.train.weight_decay,
+        fused=device.type == "cuda",
     )
     progress = checkpoint.load_newest(job.store, towers, optimizer)
     inputs = job.inputs.to(device)
@@ -147,7 +150,9 @@ def step(
     history = torch.from_numpy(batch.history.astype(np.int64)).to(device)
     user_rows = torch.from_numpy(batch.user_row.astype(np.int64)).to(device)
     hidden = torch.from_numpy(_hidden(batch, number, job.spec.model.id_dropout)).to(device)
-    autocast = torch.autocast(device.type, torch.bfloat16) if job.train.precision == "bfloat16" else contextlib.nullcontext()
+    autocast = (
+        torch.autocast(device.type, torch.bfloat16) if job.train.precision == "bfloat16" else contextlib.nullcontext()
+    )
     with autocast:
         users, vectors = model(history, inputs.users.take(user_rows), items, inputs.items.take(items), hidden)
     all_items = exchange.gather(items)
@@ -171,7 +176,7 @@ def step(
 
 
 def _hidden(batch: Batch, number: int, share: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which items hide their own embedding in this step: a function of item and step, so of no process's random state."""
+    """Which items hide their own embedding in this step: a function of item and step, so of no process's state."""
     drawn = mix(batch.item.astype(np.uint64) ^ mix(np.full(len(batch), number, dtype=np.uint64)))
     return np.asarray(drawn < np.uint64(share * (2**64 - 2**11)))
 

@@ -30,7 +30,8 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
     if stream.steps == 0:
         total = sum(count for _, count in stream.files)
         raise InputError(
-            f"train.global_batch_size={config.train.global_batch_size} is more than the {total} training pairs: lower it"
+            f"train.global_batch_size={config.train.global_batch_size} is more than the {total} training pairs:"
+            f" lower it"
         )
     item_encoders, user_encoders = pairs.encoders("items"), pairs.encoders("users")
     train_counts = torch.from_numpy(pairs.train_counts().copy())

@@ -13,20 +13,17 @@ import ray.train.torch
 import torch
 from ray.experimental import tqdm_ray
 
-from raycl import ray_runtime
+from raycl import lineage, ray_runtime
 from raycl.config import Config, TrainConfig
 from raycl.data.handoff import Pairs
 from raycl.errors import ConfigError, RayclError
 from raycl.model import weights
 from raycl.storage.store import Store
-from raycl.storage.versions import WORK, Draft, Version, Workspace, fingerprint
+from raycl.storage.versions import WORK, Draft, Version, Workspace
 from raycl.training import exchange, loop
 from raycl.training.prepare import prepare
 
 STAGE = "towers"
-_CONFIG = ("seed", "model", "loss", "train")
-_PLACEMENT = ("num_workers", "use_gpu", "threads_per_worker", "max_failures")
-"""Settings that change where training runs and not what comes out."""
 
 
 def run(
@@ -37,9 +34,7 @@ def run(
     A run that was killed goes on from its newest checkpoint. ``report`` hears of epochs from a run in this process;
     workers of a cluster show bars of their own.
     """
-    part = config.model_dump(mode="json", include=set(_CONFIG))
-    shape = {key: value for key, value in part["train"].items() if key not in _PLACEMENT}
-    digest = fingerprint(pairs.name, part | {"train": shape})
+    digest = lineage.digest(config, STAGE, pairs.name)
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False
     workspace.store.require_writable()
@@ -58,13 +53,17 @@ def run(
     draft.store.write("metrics.json", json.dumps(record).encode())
     version = draft.commit(
         inputs={"pairs": pairs.name},
-        config=part,
+        config=lineage.part(config, STAGE),
         counts={
             "pairs": job.stream.steps * config.train.global_batch_size,
             "steps": job.stream.steps * config.train.epochs,
             "parameters": record["parameters"],
         },
-        facts={"losses": record["losses"], "pairs_per_s": record["pairs_per_s"], "pairs_fingerprint": pairs.manifest.fingerprint},
+        facts={
+            "losses": record["losses"],
+            "pairs_per_s": record["pairs_per_s"],
+            "pairs_fingerprint": pairs.manifest.fingerprint,
+        },
     )
     return version, True
 

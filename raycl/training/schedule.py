@@ -6,7 +6,7 @@ import math
 
 
 def learning_rate(step: int, num_steps: int, peak: float, warmup_share: float) -> float:
-    """Rises linearly to ``peak`` over the first ``warmup_share`` of the steps, then falls as half a cosine to 1 % of it."""
+    """Rises linearly to ``peak`` over the first ``warmup_share`` of the steps, then falls as a half cosine to 1 %."""
     warmup = math.ceil(num_steps * warmup_share)
     if step < warmup:
         return peak * (step + 1) / warmup

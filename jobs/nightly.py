@@ -1,0 +1,9 @@
+"""The whole night as one Ray job: pairs, towers, evaluation, index, gate, publication.
+
+ray job submit --working-dir . -- python jobs/nightly.py CONFIG [--set a.b=c] [--force] [--json]
+"""
+
+from raycl.cli import job
+
+if __name__ == "__main__":
+    job("run")

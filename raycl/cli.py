@@ -1,0 +1,248 @@
+"""The ``raycl`` command: one verb a stage, one line for what goes wrong, and exit codes that a script can act on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from raycl import __version__, config_file, environment, journey, lineage
+from raycl.config import Config
+from raycl.console import Screen
+from raycl.errors import ConfigError, InputError, RayclError
+from raycl.journey import Outcome
+
+app = typer.Typer(
+    help="Contrastive retrieval on Ray: logs in Parquet to answers over HTTP.",
+    epilog="Exit codes: 0 done, 2 bad config or input, 3 the gate refused to publish, 1 anything else.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+config_app = typer.Typer(help="Check a config before anything starts.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the whole journey.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one value; may be given several times.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Make a new version even where a finished one is there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of tables.")]
+
+
+@app.command()
+def pairs(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
+    """Stage 1: logs to contrastive pairs."""
+    _stage(config, overrides, as_json, lambda loaded, _: journey.pairs(loaded, force=force))
+
+
+@app.command()
+def train(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
+    """Stage 2: pairs to a user tower and an item tower."""
+    _stage(config, overrides, as_json, lambda loaded, screen: journey.train(loaded, screen.epoch, force=force))
+
+
+@app.command()
+def evaluate(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
+    """Stage 3: metrics on the full catalogue, beside the most popular items."""
+    _stage(config, overrides, as_json, lambda loaded, _: journey.evaluate(loaded, force=force))
+
+
+@app.command()
+def index(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
+    """Stage 4: the catalogue's vectors to a sharded index, judged by the gate."""
+    _stage(config, overrides, as_json, lambda loaded, _: journey.index(loaded, force=force))
+
+
+@app.command()
+def publish(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Make the release current, if the gate let it pass."""
+    _stage(config, overrides, as_json, lambda loaded, _: journey.publish(loaded))
+
+
+@app.command()
+def run(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
+    """All stages, from logs to a published release; finished ones are not done again."""
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
+    run_all(loaded, screen, force=force)
+
+
+@app.command()
+def serve(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Stage 5: answer over HTTP from the current release, until interrupted."""
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=False)
+    require_published(loaded)
+    from raycl.serving import ray_serve
+
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    url = ray_serve.start(loaded)
+    screen.say(f"serving at {url} (POST /v1/retrieve, documentation at /docs); stop with Ctrl-C")
+    stopped.wait()
+    ray_serve.stop()
+
+
+@app.command()
+def query(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    user: Annotated[str | None, typer.Option(help="Ask with this user's events, as the pairs know them.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids, comma-separated, the newest last.")] = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many items.")] = 10,
+    url: Annotated[str | None, typer.Option(help="The service; by default where the config serves.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the running service, and print its answer with titles."""
+    from raycl.data.handoff import Pairs
+    from raycl.serving import client
+    from raycl.serving.api import Query
+    from raycl.serving.retriever import describe
+
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
+    if (user is None) == (history is None):
+        raise ConfigError("give either --user ID or --history ID,ID,...")
+    if user is not None:
+        items = client.history_of(Pairs.of(lineage.pairs(loaded, journey.workspace(loaded))), user)
+    else:
+        items = [part.strip() for part in str(history).split(",") if part.strip()]
+    answer = client.ask(
+        url or f"http://{loaded.serving.host}:{loaded.serving.port}", Query(history=items[-10_000:], k=k)
+    )
+    if as_json:
+        screen.json(answer.model_dump())
+    else:
+        screen.rows(f"release {answer.release}", describe(answer))
+
+
+@app.command()
+def synth(
+    output: Annotated[str, typer.Argument(help="Folder or s3:// prefix for events, items and users.")],
+    rows: Annotated[int, typer.Option(min=1_000, help="Log rows, bad ones included.")] = 100_000,
+    items: Annotated[int, typer.Option(min=100, help="Items in the catalogue.")] = 2_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write a synthetic log with known faults and a known best recall, and a config that reads it."""
+    from raycl.demo import synthesise
+
+    truth = synthesise(output, rows, items, seed)
+    screen = Screen(as_json=as_json)
+    if as_json:
+        screen.json(truth)
+    else:
+        screen.rows(
+            f"synthetic log in {output}", [{"fact": name, "value": str(value)} for name, value in truth.items()]
+        )
+
+
+@app.command()
+def demo(
+    workspace: Annotated[str, typer.Option(help="Where to work.")] = "workspace/demo",
+    rows: Annotated[int, typer.Option(min=10_000, help="Log rows to make.")] = 200_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """The whole journey on a synthetic log, ending with answers over HTTP."""
+    from raycl import demo as journey_demo
+
+    journey_demo.run(workspace, rows, seed, Screen(as_json=False))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the config."""
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@config_app.command("check")
+def config_check(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Check a config and say that it is good, or what to change."""
+    loaded = config_file.load(config, overrides or ())
+    Screen(as_json=False).say(f"{config} is good: workspace {loaded.workspace}, {len(loaded.logs)} log source(s)")
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """What holds for every command."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def run_all(config: Config, screen: Screen, *, force: bool = False) -> list[Outcome]:
+    """Every stage in order, each ending with its summary; GateRefused leaves the release unpublished."""
+    stages: list[Callable[[], Outcome]] = [
+        lambda: journey.pairs(config, force=force),
+        lambda: journey.train(config, screen.epoch, force=force),
+        lambda: journey.evaluate(config, force=force),
+        lambda: journey.index(config, force=force),
+        lambda: journey.publish(config),
+    ]
+    outcomes = []
+    for stage in stages:
+        outcomes.append(_finish(stage, screen))
+    return outcomes
+
+
+def require_published(config: Config) -> None:
+    """InputError where the workspace has no current release to serve."""
+    from raycl.storage import pointer
+
+    store = journey.workspace(config).store
+    if pointer.current(store) is None:
+        raise InputError(f"workspace={store.uri} has no published release: run 'raycl run' or 'raycl publish' first")
+
+
+def job(stage: str) -> None:
+    """Entry point of a Ray job: the command ``stage`` with the job's own arguments."""
+    main([stage, *sys.argv[1:]])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    environment.prepare()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("raycl").setLevel(logging.INFO)
+    sys.exit(_exit_code(lambda: app(args=arguments, standalone_mode=False)))
+
+
+def _exit_code(command: Callable[[], Any]) -> int:
+    screen = Screen(as_json=False)
+    try:
+        returned = command()
+    except RayclError as error:
+        screen.error(str(error))
+        return error.exit_code
+    except click.exceptions.Exit as leaving:
+        return int(leaving.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        screen.error("interrupted; run the same command again to go on")
+        return 1
+    return returned if isinstance(returned, int) else 0
+
+
+def _stage(
+    config: Path, overrides: list[str] | None, as_json: bool, stage: Callable[[Config, Screen], Outcome]
+) -> None:
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
+    _finish(lambda: stage(loaded, screen), screen)
+
+
+def _finish(stage: Callable[[], Outcome], screen: Screen) -> Outcome:
+    try:
+        outcome = stage()
+    finally:
+        screen.end_epochs()
+    screen.outcome(outcome)
+    return outcome

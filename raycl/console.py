@@ -1,0 +1,129 @@
+"""What a person sees on the terminal, and what a machine reads with ``--json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from raycl.journey import Outcome
+
+_METRICS = ("recall", "hit_rate", "ndcg", "mrr", "coverage")
+
+
+class Screen:
+    """Tables on standard output, or JSON lines there and nothing else; progress always on standard error."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._out = Console(highlight=False)
+        self._err = Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+        self._bars: dict[int, TaskID] = {}
+
+    def say(self, line: str) -> None:
+        """One line for people."""
+        (self._err if self.as_json else self._out).print(line, markup=False, soft_wrap=True)
+
+    def error(self, line: str) -> None:
+        """The line that says what to change."""
+        self._err.print(f"raycl: {line}", style="red", markup=False, soft_wrap=True)
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """One line of JSON on standard output."""
+        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.flush()
+
+    def epoch(self, event: Mapping[str, Any]) -> None:
+        """Draw the bar of an epoch; where there is no terminal, print a line at its end."""
+        loss, rate = f"{event['loss']:.4f}", f"{event['pairs_per_s']:,.0f} pairs/s"
+        number = int(event["epoch"])
+        if not self._err.is_terminal:
+            if event["done"]:
+                self._err.print(f"epoch {number + 1}: loss {loss}, {rate}", markup=False)
+            return
+        if self._progress is None:
+            columns = (TextColumn("epoch {task.fields[number]}"), BarColumn(), TextColumn("{task.fields[note]}"))
+            self._progress = Progress(*columns, TimeRemainingColumn(), console=self._err)
+            self._progress.start()
+        if number not in self._bars:
+            self._bars[number] = self._progress.add_task("", total=event["steps"], number=number + 1, note="")
+        self._progress.update(self._bars[number], completed=event["step"], note=f"loss {loss}, {rate}")
+
+    def end_epochs(self) -> None:
+        """Close the bars."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress, self._bars = None, {}
+
+    def outcome(self, outcome: Outcome) -> None:
+        """The summary that ends a stage."""
+        if self.as_json:
+            self.json(summary(outcome))
+            return
+        if not outcome.worked:
+            self.say(
+                f"{outcome.stage}: nothing to do, {outcome.version.name} is finished ({outcome.version.store.uri})"
+            )
+        self._out.print(_table(outcome))
+
+    def rows(self, title: str, rows: list[dict[str, Any]]) -> None:
+        """A table with a column for each key of the first row."""
+        table = Table(title=title, title_justify="left")
+        for name in rows[0] if rows else []:
+            table.add_column(name, justify="right" if isinstance(rows[0][name], float) else "left")
+        for row in rows:
+            table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+        self._out.print(table)
+
+
+def summary(outcome: Outcome) -> dict[str, Any]:
+    """What ``--json`` prints of a stage."""
+    manifest = outcome.version.manifest
+    return {
+        "stage": outcome.stage,
+        "version": manifest.version,
+        "uri": outcome.version.store.uri,
+        "worked": outcome.worked,
+        "counts": manifest.counts,
+        "dropped": manifest.dropped,
+        "facts": {name: value for name, value in manifest.facts.items() if name != "pairs_by_file"},
+        "seconds": outcome.wall_s,
+    }
+
+
+def _table(outcome: Outcome) -> Table:
+    manifest = outcome.version.manifest
+    table = Table(
+        title=f"{outcome.stage} {manifest.version}, {outcome.wall_s:.1f} s", title_justify="left", show_header=False
+    )
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in manifest.counts.items():
+        table.add_row(name, f"{count:,}")
+    for reason, count in manifest.dropped.items():
+        table.add_row(f"dropped: {reason}", f"{count:,}")
+    match outcome.stage:
+        case "train":
+            for epoch, loss in enumerate(manifest.facts["losses"], start=1):
+                table.add_row(f"loss, epoch {epoch}", f"{loss:.4f}")
+        case "evaluate":
+            _add_metrics(table, manifest.facts)
+        case "index" | "publish":
+            for name in ("plan", "index_recall", "reason"):
+                table.add_row(name, str(manifest.facts[name]))
+    return table
+
+
+def _add_metrics(table: Table, facts: Mapping[str, Any]) -> None:
+    towers, popularity = facts["towers"], facts["popularity"]
+    for name, value in towers.items():
+        if name.endswith("_ci") or not name.startswith(_METRICS):
+            continue
+        interval = f" ± {towers[f'{name}_ci']:.4f}" if f"{name}_ci" in towers else ""
+        table.add_row(name, f"{value:.4f}{interval}   most popular {popularity[name]:.4f}")

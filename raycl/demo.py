@@ -1,0 +1,124 @@
+"""The whole journey on a synthetic log of this machine's own making, printed as it goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from raycl import config_file
+from raycl.cli import run_all
+from raycl.config import Config
+from raycl.console import Screen
+from raycl.data.synthetic import SyntheticSpec
+from raycl.journey import Outcome
+from raycl.storage.store import Store, absolute
+
+CONFIG_FILE = "raycl.yaml"
+_NUM_ANSWERS = 3
+
+
+def config_tree(log: str, workspace: str) -> dict[str, Any]:
+    """The config of a synthetic log under the URI ``log``, as plain values."""
+    return {
+        "workspace": workspace,
+        "logs": [{"uri": f"{log}/events", "columns": {"event": "event_type"}}],
+        "event_weights": {"view": 1.0, "cart": 2.0, "purchase": 3.0},
+        "items": {
+            "uri": f"{log}/items",
+            "features": [{"column": "category"}, {"column": "price", "kind": "numeric"}],
+            "display": ["category", "price"],
+        },
+        "users": {"uri": f"{log}/users", "id_column": "user_id", "features": [{"column": "country"}]},
+        "pairs": {"num_buckets": 4, "max_history": 30},
+        "model": {"hidden": [128], "dim": 64},
+        "train": {"epochs": 5, "global_batch_size": 1024, "learning_rate": 0.004},
+        "gate": {"min_over_popularity": 3.0},
+        "serving": {"port": 0, "max_replicas": 1},
+    }
+
+
+def synthesise(output: str, rows: int, items: int, seed: int) -> dict[str, Any]:
+    """Write a synthetic log under ``output`` with a config that reads it, and return what is known of it.
+
+    A log that is there already, of the same rows, items and seed, is kept.
+    """
+    store = Store(absolute(output))
+    spec = SyntheticSpec(num_rows=rows, num_items=items, seed=seed)
+    made = {"num_rows": rows, "num_items": items, "seed": seed}
+    if store.exists("truth.json"):
+        truth = dict(json.loads(store.read("truth.json")))
+        if store.exists("made.json") and json.loads(store.read("made.json")) == made:
+            return truth
+    store.require_writable("OUTPUT")
+    store.delete_folder("events")
+    store.delete_folder("users")
+    from raycl import ray_runtime
+    from raycl.config import RayConfig
+    from raycl.data import ray_synthetic
+
+    ray_runtime.connect(RayConfig())
+    truth = ray_synthetic.write(spec, store.filesystem, store.full(""))
+    store.write("made.json", json.dumps(made).encode())
+    tree = config_tree(store.uri, f"{store.uri}/workspace")
+    store.write(CONFIG_FILE, config_file.dump(config_file.check(tree)).encode())
+    return truth
+
+
+def run(workspace: str, rows: int, seed: int, screen: Screen) -> None:
+    """Synthesise, run every stage, serve, ask three questions over HTTP, and end with one line of JSON."""
+    started = time.monotonic()
+    root = absolute(workspace)
+    log = f"{root}/log"
+    screen.say(f"synthetic log: {rows:,} rows in {log}")
+    truth = synthesise(log, rows, 2_000, seed)
+    config = config_file.check(config_tree(log, root))
+    pairs, _, evaluation, index, _ = run_all(config, screen)
+
+    answers = _ask(config, screen)
+    metrics = evaluation.version.manifest.facts
+    best = truth["oracle_recall_at_20"]
+    recall = metrics["towers"]["recall_at_20"]
+    popular = metrics["popularity"]["recall_at_20"]
+    screen.say(
+        f"recall@20 {recall:.4f}, most popular {popular:.4f} ({recall / popular:.1f} times), best attainable {best:.4f}"
+        f" ({recall / best:.0%} of it); index recall {index.version.manifest.facts['index_recall']:.4f}"
+    )
+    screen.json(_closing(pairs, recall, popular, index, answers, started))
+
+
+def _closing(
+    pairs: Outcome, recall: float, popular: float, index: Outcome, answers: int, started: float
+) -> dict[str, Any]:
+    manifest = pairs.version.manifest
+    return {
+        "rows_in": manifest.counts["rows_in"],
+        "rows_dropped": sum(manifest.dropped.values()),
+        "pairs": manifest.counts["train_pairs"],
+        "recall_at_20": round(recall, 4),
+        "popularity_recall_at_20": round(popular, 4),
+        "index_recall": round(index.version.manifest.facts["index_recall"], 4),
+        "answers": answers,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _ask(config: Config, screen: Screen) -> int:
+    """Serve the release and fetch answers for the first test users over HTTP; returns how many came."""
+    from raycl import journey, lineage
+    from raycl.data.handoff import Pairs
+    from raycl.serving import client, ray_serve
+    from raycl.serving.api import Query
+    from raycl.serving.retriever import describe
+
+    pairs = Pairs.of(lineage.pairs(config, journey.workspace(config)))
+    url = ray_serve.start(config)
+    answers = 0
+    try:
+        for user in pairs.some_users("test", _NUM_ANSWERS):
+            answer = client.ask(url, Query(history=client.history_of(pairs, str(user)), k=5))
+            screen.rows(f"POST {url}/v1/retrieve for user {user}, release {answer.release}", describe(answer))
+            answers += bool(answer.items)
+    finally:
+        ray_serve.stop()
+    return answers

@@ -1,0 +1,93 @@
+"""The stages in their order, each on what the one before left in the workspace."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raycl import lineage
+from raycl.config import Config
+from raycl.errors import ConfigError
+from raycl.storage.store import Store, absolute
+from raycl.storage.versions import Version, Workspace
+
+# The ray_* modules are imported inside the functions: a bad config must not cost a start of Ray, and Ray must be
+# imported after its environment is set.
+
+Report = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage left; ``worked`` is False where a finished version of the same work was found."""
+
+    stage: str
+    version: Version
+    worked: bool
+    wall_s: float
+
+
+def workspace(config: Config) -> Workspace:
+    """The workspace, at a place that every process of a cluster reads alike; ConfigError where that cannot be."""
+    if "://" not in config.workspace and not Path(config.workspace).is_absolute() and os.environ.get("RAY_ADDRESS"):
+        raise ConfigError(
+            f"workspace={config.workspace} is relative, and on a cluster every process has a folder of its own: give an"
+            f" absolute path that all nodes share, or s3://bucket/prefix"
+        )
+    return Workspace(Store(absolute(config.workspace)))
+
+
+def pairs(config: Config, *, force: bool = False) -> Outcome:
+    """Logs to pairs."""
+    from raycl.data import ray_pairs
+
+    return _timed("pairs", lambda: ray_pairs.run(config, workspace(config), force=force))
+
+
+def train(config: Config, report: Report, *, force: bool = False) -> Outcome:
+    """Pairs to towers; ``report`` hears of the epochs."""
+    made_from = lineage.pairs(config, workspace(config))
+    from raycl.training import ray_train
+
+    return _timed("train", lambda: ray_train.run(config, workspace(config), made_from, report, force=force))
+
+
+def evaluate(config: Config, *, force: bool = False) -> Outcome:
+    """Towers to metrics on the test part."""
+    measured = lineage.towers(config, workspace(config))
+    from raycl.evaluation import ray_evaluate
+
+    return _timed("evaluate", lambda: ray_evaluate.run(config, workspace(config), measured, force=force))
+
+
+def index(config: Config, *, force: bool = False) -> Outcome:
+    """Item tower and catalogue to a release with the gate's verdict."""
+    measured = lineage.evaluation(config, workspace(config))
+    towers = workspace(config).open("towers", measured.manifest.inputs["towers"])
+    from raycl.index import ray_index
+
+    return _timed("index", lambda: ray_index.run(config, workspace(config), towers, measured, force=force))
+
+
+def publish(config: Config) -> Outcome:
+    """Make the release current; GateRefused where the gate said no. No Ray is needed."""
+    from raycl.index import publish as publishing
+    from raycl.storage import pointer
+
+    built = lineage.release(config, workspace(config))
+
+    def write() -> tuple[Version, bool]:
+        before = pointer.current(workspace(config).store)
+        return built, publishing.publish(workspace(config), built) != before
+
+    return _timed("publish", write)
+
+
+def _timed(stage: str, run: Callable[[], tuple[Version, bool]]) -> Outcome:
+    started = time.monotonic()
+    version, worked = run()
+    return Outcome(stage, version, worked, round(time.monotonic() - started, 3))

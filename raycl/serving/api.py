@@ -1,0 +1,48 @@
+"""What a request may ask and an answer holds: the contract of ``POST /v1/retrieve``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ItemId = Annotated[int | str, Field(union_mode="left_to_right")]
+
+
+class Query(BaseModel):
+    """One user's state, and how many items are wanted."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    history: Annotated[list[ItemId], Field(max_length=10_000)] = []
+    """Item ids that the user met, the newest last; ids that the release does not know are passed over and counted."""
+    user: dict[str, Any] = {}
+    """What is known of the user, by the names of ``users.features``."""
+    k: Annotated[int, Field(ge=1)] = 10
+    exclude_history: bool = True
+    """Leave out what is in ``history``."""
+    exclude: Annotated[list[ItemId], Field(max_length=10_000)] = []
+    """Other items to leave out."""
+
+
+class Item(BaseModel):
+    """A retrieved item; the catalogue's displayed columns come along in ``display``."""
+
+    item_id: ItemId
+    score: float
+    """Cosine of user and item vector."""
+    title: str | None = None
+    display: dict[str, Any] = {}
+
+
+class Answer(BaseModel):
+    """At most ``k`` items, best first, all from one release."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    release: str
+    items: list[Item]
+    short: bool
+    """Whether there are fewer than ``k``."""
+    unknown_history: int
+    """Ids of ``history`` that the release does not know."""

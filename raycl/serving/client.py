@@ -1,0 +1,54 @@
+"""A caller of the service, and the state of a known user to ask with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raycl.data.handoff import Pairs
+from raycl.data.hashing import hash_ids
+from raycl.errors import InputError, RayclError
+from raycl.schema import SPLITS
+from raycl.serving.api import Answer, Query
+from raycl.storage import tables
+
+
+def ask(url: str, query: Query, timeout_s: float = 30.0) -> Answer:
+    """POST the query to ``url``'s ``/v1/retrieve``.
+
+    Raises InputError for a query that the service refuses, RayclError where it does not answer.
+    """
+    try:
+        response = httpx.post(
+            f"{url.rstrip('/')}/v1/retrieve", json=query.model_dump(), timeout=timeout_s, trust_env=False
+        )
+    except httpx.HTTPError as error:
+        raise RayclError(
+            f"{url} does not answer ({error}): start it with 'raycl serve CONFIG', or name another --url"
+        ) from error
+    if response.status_code == 422:
+        raise InputError(f"the service refuses the query: {response.json().get('detail')}")
+    if response.status_code != 200:
+        raise RayclError(f"{url} answered {response.status_code}: {response.text[:300]}")
+    return Answer.model_validate_json(response.content)
+
+
+def history_of(pairs: Pairs, user: str) -> list[Any]:
+    """Item ids of the user's events, the newest last; InputError for a user without any in these pairs."""
+    kind = tables.read(pairs.store, "train/part-000000.parquet", ["user"]).schema.field("user").type
+    try:
+        wanted = pa.array([user]).cast(kind)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"--user {user}: the log's user ids are of type {kind}") from error
+    bucket = int(hash_ids(wanted)[0] % np.uint64(pairs.rules.num_buckets))
+    for part in reversed(SPLITS):
+        table = tables.read(pairs.store, f"{part}/part-{bucket:06d}.parquet", ["user", "items"])
+        found = table.filter(pc.equal(table["user"], wanted[0]))
+        if found.num_rows:
+            rows = found["items"].combine_chunks().flatten()
+            return list(pairs.vocabulary()["item"].combine_chunks().take(rows).to_pylist())
+    raise InputError(f"--user {user} has no events in pairs {pairs.store.uri}: ask with --history instead")

@@ -1,0 +1,55 @@
+"""Starting and stopping the service from a command: where the proxy listens, and which Ray carries it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+from ray import serve
+
+from raycl import ray_runtime
+from raycl.config import Config
+from raycl.errors import ConfigError
+from raycl.serving import ray_app
+from raycl.storage.store import absolute
+
+
+def start(config: Config) -> str:
+    """Run the service on the connected or an embedded Ray, and return its URL once it answers.
+
+    Raises ConfigError where the port is taken.
+    """
+    serving = config.serving
+    port = serving.port or _free_port(serving.host)
+    if not ray_runtime.joined_cluster():
+        _require_free(serving.host, port)
+    ray_runtime.connect(config.ray)
+    serve.start(
+        http_options=serve.config.HTTPOptions(host=serving.host, port=port),
+        logging_config={"log_level": logging.WARNING, "enable_access_log": False},
+    )
+    args = {"workspace": absolute(config.workspace), "serving": serving.model_dump(mode="json")}
+    serve.run(ray_app.build(args), name=ray_app.NAME, route_prefix="/")
+    return f"http://{serving.host}:{port}"
+
+
+def stop() -> None:
+    """End the service; its Ray goes on."""
+    serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"serving.port={port} on {host} is taken ({error.strerror}): choose another, or 0"
+            ) from error

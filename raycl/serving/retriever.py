@@ -1,0 +1,135 @@
+"""From queries to answers within one release: encode, search, leave out, describe; a whole batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from raycl.data.features import Encoders
+from raycl.data.vocabulary import IdMap
+from raycl.errors import InputError
+from raycl.index.release import Release
+from raycl.model import embed, inputs
+from raycl.serving.api import Answer, Item, Query
+
+Encode = Callable[[npt.NDArray[np.int32], pa.Table], npt.NDArray[np.float32]]
+"""Histories (queries, max_history), newest first and then -1, and encoded user features, to vectors (queries, dim)."""
+
+Search = Callable[[npt.NDArray[np.float32], int], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]
+"""Vectors (queries, dim) and k, to rows and scores (queries, k), best first, -1 where there are no more."""
+
+
+class Retriever:
+    """Answers from one release; ``encode`` and ``search`` may be its own or calls to elsewhere."""
+
+    def __init__(
+        self, release: str, catalogue: pa.Table, encoders: Encoders, max_history: int, encode: Encode, search: Search
+    ) -> None:
+        """``catalogue``: one vocabulary row a row, in ascending order of its ``item``."""
+        self.release = release
+        self._catalogue = catalogue
+        self._encoders = encoders
+        self._max_history = max_history
+        self._encode, self._search = encode, search
+        self._ids = IdMap(catalogue["item"].combine_chunks())
+        self._shown = [name for name in catalogue.column_names if name not in ("item", "title", "train_count")]
+
+    @classmethod
+    def of(cls, release: Release) -> Retriever:
+        """A retriever that does all in this process."""
+        encoders = release.user_encoders
+
+        def encode(history: npt.NDArray[np.int32], features: pa.Table) -> npt.NDArray[np.float32]:
+            rows = np.arange(len(history), dtype=np.int32)
+            described = inputs.from_table(features, encoders, len(history))
+            return embed.users(release.user_tower, history, rows, described)
+
+        return cls(
+            release.name,
+            release.catalogue,
+            encoders,
+            release.user_tower.max_history,
+            encode,
+            release.index.search,
+        )
+
+    def check(self, query: Query) -> None:
+        """Raise InputError, naming field, value and remedy, where the release cannot answer this query."""
+        known = [feature.column for feature in self._encoders.features]
+        for name in query.user:
+            if name not in known:
+                names = ", ".join(known) if known else "none"
+                raise InputError(
+                    f"user.{name}={query.user[name]!r}: the release knows no such feature; it knows {names}"
+                )
+        self._encoders.encode_rows([query.user])
+
+    def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
+        """One answer a query, in order; each query has passed ``check``."""
+        histories = [self._rows(query.history) for query in queries]
+        states = np.full((len(queries), self._max_history), -1, dtype=np.int32)
+        for state, rows in zip(states, histories, strict=True):
+            newest = rows[rows >= 0][::-1][: self._max_history]
+            state[: len(newest)] = newest
+        with torch.inference_mode():
+            vectors = self._encode(states, self._encoders.encode_rows([query.user for query in queries]))
+        left_out = [
+            np.concatenate([rows if query.exclude_history else rows[:0], self._rows(query.exclude)])
+            for query, rows in zip(queries, histories, strict=True)
+        ]
+        wanted = max(query.k + len(rows) for query, rows in zip(queries, left_out, strict=True))
+        found, scores = self._search(vectors, min(wanted, len(self._ids)))
+        return [
+            self._answer(query, rows, left, ids, of_ids)
+            for query, rows, left, ids, of_ids in zip(queries, histories, left_out, found, scores, strict=True)
+        ]
+
+    def _rows(self, ids: Sequence[int | str]) -> npt.NDArray[np.int32]:
+        """Vocabulary rows, -1 for an id that is not in it; an integer may come as text and text as an integer."""
+        if pa.types.is_integer(self._ids.ids.type):
+            plain = [_whole(one) for one in ids]
+            return self._ids.rows(pa.array(plain, pa.int64()))
+        return self._ids.rows(pa.array([str(one) for one in ids], self._ids.ids.type))
+
+    def _answer(
+        self,
+        query: Query,
+        history: npt.NDArray[np.int32],
+        left_out: npt.NDArray[np.int32],
+        ids: npt.NDArray[np.int64],
+        scores: npt.NDArray[np.float32],
+    ) -> Answer:
+        kept = np.flatnonzero((ids >= 0) & ~np.isin(ids, left_out))[: query.k]
+        rows = self._catalogue.take(pa.array(ids[kept])).to_pylist()
+        items = [
+            Item(
+                item_id=row["item"],
+                score=float(score),
+                title=row.get("title"),
+                display={name: row[name] for name in self._shown},
+            )
+            for row, score in zip(rows, scores[kept], strict=True)
+        ]
+        return Answer(
+            release=self.release, items=items, short=len(items) < query.k, unknown_history=int((history < 0).sum())
+        )
+
+
+def _whole(value: int | str) -> int | None:
+    try:
+        number = int(value)
+    except ValueError:
+        return None
+    return number if -(2**63) <= number < 2**63 else None
+
+
+def describe(answer: Answer) -> list[dict[str, Any]]:
+    """The answer's items as flat rows, for a table."""
+    return [
+        {"item_id": item.item_id, "title": item.title, "score": item.score, **item.display} for item in answer.items
+    ]
