@@ -82,10 +82,10 @@ def serve(config: ConfigPath, overrides: Overrides = None) -> None:
     require_published(loaded)
     from raycl.serving import ray_serve
 
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     url = ray_serve.start(loaded)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # after the start, since Ray sets handlers of its own
+        signal.signal(number, lambda *_: stopped.set())
     screen.say(f"serving at {url} (POST /v1/retrieve, documentation at /docs); stop with Ctrl-C")
     stopped.wait()
     ray_serve.stop()

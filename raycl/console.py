@@ -70,11 +70,13 @@ class Screen:
             self.say(
                 f"{outcome.stage}: nothing to do, {outcome.version.name} is finished ({outcome.version.store.uri})"
             )
+        self.say(f"\n{outcome.stage} {outcome.version.name}, {outcome.wall_s:.1f} s")
         self._out.print(_table(outcome))
 
     def rows(self, title: str, rows: list[dict[str, Any]]) -> None:
         """A table with a column for each key of the first row."""
-        table = Table(title=title, title_justify="left")
+        self.say(f"\n{title}")
+        table = Table()
         for name in rows[0] if rows else []:
             table.add_column(name, justify="right" if isinstance(rows[0][name], float) else "left")
         for row in rows:
@@ -99,9 +101,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
 
 def _table(outcome: Outcome) -> Table:
     manifest = outcome.version.manifest
-    table = Table(
-        title=f"{outcome.stage} {manifest.version}, {outcome.wall_s:.1f} s", title_justify="left", show_header=False
-    )
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, count in manifest.counts.items():

@@ -1,6 +1,7 @@
-"""The retrieval service on Ray Serve: replicas that hold the whole release, behind one HTTP route."""
+"""The retrieval service on Ray Serve: replicas that hold the whole release, behind one HTTP route.
 
-from __future__ import annotations
+No ``from __future__ import annotations`` here: FastAPI reads the handlers' annotations as they stand.
+"""
 
 import asyncio
 import contextlib
