@@ -13,6 +13,9 @@ from rich.table import Table
 
 from raycl.journey import Outcome
 
+_LINES = {"index": ("plan", "reason"), "publish": ("reason",)}
+"""Facts that are sentences, printed under a stage's table."""
+
 _METRICS = ("recall", "hit_rate", "ndcg", "mrr", "coverage")
 
 
@@ -72,6 +75,8 @@ class Screen:
             )
         self.say(f"\n{outcome.stage} {outcome.version.name}, {outcome.wall_s:.1f} s")
         self._out.print(_table(outcome))
+        for name in _LINES.get(outcome.stage, ()):
+            self.say(f"{name}: {outcome.version.manifest.facts[name]}")
 
     def rows(self, title: str, rows: list[dict[str, Any]]) -> None:
         """A table with a column for each key of the first row."""
@@ -115,8 +120,7 @@ def _table(outcome: Outcome) -> Table:
         case "evaluate":
             _add_metrics(table, manifest.facts)
         case "index" | "publish":
-            for name in ("plan", "index_recall", "reason"):
-                table.add_row(name, str(manifest.facts[name]))
+            table.add_row("index_recall", f"{manifest.facts['index_recall']:.4f}")
     return table
 
 

@@ -58,7 +58,7 @@ def synthesise(output: str, rows: int, items: int, seed: int) -> dict[str, Any]:
     from raycl.data import ray_synthetic
 
     ray_runtime.connect(RayConfig())
-    truth = ray_synthetic.write(spec, store.filesystem, store.full(""))
+    truth = ray_synthetic.write(spec, store)
     store.write("made.json", json.dumps(made).encode())
     tree = config_tree(store.uri, f"{store.uri}/workspace")
     store.write(CONFIG_FILE, config_file.dump(config_file.check(tree)).encode())

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
 import ray.data
 
 from raycl.config import RayConfig
+
+log = logging.getLogger(__name__)
+
+_SAY_EVERY_S = 5.0
 
 
 def connect(config: RayConfig) -> None:
@@ -53,16 +58,23 @@ def joined_cluster() -> bool:
 def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
     """Run ``task`` once for each number below ``num_tasks``, and return the records in that order.
 
-    Records cross as JSON, since Arrow would give every row the keys of all.
+    Records cross as JSON, since Arrow would give every row the keys of all. On a terminal Ray Data draws its bars;
+    elsewhere a line now and then says how far it is.
     """
 
     def call(row: dict[str, Any]) -> dict[str, Any]:
         return {"task": row["id"], "record": json.dumps(task(int(row["id"])))}
 
     call.__name__ = name
-    dataset = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(call)
-    rows: Sequence[dict[str, Any]] = dataset.take_all()
-    return [json.loads(row["record"]) for row in sorted(rows, key=lambda row: int(row["task"]))]
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    records: dict[int, dict[str, Any]] = {}
+    said = time.monotonic()
+    for row in ray.data.range(num_tasks, override_num_blocks=num_tasks).map(call).iter_rows():
+        records[int(row["task"])] = json.loads(row["record"])
+        if time.monotonic() - said > _SAY_EVERY_S:
+            said = time.monotonic()
+            log.info("%s: %d of %d tasks done", name, len(records), num_tasks)
+    return [records[number] for number in range(num_tasks)]
 
 
 def _resources() -> dict[str, float]:

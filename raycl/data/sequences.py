@@ -116,7 +116,7 @@ def _order_by_user_and_time(user: Ints, time_ms: Ints) -> Ints:
         return np.asarray(np.lexsort((time_ms, user)))
     keys = (user << (time_bits + row_bits)) | (since << row_bits) | np.arange(num_rows)
     keys.sort()
-    return keys & ((1 << row_bits) - 1)
+    return np.asarray(keys & ((1 << row_bits) - 1))
 
 
 def _order_ties(events: _Events) -> _Events:
