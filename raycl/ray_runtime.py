@@ -12,7 +12,9 @@ from typing import Any
 import ray
 import ray.data
 
+from raycl import errors
 from raycl.config import RayConfig
+from raycl.errors import RayclError
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +61,16 @@ def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) 
     """Run ``task`` once for each number below ``num_tasks``, and return the records in that order.
 
     Records cross as JSON, since Arrow would give every row the keys of all. On a terminal Ray Data draws its bars;
-    elsewhere a line now and then says how far it is.
+    elsewhere a line now and then says how far it is. A RayclError of a task is raised here as it was there.
     """
 
     def call(row: dict[str, Any]) -> dict[str, Any]:
-        return {"task": row["id"], "record": json.dumps(task(int(row["id"])))}
+        refused = ""
+        try:
+            record = task(int(row["id"]))
+        except RayclError as error:  # Ray would hand over its own error, without this one's type
+            record, refused = {"message": str(error)}, type(error).__name__
+        return {"task": row["id"], "record": json.dumps(record), "refused": refused}
 
     call.__name__ = name
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -71,6 +78,8 @@ def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) 
     said = time.monotonic()
     for row in ray.data.range(num_tasks, override_num_blocks=num_tasks).map(call).iter_rows():
         records[int(row["task"])] = json.loads(row["record"])
+        if row["refused"]:
+            raise getattr(errors, row["refused"], RayclError)(records[int(row["task"])]["message"])
         if time.monotonic() - said > _SAY_EVERY_S:
             said = time.monotonic()
             log.info("%s: %d of %d tasks done", name, len(records), num_tasks)

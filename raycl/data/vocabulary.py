@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from raycl.data import clean
 
 
 class IdMap:
@@ -48,20 +51,14 @@ def count_ids(ids: Any) -> pa.Table:
 
 def merge_counts(parts: Iterable[pa.Table]) -> pa.Table:
     """Sum tables of ``item`` and ``count`` by item, in ascending order of item."""
-    table = pa.concat_tables(parts)
-    return (
-        table.group_by("item", use_threads=False)
-        .aggregate([("count", "sum")])
-        .sort_by("item")
-        .rename_columns(["item", "count"])
-    )
+    frame = pl.from_arrow(pa.concat_tables(parts))
+    assert isinstance(frame, pl.DataFrame)
+    return frame.group_by("item").agg(pl.col("count").sum()).sort("item").to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def first_of_each(table: pa.Table, id_column: str, wanted: pa.DataType) -> tuple[pa.Table, int, int]:
     """Rows of distinct ids in ascending order (the first row of an id wins), rows without id, and repeated rows."""
-    ids = table[id_column].combine_chunks()
-    ids = ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids
-    ids = ids.cast(wanted)
+    ids = clean.ids(table, id_column, wanted)
     present = pa.table({"id": ids, "row": pa.array(np.arange(table.num_rows))}).filter(pc.is_valid(ids))
     firsts = present.group_by("id", use_threads=False).aggregate([("row", "min")]).sort_by("id")
     chosen = table.take(firsts["row_min"])

@@ -67,9 +67,12 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
 
 
 def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    fused = any(group.get("fused") for group in optimizer.param_groups)
     for name, parameter in model.named_parameters():
         state = {key.partition("|")[2]: value for key, value in tensors.items() if key.partition("|")[0] == name}
-        # AdamW keeps its step count on the CPU unless it is fused or captured.
-        placed = {key: value if key == "step" else value.to(parameter.device) for key, value in state.items()}
+        # AdamW keeps its step count on the CPU unless it is fused.
+        placed = {
+            key: value if key == "step" and not fused else value.to(parameter.device) for key, value in state.items()
+        }
         if placed:
             optimizer.state[parameter] = placed

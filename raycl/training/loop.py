@@ -69,7 +69,7 @@ class Job:
 def build(job: Job) -> TwoTower:
     """The untrained towers, the same in every process and on every device."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
+        torch.manual_seed(job.seed % 2**63)
         towers = TwoTower(job.spec)
     known = job.inputs.train_counts > 0
     towers.user.known.copy_(known)
@@ -145,7 +145,7 @@ def step(
     Every process's items are negatives for every process's users, and the result is that of one process with the
     whole batch: the loss is a mean over rows, and DDP averages the gradients of equal parts.
     """
-    torch.manual_seed((job.seed * 1_000_003 + number) * 4_096 + exchange.rank())
+    torch.manual_seed(((job.seed * 1_000_003 + number) * 4_096 + exchange.rank()) % 2**63)
     items = torch.from_numpy(batch.item.astype(np.int64)).to(device)
     history = torch.from_numpy(batch.history.astype(np.int64)).to(device)
     user_rows = torch.from_numpy(batch.user_row.astype(np.int64)).to(device)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray.train
 import ray.train.torch
 import torch
-from ray.experimental import tqdm_ray
+from ray.util.queue import Empty, Queue
 
 from raycl import lineage, ray_runtime
 from raycl.config import Config, TrainConfig
@@ -31,8 +33,7 @@ def run(
 ) -> tuple[Version, bool]:
     """Train towers on ``pairs``; the second value is False when the finished towers of the same work were found.
 
-    A run that was killed goes on from its newest checkpoint. ``report`` hears of epochs from a run in this process;
-    workers of a cluster show bars of their own.
+    A run that was killed goes on from its newest checkpoint. ``report`` hears of the epochs, wherever they run.
     """
     digest = lineage.digest(config, STAGE, pairs.name)
     if not force and (done := workspace.find(STAGE, digest)):
@@ -46,7 +47,7 @@ def run(
         if config.train.num_workers == 1 and not ray_runtime.joined_cluster():
             _train(config, pairs, draft, report, torch.device("cuda") if use_gpu else torch.device("cpu"))
         else:
-            _train_on_workers(config, pairs, draft, use_gpu)
+            _train_on_workers(config, pairs, draft, report, use_gpu)
     record = draft.task_done("train")
     if record is None:
         raise RayclError("training ended without its record: look at the workers' logs")
@@ -78,11 +79,12 @@ def _use_gpu(train: TrainConfig) -> bool:
     return train.use_gpu != "never" and available >= train.num_workers
 
 
-def _train_on_workers(config: Config, pairs: Version, draft: Draft, use_gpu: bool) -> None:
+def _train_on_workers(config: Config, pairs: Version, draft: Draft, report: loop.Report, use_gpu: bool) -> None:
+    events = Queue(actor_options={"num_cpus": 0})
+
     def worker() -> None:
-        device = ray.train.torch.get_device()
-        _train(config, pairs, draft, _bars(), device)
-        ray.train.report({"done": True})
+        _train(config, pairs, draft, events.put, ray.train.torch.get_device())
+        ray.train.report({})
 
     resources = {"CPU": float(config.train.threads_per_worker)} if not use_gpu else None
     cpus = ray_runtime.num_cpus()
@@ -101,7 +103,35 @@ def _train_on_workers(config: Config, pairs: Version, draft: Draft, use_gpu: boo
             failure_config=ray.train.FailureConfig(max_failures=config.train.max_failures),
         ),
     )
-    trainer.fit()
+    with _relay(events, report):
+        try:
+            trainer.fit()
+        except ray.train.WorkerGroupError as error:
+            known = (found for found in error.worker_failures.values() if isinstance(found, RayclError))
+            raise next(known, error) from error
+
+
+@contextlib.contextmanager
+def _relay(events: Queue, report: loop.Report) -> Iterator[None]:
+    """Hand what workers put into ``events`` to ``report``, in a thread of this process."""
+    ended = threading.Event()
+
+    def listen() -> None:
+        while True:
+            try:
+                report(events.get(timeout=0.2))
+            except Empty:
+                if ended.is_set():
+                    return
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        events.shutdown()
 
 
 def _train(config: Config, pairs: Version, draft: Draft, report: loop.Report, device: torch.device) -> None:
@@ -124,21 +154,3 @@ def _train(config: Config, pairs: Version, draft: Draft, report: loop.Report, de
             "parameters": sum(parameter.numel() for parameter in towers.parameters()),
         }
         draft.finish_task("train", record)
-
-
-def _bars() -> Callable[[Mapping[str, Any]], None]:
-    """A bar an epoch, drawn by the driver for its workers."""
-    bars: dict[int, Any] = {}
-
-    def report(event: Mapping[str, Any]) -> None:
-        epoch = int(event["epoch"])
-        if epoch not in bars:
-            bars[epoch] = tqdm_ray.tqdm(total=int(event["steps"]), position=epoch)
-        bar = bars[epoch]
-        bar.set_description(f"epoch {epoch + 1} loss {event['loss']:.4f} {event['pairs_per_s']:,.0f} pairs/s")
-        bar.update(int(event["step"]) - bar._x)
-        if event["done"]:
-            bar.close()
-            print(f"epoch {epoch + 1} loss {event['loss']:.4f} {event['pairs_per_s']:,.0f} pairs/s", flush=True)
-
-    return report
