@@ -74,6 +74,8 @@ def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) 
 
     call.__name__ = name
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
     for row in ray.data.range(num_tasks, override_num_blocks=num_tasks).map(call).iter_rows():
