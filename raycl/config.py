@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -148,7 +148,9 @@ class LossConfig(Section):
 
     kind: Literal["in_batch_softmax"] = "in_batch_softmax"
     temperature: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
-    log_q: Literal["static", "off"] = "static"
+    log_q: Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)] = (
+        "static"  # YAML reads an unquoted `off` as false
+    )
     """Correct in-batch negatives by their sampling probability; off leaves popular items punished."""
 
 

@@ -29,9 +29,11 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"config file {path} cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config file {path} is not UTF-8 text; check the path") from error
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         raise ConfigError(f"config file {path} is not YAML{line}: {getattr(error, 'problem', error)}") from error
@@ -47,7 +49,8 @@ def check(tree: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        problems = dict.fromkeys(_explain(dict(problem)) for problem in error.errors())
+        found = [dict(problem) for problem in error.errors()]
+        problems = dict.fromkeys(_explain(problem) for problem in found if not _follows(problem, found))
         raise ConfigError("\n".join(problems)) from error
 
 
@@ -60,7 +63,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             raise ConfigError(f"--set {override}: write it as dotted.path=value, for example --set train.epochs=3")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"--set {override}: the value is not YAML; quote it") from error
         _assign(changed, path.split("."), value, override)
     return changed
@@ -75,7 +78,7 @@ def _assign(tree: Any, path: list[str], value: Any, override: str) -> None:
     for depth, key in enumerate(path):
         last = depth == len(path) - 1
         if isinstance(tree, list):
-            if not key.isdigit() or int(key) >= len(tree):
+            if not key.isdecimal() or int(key) >= len(tree):
                 raise ConfigError(f"--set {override}: '{key}' is no position in a list of {len(tree)}")
             position = int(key)
             if last:
@@ -108,7 +111,9 @@ def _expand(value: Any, environment: Mapping[str, str]) -> Any:
         return value
 
     def substitute(match: re.Match[str]) -> str:
-        found = environment.get(match[1], match[2])
+        found = environment.get(match[1])
+        if not found and match[2] is not None:
+            return match[2]
         if found is None:
             raise ConfigError(
                 f"{value}: environment variable {match[1]} is not set; export it or write ${{{match[1]}:-default}}"
@@ -118,9 +123,17 @@ def _expand(value: Any, environment: Mapping[str, str]) -> Any:
     return _VARIABLE.sub(substitute, value)
 
 
+def _follows(problem: dict[str, Any], found: list[dict[str, Any]]) -> bool:
+    """Whether a list is only called too short because its items have problems of their own."""
+    place = problem["loc"]
+    return any(other["loc"][: len(place)] == place and len(other["loc"]) > len(place) for other in found)
+
+
 def _explain(problem: dict[str, Any]) -> str:
-    location = [part for part in problem["loc"] if part not in ("leave_last_out", "time_split", "column_split")]
-    path = ".".join(str(part) for part in location if not (part in ("time", "column") and "split" in location))
+    location = list(problem["loc"])
+    if location[:2] == ["pairs", "split"]:
+        del location[2:3]  # the split's kind, which is no key of the config
+    path = ".".join(map(str, location))
     message = str(problem["msg"]).removeprefix("Value error, ")
     match problem["type"]:
         case "extra_forbidden":
@@ -130,6 +143,8 @@ def _explain(problem: dict[str, Any]) -> str:
             return f"{path}={_short(problem['input'])}: unknown key; {remedy}"
         case "missing":
             return f"{path}: required and not set; add it to the config"
+        case "union_tag_not_found":
+            return f"{path}.kind: required and not set; add it to the config"
         case "value_error" if not location or "=" in message.split(" ", 1)[0]:
             return message
         case _:
@@ -142,13 +157,16 @@ def _short(value: Any) -> str:
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    """The keys that the section at ``location`` knows; a union offers the keys of all its members."""
+    """The keys that the section at ``location`` knows; ``location`` holds the kind of a union's member."""
     models: list[type[BaseModel]] = [Config]
     for part in location:
         if not isinstance(part, str):
             continue
         fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
-        models = [model for field in fields for model in _models_in(field)] or models
+        if fields:
+            models = [model for field in fields for model in _models_in(field)] or models
+        else:
+            models = [model for model in models if part in typing.get_args(model.model_fields["kind"].annotation)]
     return list(dict.fromkeys(key for model in models for key in model.model_fields))
 
 

@@ -52,8 +52,8 @@ class Cleaner:
         """
         columns = self.log.columns
         faults = np.zeros(table.num_rows, dtype=np.uint8)
-        user = _ids(table, columns.user, self.user_type)
-        item = _ids(table, columns.item, self.item_type)
+        user = ids(table, columns.user, self.user_type)
+        item = ids(table, columns.item, self.item_type)
         _mark(faults, "null_user", _nulls(user))
         _mark(faults, "null_item", _nulls(item))
         time_ms = self._times(table, faults)
@@ -102,7 +102,13 @@ class Cleaner:
             codes = np.maximum(found, 0).astype(np.uint8)
             weights = np.array(list(self.event_weights.values()), dtype=np.float32)[codes]
         if self.log.columns.weight is not None:
-            column = _flat(table, self.log.columns.weight).cast(pa.float32(), safe=False)
+            column = _flat(table, self.log.columns.weight)
+            try:
+                column = column.cast(pa.float32(), safe=False)
+            except pa.ArrowException as error:
+                raise InputError(
+                    f"columns.weight={self.log.columns.weight} is of type {column.type}: use a number ({error})"
+                ) from error
             factors = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
             _mark(faults, "bad_weight", ~(np.isfinite(factors) & (factors >= 0)))
             weights = weights * np.nan_to_num(factors, nan=0.0, posinf=0.0, neginf=0.0)
@@ -138,11 +144,11 @@ def _nulls(array: Any) -> npt.NDArray[np.bool_]:
     return np.asarray(array.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-def _ids(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
-    """Ids in the type of the hand-off; empty strings and fractional numbers become null."""
+def ids(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
+    """Ids in the type of the hand-off; empty strings and numbers that are not whole become null."""
     array = _flat(table, column)
     if pa.types.is_floating(array.type):
-        whole = pc.equal(array, pc.floor(array))
+        whole = pc.and_(pc.equal(array, pc.floor(array)), pc.less(pc.abs(array), 2.0**63))
         array = pc.if_else(whole, array, pa.scalar(None, array.type))
     try:
         array = array.cast(wanted)
@@ -156,9 +162,13 @@ def _ids(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
 def _to_ms(times: npt.NDArray[Any], unit: str) -> npt.NDArray[np.int64]:
     """Whole milliseconds; what does not fit 64 bits becomes 0, which is out of range."""
     per_ms = _UNIT_PER_MS[unit]
-    values = np.nan_to_num(times.astype(np.float64), nan=0.0) if times.dtype.kind == "f" else times.astype(np.int64)
+    most = 2**62  # a float of more might not fit once it is rounded
+    if times.dtype.kind == "f":
+        values = np.clip(np.nan_to_num(times.astype(np.float64), nan=0.0), -most, most)
+    else:
+        values = times.astype(np.int64)
     if per_ms < 0:
         return (values // -per_ms).astype(np.int64)
-    limit = np.iinfo(np.int64).max // per_ms
+    limit = most // per_ms
     fits = (values >= -limit) & (values <= limit)
     return (np.where(fits, values, 0) * per_ms).astype(np.int64)

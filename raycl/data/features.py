@@ -89,7 +89,13 @@ class Encoders:
     @classmethod
     def fit(cls, features: Sequence[Feature], table: pa.Table) -> Self:
         """Fit each feature to its column of ``table``."""
-        return cls(tuple(Encoder.fit(feature, _column(table, feature.column)) for feature in features))
+        fitted = []
+        for feature in features:
+            try:
+                fitted.append(Encoder.fit(feature, _column(table, feature.column)))
+            except pa.ArrowException as error:
+                raise InputError(f"column '{feature.column}' is no {feature.kind} feature: {error}") from error
+        return cls(tuple(fitted))
 
     def encode(self, table: pa.Table) -> pa.Table:
         """Encode each feature: list<int32> for tokens, float32 for numbers, under the feature's own name."""
@@ -109,8 +115,8 @@ class Encoders:
         for feature in self.features:
             values = [row.get(feature.column) for row in rows]
             try:
-                columns[feature.column] = _plain(values, feature.kind)
-            except (pa.ArrowException, TypeError, ValueError) as error:
+                columns[feature.column] = _plain(values, feature.kind, feature.separator)
+            except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
                 raise InputError(
                     f"user.{feature.column}: {values[0]!r} is not a {feature.kind} value ({error})"
                 ) from error
@@ -131,13 +137,19 @@ def _column(table: pa.Table, name: str) -> Any:
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
-def _plain(values: list[Any], kind: str) -> Any:
+def _plain(values: list[Any], kind: str, separator: str) -> Any:
     if kind == "numeric":
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if kind == "multi" and any(isinstance(value, list) for value in values):
-        lists = [value if isinstance(value, list) else [] if value is None else [value] for value in values]
-        return pa.array([[str(part) for part in value] for value in lists], pa.large_list(pa.large_string()))
-    return pa.array([None if value is None else str(value) for value in values], pa.large_string())
+        lists = [value if isinstance(value, list) else (_text(value) or "").split(separator) for value in values]
+        return pa.array([[_text(part) for part in value] for value in lists], pa.large_list(pa.large_string()))
+    return pa.array([_text(value) for value in values], pa.large_string())
+
+
+def _text(value: Any) -> str | None:
+    """The text that Arrow makes of the same value in a table: ``true``, not ``True``."""
+    text: str | None = value if isinstance(value, str) else pa.scalar(value).cast(pa.large_string()).as_py()
+    return text
 
 
 def _numbers(column: Any) -> npt.NDArray[np.float64]:

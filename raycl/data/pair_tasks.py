@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raycl import schema
-from raycl.config import Config, TimeSplit
+from raycl.config import ColumnSplit, Config, TimeSplit
 from raycl.data import clean, features, sequences, vocabulary
 from raycl.data.hashing import hash_ids
 from raycl.data.sources import Fragment, Inputs, log_columns
@@ -74,6 +74,8 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     if (record := plan.draft.task_done(task)) is not None:
         return record
     store, log = plan.draft.store, plan.config.logs[fragment.log]
+    if not isinstance(plan.config.pairs.split, ColumnSplit):
+        log = log.model_copy(update={"columns": log.columns.model_copy(update={"split": None})})
     known = _ids(store, "vocab/catalogue.parquet", "item") if plan.config.items else None
     cleaner = clean.Cleaner(
         log, plan.config.event_weights, plan.latest_ms, plan.user_type, plan.item_type, known.ids if known else None
@@ -92,6 +94,7 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
         "events": events.num_rows,
         "dropped": clean.count_reasons(bad),
         "times": times if isinstance(plan.config.pairs.split, TimeSplit) else [],
+        "val_is_named": bool(np.any(events["split"].to_numpy() == sequences.VAL)),
     }
     plan.draft.finish_task(task, record)
     return record
@@ -126,7 +129,8 @@ def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any
         for number in range(plan.num_fragments)
     )
     items = _ids(store, f"{WORK}/items.parquet", "item")
-    users = _ids(store, "vocab/users.parquet", "user") if plan.config.users else None
+    described = plan.config.users and plan.config.users.features  # a table without features has no rows to point at
+    users = _ids(store, "vocab/users.parquet", "user") if described else None
     built = sequences.build(events, items, users, plan.config.pairs, cuts, _log_counts(store))
     for part, table in built.parts.items():
         tables.write(store, f"{part}/part-{bucket:06d}.parquet", table)
@@ -195,9 +199,9 @@ def _log_counts(store: Store) -> npt.NDArray[np.int64]:
 
 
 def to_cuts(config: Config, records: Sequence[Mapping[str, Any]]) -> sequences.Cuts:
-    """Where validation and test begin, for a split by time."""
+    """Where validation and test begin, for a split by time; for a split by column, whether it names validation."""
     if not isinstance(config.pairs.split, TimeSplit):
-        return sequences.Cuts()
+        return sequences.Cuts(val_is_named=any(record["val_is_named"] for record in records))
     sketches = [(int(record["events"]), list(record["times"])) for record in records]
     return sequences.cut_times(sketches, config.pairs.split.val_share, config.pairs.split.test_share)
 

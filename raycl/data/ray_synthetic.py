@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from raycl import ray_runtime
@@ -17,17 +18,29 @@ TRUTH_FILE = "truth.json"
 def write(spec: SyntheticSpec, store: Store) -> dict[str, Any]:
     """Write ``events/``, ``users/`` and ``items/`` under ``store``, and ``truth.json`` last; returns what that holds.
 
-    Ray is connected already. The same spec writes the same tables.
+    Ray is connected already. The same spec writes the same tables, and parts of an older log are removed first, so a
+    ``truth.json`` is always that of the log beside it.
     """
+    _remove_log(store)
 
     def write_shard(number: int) -> dict[str, Any]:
         made = synthetic.shard(spec, number)
         tables.write(store, f"events/part-{number:05d}.parquet", made.events)
         tables.write(store, f"users/part-{number:05d}.parquet", made.users)
-        return synthetic.truth_to_json(made.truth)
+        return asdict(made.truth)
 
-    records = ray_runtime.map_tasks("synthesise", write_shard, spec.num_shards)
+    records = ray_runtime.map_tasks("synthesise", write_shard, synthetic.num_shards(spec))
     tables.write(store, "items/part-00000.parquet", synthetic.catalogue(spec))
-    truth = synthetic.merge_truth([Truth(**record) for record in records])
+    truth = synthetic.merge_truth([Truth(**record) for record in records]).to_json()
     store.write(TRUTH_FILE, json.dumps(truth, indent=2).encode())
     return truth
+
+
+def _remove_log(store: Store) -> None:
+    """Remove the truth first, then the parts; files of other names stay."""
+    if store.exists(TRUTH_FILE):
+        store.filesystem.delete_file(store.full(TRUTH_FILE))
+    for folder in ("events", "users", "items"):
+        for path in store.files(folder):
+            if path.startswith(f"{folder}/part-") and path.endswith(".parquet"):
+                store.filesystem.delete_file(store.full(path))

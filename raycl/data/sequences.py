@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ class Cuts:
 
     val_from_ms: int = 0
     test_from_ms: int = 0
+    val_is_named: bool = False
+    """Whether a split column names any event of the log validation."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Built:
 
 @dataclass
 class _Events:
-    """Events sorted by user, then time; ties in time by item, then event type, so input order never matters."""
+    """Events sorted by user, then time; ties in time by item, event type and the rest, so input order never matters."""
 
     user: Ints
     item: npt.NDArray[np.int32]
@@ -75,13 +77,14 @@ def build(
 
     known = sorted_events.item >= 0
     if item_counts is not None:
-        known &= item_counts[np.maximum(sorted_events.item, 0)] >= rules.min_item_events
+        known[known] = item_counts[sorted_events.item[known]] >= rules.min_item_events
     kept = _drop(sorted_events, known, "rare_item", dropped)
     kept = _drop(kept, ~_repeats(kept), "duplicate", dropped)
     kept = _drop(kept, _user_sizes(kept) <= rules.max_user_events, "robot_user", dropped)
     kept = _drop(kept, _user_sizes(kept) >= rules.min_user_events, "rare_user", dropped)
 
-    kept.split = _assign_split(kept, users_here, rules, cuts)
+    val_is_named = cuts.val_is_named or bool((sorted_events.split == VAL).any())
+    kept.split = _assign_split(kept, users_here, rules, replace(cuts, val_is_named=val_is_named))
     order = np.lexsort((np.arange(len(kept)), kept.split, kept.user)) if _out_of_order(kept) else None
     if order is not None:
         kept = _Events(*(column[order] for column in vars(kept).values()))
@@ -120,7 +123,7 @@ def _order_by_user_and_time(user: Ints, time_ms: Ints) -> Ints:
 
 
 def _order_ties(events: _Events) -> _Events:
-    """Put events of one user and moment in the order of item and event type."""
+    """Put events of one user and moment in the order of item, event type, part and weight."""
     same = (events.user[1:] == events.user[:-1]) & (events.time_ms[1:] == events.time_ms[:-1])
     if not same.any():
         return events
@@ -130,7 +133,8 @@ def _order_ties(events: _Events) -> _Events:
     places = np.flatnonzero(tied)
     run = np.cumsum(np.concatenate([[True], ~same]))[places]
     order = np.arange(len(events))
-    order[places] = places[np.lexsort((events.split[places], events.event[places], events.item[places], run))]
+    ties = (events.weight[places], events.split[places], events.event[places], events.item[places], run)
+    order[places] = places[np.lexsort(ties)]
     return _Events(*(column[order] for column in vars(events).values()))
 
 
@@ -161,16 +165,15 @@ def _assign_split(events: _Events, users: Any, rules: PairRules, cuts: Cuts) -> 
         after = _user_ends(events)[events.user] - 1 - np.arange(len(events)) if len(events) else sizes
         return np.where((after < 2) & (sizes >= 3), np.where(after == 0, TEST, VAL), TRAIN).astype(np.int8)
     if isinstance(rules.split, ColumnSplit):
-        return _hold_out_val(events, users) if rules.split.hold_out_val else events.split
+        held_out = rules.split.hold_out_val and not cuts.val_is_named and len(events)
+        return _hold_out_val(events, users) if held_out else events.split
     return ((events.time_ms >= cuts.val_from_ms).astype(np.int8) + (events.time_ms >= cuts.test_from_ms)).astype(
         np.int8
     )
 
 
 def _hold_out_val(events: _Events, users: Any) -> npt.NDArray[np.int8]:
-    """Where no event is named validation: of each user with three training events or more, that of least hash."""
-    if (events.split == VAL).any() or not len(events):
-        return events.split
+    """Give validation one training event of each user with three or more: that of least hash."""
     is_train = events.split == TRAIN
     num_train = np.bincount(events.user, weights=is_train).astype(np.int64)
     eligible = is_train & (num_train[events.user] >= 3)
@@ -249,6 +252,8 @@ def quantiles(times_ms: Ints, size: int = 1024) -> list[int]:
 
 def cut_times(sketches: list[tuple[int, list[int]]], val_share: float, test_share: float) -> Cuts:
     """The moments that leave about these shares of all events after them, from (rows, quantiles) of each fragment."""
+    if not any(sketch for _, sketch in sketches):
+        return Cuts()
     moments = np.concatenate([np.array(sketch, dtype=np.int64) for _, sketch in sketches if sketch])
     weights = np.concatenate([np.full(len(sketch), rows / len(sketch)) for rows, sketch in sketches if sketch])
     order = np.argsort(moments, kind="stable")

@@ -32,7 +32,10 @@ class Verdict:
 
 def decide(evidence: Evidence, config: GateConfig) -> Verdict:
     """Publish only where every measure reaches its floor."""
-    over = evidence.recall / evidence.popularity_recall if evidence.popularity_recall else float("inf")
+    if evidence.popularity_recall:
+        over = evidence.recall / evidence.popularity_recall
+    else:
+        over = float("inf") if evidence.recall else 0.0
     checks = [
         (
             f"index recall@{config.index_recall_at}",
@@ -49,7 +52,8 @@ def decide(evidence: Evidence, config: GateConfig) -> Verdict:
             f" of {evidence.num_items:,}",
         ),
     ]
-    failed = [f"{name} {value:.4f} < {floor:g}{unit}" for name, value, floor, unit in checks if value < floor]
+    # Not `value < floor`: what is not a number must fail too.
+    failed = [f"{name} {value:.4f} < {floor:g}{unit}" for name, value, floor, unit in checks if not value >= floor]
     if failed:
         return Verdict(False, "; ".join(failed))
     return Verdict(True, "; ".join(f"{name} {value:.4f} >= {floor:g}{unit}" for name, value, floor, unit in checks))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from raycl import lineage, ray_runtime
 from raycl.config import Config
 from raycl.data.handoff import Pairs
+from raycl.errors import RayclError
 from raycl.index import build, release, tasks
 from raycl.model import weights
 from raycl.storage.versions import Version, Workspace
@@ -17,7 +18,7 @@ def run(
 ) -> tuple[Version, bool]:
     """Build the release of ``towers`` and judge it; the second value is False when it was built before.
 
-    The release is complete either way; only ``publish`` asks for the verdict.
+    The release is complete whatever the verdict; only ``publish`` asks for it. RayclError where no vector is finite.
     """
     digest = lineage.digest(config, STAGE, towers.name, evaluation.name)
     if not force and (done := workspace.find(STAGE, digest)):
@@ -29,7 +30,12 @@ def run(
 
     ray_runtime.connect(config.ray)
     embedded = ray_runtime.map_tasks("embed", lambda block: tasks.embed_block(job, block), job.num_blocks)
-    plan = build.plan(config.index, job.num_items)
+    not_finite = sum(record["not_finite"] for record in embedded)
+    if not_finite == job.num_items:
+        raise RayclError(
+            f"no item has a finite vector in towers {towers.name}: lower train.learning_rate and train again"
+        )
+    plan = build.plan(config.index, job.num_items - not_finite)
     centroids = tasks.train_quantizer(job, plan)
     shards = ray_runtime.map_tasks(
         "build_shard", lambda shard: tasks.build_shard(job, shard, centroids), config.index.num_shards
@@ -57,7 +63,7 @@ def run(
             "vectors": sum(record["items"] for record in shards),
             "index_bytes": sum(record["bytes"] for record in shards),
         },
-        dropped={"not_finite": bad} if (bad := sum(record["not_finite"] for record in embedded)) else {},
+        dropped={"not_finite": not_finite} if not_finite else {},
         facts={
             "index_recall": evidence.index_recall,
             "nprobe": nprobe,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import safetensors.torch as st
+from safetensors import SafetensorError
 from torch import nn
 
 from raycl.errors import CorruptRelease
@@ -28,8 +29,11 @@ def save(store: Store, spec: TowerSpec, towers: TwoTower) -> None:
 
 
 def load_spec(store: Store) -> TowerSpec:
-    """The shape of the towers under ``store``."""
-    return TowerSpec.from_json(store.read(CONFIG_FILE))
+    """The shape of the towers under ``store``; CorruptRelease where the file holds none."""
+    try:
+        return TowerSpec.from_json(store.read(CONFIG_FILE))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptRelease(f"{store.uri}/{CONFIG_FILE} is not the shape of two towers: {error}") from error
 
 
 def load_user(store: Store) -> UserTower:
@@ -45,6 +49,6 @@ def load_item(store: Store) -> ItemTower:
 def _load(store: Store, path: str, tower: Tower) -> Tower:
     try:
         tower.load_state_dict(st.load(store.read(path)))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SafetensorError) as error:
         raise CorruptRelease(f"{store.uri}/{path} does not fit {CONFIG_FILE} beside it: {error}") from error
     return tower.eval()

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ItemId = Annotated[int | str, Field(union_mode="left_to_right")]
+ItemId = int | str
+"""As it stands in the JSON: text stays text, since "007" and "7" may be two items."""
 
 
 class Query(BaseModel):

@@ -43,6 +43,7 @@ class Current:
         try:
             published = pointer.current(self._workspace)
             if published is None or (self._retriever is not None and self._retriever.release == published.release):
+                self.problem = None
                 return False
             loaded = self._load(published.release)
         except Exception as error:

@@ -44,9 +44,11 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, store: Store) -> Self:
-        """The manifest of the version whose root is ``store``; CorruptRelease where it is no manifest."""
+        """The manifest of the version whose root is ``store``; CorruptRelease where it is absent or no manifest."""
         try:
             return cls.model_validate_json(store.read(FILE))
+        except FileNotFoundError as error:
+            raise CorruptRelease(f"{store.uri}/{FILE} is missing: no finished version is there") from error
         except ValueError as error:
             raise CorruptRelease(f"{store.uri}/{FILE} is not a manifest of this raycl: {error}") from error
 

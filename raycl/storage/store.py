@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,10 @@ class Store:
 
     def write(self, path: str, content: bytes) -> None:
         """Write the whole file so that readers see nothing or all of it; an older one is replaced."""
+        if not self.is_local:
+            with _s3() as s3:
+                s3.pipe_file(self.full(path), content)
+            return
         with self.open_output(path) as stream:
             stream.write(content)
 
@@ -55,7 +61,7 @@ class Store:
         """A stream to a new file, as a context: the file appears under ``path`` when the context ends without error."""
         if self.is_local:
             return _LocalOutput(Path(self.full(path)))
-        return self.filesystem.open_output_stream(self.full(path))
+        return _s3_output(self.full(path))
 
     def exists(self, path: str) -> bool:
         """Whether ``path`` is a file or a folder that holds something."""
@@ -155,21 +161,49 @@ def _create_on_disk(target: Path, content: bytes) -> bool:
     """Exclusive and whole: a hard link to a finished file either takes the name or finds it taken."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_PARTIAL}")
-    partial.write_bytes(content)
     try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.link(partial, target)
     except FileExistsError:
         return False
     finally:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
     return True
 
 
-def _create_on_s3(key: str, content: bytes) -> bool:
+@contextlib.contextmanager
+def _s3_output(key: str) -> Iterator[Any]:
+    """A stream that is completed at the end and aborted on an error; Arrow's own would publish half a file."""
+    with _s3() as s3:
+        stream = s3.open(key, "wb")
+        try:
+            yield stream
+            stream.close()
+        except BaseException:
+            stream.closed = True  # or the end of its life would complete it
+            stream.discard()
+            raise
+
+
+@contextlib.contextmanager
+def _s3() -> Iterator[Any]:
+    """S3 through s3fs; what fails before the server answers is an OSError, as it is through Arrow."""
     import s3fs
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
     try:
-        s3fs.S3FileSystem(use_listings_cache=False).pipe_file(key, content, mode="create")
+        yield s3fs.S3FileSystem(use_listings_cache=False)
+    except BotoCoreError as error:
+        raise OSError(str(error)) from error
+
+
+def _create_on_s3(key: str, content: bytes) -> bool:
+    try:
+        with _s3() as s3:
+            s3.pipe_file(key, content, mode="create")
     except FileExistsError:
         return False
     except OSError as error:

@@ -134,13 +134,15 @@ class Workspace:
 
         ``fresh`` leaves unfinished ones alone. The folder is not visible to readers before its commit.
         """
+        known = self._names(stage)
         unfinished = [
-            name
-            for name in self._names(stage)
-            if name.endswith(digest[:12]) and not self.store.exists(f"{stage}/{name}/{FILE}")
+            name for name in known if name.endswith(digest[:12]) and not self.store.exists(f"{stage}/{name}/{FILE}")
         ]
         resumed = bool(unfinished) and not fresh
         name = unfinished[-1] if resumed else _version_name(digest)
+        while not resumed and name in known:
+            time.sleep(0.001)
+            name = _version_name(digest)
         return Draft(stage, self.store.under(f"{stage}/{name}"), name, digest, resumed)
 
     def _names(self, stage: str) -> list[str]:
