@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from raycl import __version__, config_file, environment, journey, lineage
@@ -29,6 +28,11 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check a config before anything starts.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+
+# Typer keeps a click of its own, and exports but one of the errors that its parser raises.
+_BadCommand: Any = typer.BadParameter.__mro__[1]
+_INTERRUPTED = 130
+"""What Typer returns after Ctrl-C."""
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the whole journey.")]
 Overrides = Annotated[
@@ -221,12 +225,12 @@ def _exit_code(command: Callable[[], Any]) -> int:
     except RayclError as error:
         screen.error(str(error))
         return error.exit_code
-    except click.exceptions.Exit as leaving:
-        return int(leaving.exit_code)
-    except click.ClickException as error:
+    except _BadCommand as error:
         error.show()
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
+        returned = _INTERRUPTED
+    if returned == _INTERRUPTED:
         screen.error("interrupted; run the same command again to go on")
         return 1
     return returned if isinstance(returned, int) else 0

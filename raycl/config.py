@@ -11,6 +11,8 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(min_length=1)]
+# YAML reads an unquoted `off` as false.
+LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
 
 
 class Section(BaseModel):
@@ -148,9 +150,7 @@ class LossConfig(Section):
 
     kind: Literal["in_batch_softmax"] = "in_batch_softmax"
     temperature: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
-    log_q: Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)] = (
-        "static"  # YAML reads an unquoted `off` as false
-    )
+    log_q: LogQ = "static"
     """Correct in-batch negatives by their sampling probability; off leaves popular items punished."""
 
 

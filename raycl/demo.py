@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from typing import Any
 
 from raycl import config_file
@@ -15,6 +16,7 @@ from raycl.journey import Outcome
 from raycl.storage.store import Store, absolute
 
 CONFIG_FILE = "raycl.yaml"
+_TRUTH_FILE = "truth.json"
 _NUM_ANSWERS = 3
 
 
@@ -45,21 +47,17 @@ def synthesise(output: str, rows: int, items: int, seed: int) -> dict[str, Any]:
     """
     store = Store(absolute(output))
     spec = SyntheticSpec(num_rows=rows, num_items=items, seed=seed)
-    made = {"num_rows": rows, "num_items": items, "seed": seed}
-    if store.exists("truth.json"):
-        truth = dict(json.loads(store.read("truth.json")))
-        if store.exists("made.json") and json.loads(store.read("made.json")) == made:
+    if store.exists(_TRUTH_FILE):
+        truth = dict(json.loads(store.read(_TRUTH_FILE)))
+        if truth["spec"] == asdict(spec):
             return truth
     store.require_writable("OUTPUT")
-    store.delete_folder("events")
-    store.delete_folder("users")
     from raycl import ray_runtime
     from raycl.config import RayConfig
     from raycl.data import ray_synthetic
 
     ray_runtime.connect(RayConfig())
     truth = ray_synthetic.write(spec, store)
-    store.write("made.json", json.dumps(made).encode())
     tree = config_tree(store.uri, f"{store.uri}/workspace")
     store.write(CONFIG_FILE, config_file.dump(config_file.check(tree)).encode())
     return truth

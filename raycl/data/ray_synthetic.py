@@ -16,7 +16,8 @@ TRUTH_FILE = "truth.json"
 
 
 def write(spec: SyntheticSpec, store: Store) -> dict[str, Any]:
-    """Write ``events/``, ``users/`` and ``items/`` under ``store``, and ``truth.json`` last; returns what that holds.
+    """Write ``events/``, ``users/`` and ``items/`` under ``store``, and ``truth.json`` last; returns what that holds: the truth and
+    the spec.
 
     Ray is connected already. The same spec writes the same tables, and parts of an older log are removed first, so a
     ``truth.json`` is always that of the log beside it.
@@ -31,7 +32,7 @@ def write(spec: SyntheticSpec, store: Store) -> dict[str, Any]:
 
     records = ray_runtime.map_tasks("synthesise", write_shard, synthetic.num_shards(spec))
     tables.write(store, "items/part-00000.parquet", synthetic.catalogue(spec))
-    truth = synthetic.merge_truth([Truth(**record) for record in records]).to_json()
+    truth = synthetic.merge_truth([Truth(**record) for record in records]).to_json() | {"spec": asdict(spec)}
     store.write(TRUTH_FILE, json.dumps(truth, indent=2).encode())
     return truth
 

@@ -6,6 +6,7 @@ import logging
 import socket
 
 from ray import serve
+from ray.serve.context import _get_global_client
 
 from raycl import ray_runtime
 from raycl.config import Config
@@ -17,7 +18,7 @@ from raycl.storage.store import absolute
 def start(config: Config) -> str:
     """Run the service on the connected or an embedded Ray, and return its URL once it answers.
 
-    Raises ConfigError where the port is taken.
+    Raises ConfigError where the port is taken, or Serve of this Ray listens at another already.
     """
     serving = config.serving
     port = serving.port or _free_port(serving.host)
@@ -28,9 +29,18 @@ def start(config: Config) -> str:
         http_options=serve.config.HTTPOptions(host=serving.host, port=port),
         logging_config={"log_level": logging.WARNING, "enable_access_log": False},
     )
+    # The first who starts Serve on a Ray says where its one proxy listens; later options are ignored.
+    client = _get_global_client()
+    assert client is not None
+    listens = client.http_config
+    if serving.port not in (0, listens.port):
+        raise ConfigError(
+            f"serving.port={serving.port}, but Serve of this cluster listens at {listens.host}:{listens.port} already:"
+            f" set serving.port={listens.port}, or 0 to take what there is"
+        )
     args = {"workspace": absolute(config.workspace), "serving": serving.model_dump(mode="json")}
     serve.run(ray_app.build(args), name=ray_app.NAME, route_prefix="/")
-    return f"http://{serving.host}:{port}"
+    return f"http://{serving.host}:{listens.port}"
 
 
 def stop() -> None:
