@@ -1,0 +1,1 @@
+"""Tests of storage, on local disk and on S3 alike."""

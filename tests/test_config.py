@@ -1,0 +1,220 @@
+"""The config refuses what cannot work before anything starts, and says what to change."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from raycl import config as config_module
+from raycl import config_file
+from raycl.config import Config, Section
+from raycl.errors import ConfigError
+
+SMALLEST: dict[str, Any] = {"workspace": "w", "logs": [{"uri": "log"}]}
+NO_TIME = {"uri": "log", "columns": {"time": None, "split": "part"}}
+SECTIONS = [kind for _, kind in inspect.getmembers(config_module, inspect.isclass) if issubclass(kind, Section)]
+
+
+def tree(changes: dict[str, Any]) -> dict[str, Any]:
+    """The smallest config with each dotted path changed."""
+    changed = copy.deepcopy(SMALLEST)
+    for path, value in changes.items():
+        *folders, last = path.split(".")
+        place = changed
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return changed
+
+
+def refusal(changes: dict[str, Any]) -> str:
+    """The message for the smallest config with these changes."""
+    with pytest.raises(ConfigError) as caught:
+        config_file.check(tree(changes))
+    return str(caught.value)
+
+
+def test_a_workspace_and_a_log_are_enough() -> None:
+    config = config_file.check(SMALLEST)
+    assert config == Config(workspace="w", logs=(config_module.LogSource(uri="log"),))
+    assert config.pairs.split == config_module.LeaveLastOut(kind="leave_last_out")
+
+
+@pytest.mark.parametrize("field", SMALLEST)
+def test_workspace_and_logs_are_required(field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_file.check({key: value for key, value in SMALLEST.items() if key != field})
+    assert str(caught.value) == f"{field}: required and not set; add it to the config"
+
+
+# Each with a change that the message names as a remedy.
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "a batch that workers cannot share": (
+        {"train.global_batch_size": 1000, "train.num_workers": 3},
+        "train.global_batch_size=1000 must divide evenly by train.num_workers=3, with at least two pairs a worker:"
+        " use 999 or 1002",
+        {"train.global_batch_size": 1002},
+    ),
+    "a batch of one pair a worker": (
+        {"train.global_batch_size": 4, "train.num_workers": 4},
+        "train.global_batch_size=4 must divide evenly by train.num_workers=4, with at least two pairs a worker: use 8",
+        {"train.global_batch_size": 8},
+    ),
+    "a split by a column that no log has": (
+        {"pairs.split": {"kind": "column"}},
+        "pairs.split.kind=column needs logs.0.columns.split, which is null: name the column or choose another split",
+        {"logs": [{"uri": "log", "columns": {"split": "part"}}]},
+    ),
+    "a split by time without time": (
+        {"pairs.split": {"kind": "time"}, "logs": [{"uri": "log"}, NO_TIME]},
+        "pairs.split.kind=time needs logs.1.columns.time, which is null: name the column or choose another split",
+        {"logs": [{"uri": "log"}, {"uri": "log", "columns": {"time": "when"}}]},
+    ),
+    "the last event without time": (
+        {"logs": [NO_TIME]},
+        "pairs.split.kind=leave_last_out needs logs.0.columns.time, which is null: name the column or choose another"
+        " split",
+        {"pairs.split": {"kind": "column"}, "pairs.history": "others"},
+    ),
+    "the events before the target without time": (
+        {"logs": [NO_TIME], "pairs.split": {"kind": "column"}},
+        "pairs.history=before needs logs.0.columns.time, which is null: name the column or set pairs.history=others",
+        {"pairs.history": "others"},
+    ),
+    "a history that looks past the target": (
+        {"pairs.history": "others", "pairs.split": {"kind": "time"}},
+        "pairs.history=others looks past the target, so pairs.split.kind=time would leak: use column",
+        {"pairs.split": {"kind": "column"}, "logs": [NO_TIME]},
+    ),
+    "event types without weights": (
+        {"logs": [{"uri": "log", "columns": {"event": "kind"}}]},
+        "logs.0.columns.event=kind but event_weights is empty, so every row would be quarantined: name the event"
+        " types, for example event_weights.view=1",
+        {"event_weights.view": 1},
+    ),
+    "items without anything to tell them apart": (
+        {"model.item_id": False, "items": {"uri": "items"}},
+        "model.item_id=false with no items.features leaves nothing to tell items apart: name features or set it true",
+        {"items": {"uri": "items", "features": [{"column": "category"}]}},
+    ),
+    "a gate that measures by chance": (
+        {"index.kind": "ivf_flat", "gate.num_queries": 99},
+        "gate.num_queries=99 cannot tell a recall of 0.95 from chance: use at least 100",
+        {"gate.num_queries": 100},
+    ),
+    "fewer replicas at most than at least": (
+        {"serving.min_replicas": 3},
+        "serving.min_replicas=3 is above serving.max_replicas=2: raise the second or lower the first",
+        {"serving.max_replicas": 3},
+    ),
+    "a split that leaves nothing to train on": (
+        {"pairs.split": {"kind": "time", "val_share": 0.5, "test_share": 0.5}},
+        "pairs.split={'kind': 'time', 'val_share': 0.5, 'test_share': 0.5}: val_share + test_share = 1 leaves nothing"
+        " to train on: keep it under 1",
+        {"pairs.split": {"kind": "time", "val_share": 0.5, "test_share": 0.4}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_cannot_work_together_is_refused_with_its_remedy(name: str) -> None:
+    changes, message, _ = IMPOSSIBLE[name]
+    assert refusal(changes) == message
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_the_remedy_works(name: str) -> None:
+    changes, _, remedy = IMPOSSIBLE[name]
+    config_file.check(tree(changes | remedy))
+
+
+def test_without_the_item_table_the_items_own_embedding_cannot_be_off() -> None:
+    assert refusal({"model.item_id": False}).startswith("model.item_id=false with no items.features")
+
+
+def test_few_queries_are_enough_where_nothing_is_measured() -> None:
+    config_file.check(tree({"index.kind": "ivf_flat", "gate.num_queries": 1, "gate.min_index_recall": 0.0}))
+    config_file.check(tree({"index.kind": "flat", "gate.num_queries": 1}))
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)
+@given(st.integers(1, 400), st.integers(1, 40))
+def test_a_batch_is_refused_when_workers_cannot_share_it_and_every_size_offered_is_taken(
+    batch: int, workers: int
+) -> None:
+    changes = {"train.global_batch_size": batch, "train.num_workers": workers}
+    if any(batch == pairs * workers for pairs in range(2, batch + 1)):
+        assert config_file.check(tree(changes)).train.global_batch_size == batch
+        return
+    offered = [int(size) for size in re.findall(r"\d+", refusal(changes).rpartition("use ")[2])]
+    assert offered
+    for size in offered:
+        config_file.check(tree(changes | {"train.global_batch_size": size}))
+
+
+# One value past each kind of bound.
+OUT_OF_BOUNDS = {
+    "seed": -1,
+    "workspace": "",
+    "logs": [],
+    "event_weights.view": 0.0,
+    "pairs.min_history": -1,
+    "pairs.num_buckets": 0,
+    "pairs.history": "after",
+    "model.dropout": 1.0,
+    "model.id_dropout": 1.1,
+    "model.hidden": [64, 0],
+    "loss.temperature": 0.0,
+    "loss.log_q": True,
+    "train.epochs": "three",
+    "train.learning_rate": 0,
+    "train.use_gpu": "maybe",
+    "evaluation.ks": [10, 0],
+    "gate.min_recall": 1.5,
+    "serving.port": 65536,
+    "serving.poll_s": 0,
+    "ray.object_store_bytes": 1,
+}
+
+
+@pytest.mark.parametrize("path", OUT_OF_BOUNDS)
+def test_a_value_out_of_bounds_is_named_with_its_field(path: str) -> None:
+    message = refusal({path: OUT_OF_BOUNDS[path]})
+    assert "\n" not in message
+    assert re.match(rf"{path}(\.1)?=", message), message
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_section_is_closed_and_frozen(section: type[Section]) -> None:
+    assert section.model_config["extra"] == "forbid"
+    assert section.model_config["frozen"] is True
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config = config_file.check(SMALLEST)
+    with pytest.raises(ValidationError, match="frozen"):
+        config.train.epochs = 3
+
+
+def test_the_json_schema_lists_every_section_and_field() -> None:
+    schema = Config.model_json_schema()
+    described = schema["$defs"] | {"Config": schema}
+    assert set(described) == {section.__name__ for section in SECTIONS} - {"Section"}
+    for section in SECTIONS:
+        if section is not Section:
+            assert set(described[section.__name__]["properties"]) == set(section.model_fields)
+            assert described[section.__name__]["additionalProperties"] is False
+    assert schema["required"] == ["workspace", "logs"]
+
+
+def test_the_json_schema_carries_the_words_of_the_fields() -> None:
+    schema = Config.model_json_schema()
+    assert schema["properties"]["workspace"]["description"].startswith("Folder or ``s3://`` prefix")
+    assert schema["$defs"]["ServingConfig"]["properties"]["port"]["description"] == "0 takes a free port."

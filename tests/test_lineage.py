@@ -1,0 +1,207 @@
+"""What shapes a version changes its digest, what does not leaves it, and a stage builds on what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raycl import config_file, lineage
+from raycl.config import Config, LossConfig, ModelConfig, Section, TrainConfig
+from raycl.errors import InputError
+from raycl.storage.store import Store
+from raycl.storage.versions import Version, Workspace
+
+STAGES = ("pairs", "towers", "evaluations", "releases")
+BASE: dict[str, Any] = {
+    "workspace": "w",
+    "logs": [{"uri": "log"}],
+    "items": {"uri": "items"},
+    "users": {"uri": "users"},
+    "train": {"epochs": 1},
+}
+
+# Another value for every field, so that a field that is added must say here what it does.
+TRAIN: dict[str, Any] = {
+    "epochs": 2,
+    "global_batch_size": 512,
+    "learning_rate": 0.5,
+    "weight_decay": 0.5,
+    "warmup_share": 0.5,
+    "gradient_clip": 0.5,
+    "precision": "bfloat16",
+    "shuffle_pairs": 7,
+    "checkpoint_steps": 7,
+    "num_workers": 4,
+    "use_gpu": "never",
+    "threads_per_worker": 7,
+    "max_failures": 7,
+}
+MODEL: dict[str, Any] = {
+    "dim": 7,
+    "hidden": [7],
+    "pooling": "recency",
+    "item_id": False,
+    "id_dropout": 0.5,
+    "dropout": 0.5,
+}
+LOSS: dict[str, Any] = {"temperature": 0.5, "log_q": "off"}
+PLACEMENT = {"num_workers", "use_gpu", "threads_per_worker", "max_failures"}
+
+# Which stages' own part of the config each setting is in.
+REACH: dict[str, tuple[str, set[str]]] = {
+    "workspace": ("workspace=elsewhere", set()),
+    "seed": ("seed=7", {"pairs", "towers", "releases"}),
+    "logs": ("logs.0.uri=other", {"pairs"}),
+    "event_weights": ("event_weights.view=2", {"pairs"}),
+    "items": ("items.uri=other", {"pairs"}),
+    "users": ("users.uri=other", {"pairs"}),
+    "pairs": ("pairs.max_history=7", {"pairs"}),
+    "model": ("model.dim=7", {"towers"}),
+    "loss": ("loss.temperature=0.5", {"towers"}),
+    "train": ("train.epochs=7", {"towers"}),
+    "evaluation": ("evaluation.ks=[7]", {"evaluations"}),
+    "index": ("index.num_shards=7", {"releases"}),
+    "gate": ("gate.min_recall=0.5", {"releases"}),
+    "serving": ("serving.port=7", set()),
+    "ray": ("ray.num_cpus=7", set()),
+}
+
+
+def changed(*overrides: str) -> Config:
+    return config_file.check(config_file.apply_overrides(BASE, overrides))
+
+
+def test_every_field_has_a_row_in_these_tables() -> None:
+    sections: list[tuple[dict[str, Any], type[Section]]] = [(TRAIN, TrainConfig), (MODEL, ModelConfig), (REACH, Config)]
+    for table, section in sections:
+        assert set(table) == set(section.model_fields)
+    assert {"kind", *LOSS} == set(LossConfig.model_fields)  # there is one kind so far
+
+
+@pytest.mark.parametrize("field", TRAIN)
+def test_placement_leaves_the_towers_as_they_are_and_all_else_makes_others(field: str) -> None:
+    config = changed(f"train.{field}={TRAIN[field]}")
+    assert getattr(config.train, field) != getattr(changed().train, field)
+    same = lineage.digest(config, "towers", "some-pairs") == lineage.digest(changed(), "towers", "some-pairs")
+    assert same is (field in PLACEMENT)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"model.{field}={value}" for field, value in MODEL.items()] + [f"loss.{f}={value}" for f, value in LOSS.items()],
+)
+def test_model_and_loss_make_other_towers(override: str) -> None:
+    config = changed("items.features=[{column: category}]", override)
+    assert lineage.digest(config, "towers", "some-pairs") != lineage.digest(changed(), "towers", "some-pairs")
+
+
+@pytest.mark.parametrize("name", REACH)
+def test_a_setting_reaches_these_stages_and_no_other(name: str) -> None:
+    override, reached = REACH[name]
+    base, other = changed(), changed(override)
+    assert base != other
+    assert {stage for stage in STAGES if lineage.digest(other, stage, 1) != lineage.digest(base, stage, 1)} == reached
+    assert {stage for stage in STAGES if lineage.part(other, stage) != lineage.part(base, stage)} == reached
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_other_inputs_make_another_version(stage: str) -> None:
+    digests = [lineage.digest(changed(), stage, *inputs) for inputs in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))]
+    assert len(set(digests)) == len(digests)
+
+
+def test_no_two_stages_share_a_digest() -> None:
+    assert len({lineage.digest(changed(), stage, "a") for stage in STAGES}) == len(STAGES)
+
+
+def make(workspace: Workspace, config: Config, stage: str, digest: str, inputs: dict[str, str]) -> Version:
+    """A finished version with nothing in it."""
+    draft = workspace.draft(stage, digest, fresh=True)
+    return draft.commit(inputs=inputs, config=lineage.part(config, stage), counts={})
+
+
+def make_pairs(workspace: Workspace, config: Config, source: str = "source") -> Version:
+    return make(workspace, config, "pairs", lineage.digest(config, "pairs", source), {"logs": source})
+
+
+def make_towers(workspace: Workspace, config: Config) -> Version:
+    pairs = lineage.pairs(config, workspace).name
+    return make(workspace, config, "towers", lineage.digest(config, "towers", pairs), {"pairs": pairs})
+
+
+def make_evaluation(workspace: Workspace, config: Config) -> Version:
+    towers = lineage.towers(config, workspace).name
+    digest = lineage.digest(config, "evaluations", towers)
+    return make(workspace, config, "evaluations", digest, {"towers": towers})
+
+
+def make_release(workspace: Workspace, config: Config) -> Version:
+    towers, evaluation = lineage.towers(config, workspace).name, lineage.evaluation(config, workspace).name
+    digest = lineage.digest(config, "releases", towers, evaluation)
+    return make(workspace, config, "releases", digest, {"towers": towers, "evaluation": evaluation})
+
+
+MAKERS: tuple[Callable[[Workspace, Config], Version], ...] = (make_pairs, make_towers, make_evaluation, make_release)
+FINDERS = (lineage.pairs, lineage.towers, lineage.evaluation, lineage.release)
+COMMANDS = ("pairs", "train", "evaluate", "index")
+
+
+def workspace_of(folder: Path, config: Config, num_stages: int) -> tuple[Workspace, list[Version]]:
+    """A workspace in which the first stages are finished."""
+    workspace = Workspace(Store(str(folder)))
+    return workspace, [make_stage(workspace, config) for make_stage in MAKERS[:num_stages]]
+
+
+def test_every_stage_finds_what_the_one_before_left(tmp_path: Path) -> None:
+    workspace, made = workspace_of(tmp_path, changed(), 4)
+    assert [find(changed(), workspace) for find in FINDERS] == made
+
+
+@pytest.mark.parametrize("finished", range(4))
+def test_the_first_stage_that_is_missing_is_named_with_its_command(tmp_path: Path, finished: int) -> None:
+    workspace, _ = workspace_of(tmp_path, changed(), finished)
+    for find in FINDERS[finished:]:
+        with pytest.raises(InputError) as caught:
+            find(changed(), workspace)
+        assert str(caught.value) == (
+            f"workspace={tmp_path} has no finished {STAGES[finished]} of this config:"
+            f" run 'raycl {COMMANDS[finished]}' first"
+        )
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [("pairs.max_history=7", 0), ("model.dim=7", 1), ("evaluation.ks=[7]", 2), ("gate.min_recall=0.5", 3)],
+)
+def test_another_config_finds_what_it_shares_and_no_more(tmp_path: Path, override: str, found: int) -> None:
+    workspace, made = workspace_of(tmp_path, changed(), 4)
+    other = changed(override)
+    assert [find(other, workspace) for find in FINDERS[:found]] == made[:found]
+    for find in FINDERS[found:]:
+        with pytest.raises(InputError, match=f"run 'raycl {COMMANDS[found]}' first"):
+            find(other, workspace)
+
+
+def test_placement_finds_the_same_versions(tmp_path: Path) -> None:
+    workspace, made = workspace_of(tmp_path, changed(), 4)
+    moved = changed(*(f"train.{field}={TRAIN[field]}" for field in PLACEMENT), "serving.port=7", "ray.num_cpus=7")
+    assert [find(moved, workspace) for find in FINDERS] == made
+
+
+def test_newer_pairs_of_the_same_config_need_new_towers(tmp_path: Path) -> None:
+    workspace, made = workspace_of(tmp_path, changed(), 4)
+    newer = make_pairs(workspace, changed(), "a source that grew")
+    make_pairs(workspace, changed("pairs.max_history=7"))
+    assert lineage.pairs(changed(), workspace) == newer != made[0]
+    with pytest.raises(InputError, match="has no finished towers of this config: run 'raycl train' first"):
+        lineage.release(changed(), workspace)
+
+
+def test_of_towers_that_were_made_twice_the_newer_are_found(tmp_path: Path) -> None:
+    workspace, made = workspace_of(tmp_path, changed(), 2)
+    again = make_towers(workspace, changed())
+    assert again.name > made[1].name
+    assert lineage.towers(changed(), workspace) == again
