@@ -18,7 +18,7 @@ LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" i
 class Section(BaseModel):
     """A part of the tree: frozen, and closed to keys that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Columns(Section):

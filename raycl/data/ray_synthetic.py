@@ -16,11 +16,10 @@ TRUTH_FILE = "truth.json"
 
 
 def write(spec: SyntheticSpec, store: Store) -> dict[str, Any]:
-    """Write ``events/``, ``users/`` and ``items/`` under ``store``, and ``truth.json`` last; returns what that holds: the truth and
-    the spec.
+    """Write ``events/``, ``users/`` and ``items/`` under ``store``, and ``truth.json`` last.
 
-    Ray is connected already. The same spec writes the same tables, and parts of an older log are removed first, so a
-    ``truth.json`` is always that of the log beside it.
+    Returns what that holds: the truth and the spec. Ray is connected already. The same spec writes the same tables,
+    and parts of an older log are removed first, so a ``truth.json`` is always that of the log beside it.
     """
     _remove_log(store)
 

@@ -16,6 +16,7 @@ def publish(workspace: Workspace, version: Version) -> Pointer:
 
     Raises GateRefused with the gate's reason, and CorruptRelease where a file is not what was built.
     """
+    workspace.store.require_writable()
     release.verify(version.store)
     verdict = json.loads(version.store.read(release.GATE_FILE))["verdict"]
     if not verdict["publish"]:

@@ -64,7 +64,7 @@ class Store:
         return _s3_output(self.full(path))
 
     def exists(self, path: str) -> bool:
-        """Whether ``path`` is a file or a folder that holds something."""
+        """Whether there is a file or a folder ``path``."""
         return bool(self.filesystem.get_file_info(self.full(path)).type != pafs.FileType.NotFound)
 
     def names(self, path: str) -> list[str]:
@@ -215,20 +215,25 @@ def _create_on_s3(key: str, content: bytes) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=64)
 def _connect(uri: str) -> tuple[pafs.FileSystem, str]:
     """The Arrow file system of ``uri`` and the root within it."""
-    if not uri.startswith("s3://"):
-        if "://" in uri and not uri.startswith("file://"):
-            raise InputError(f"URI {uri}: the scheme is unknown; use a local path or s3://bucket/prefix")
-        return pafs.LocalFileSystem(), str(Path(uri.removeprefix("file://")).absolute())
+    if uri.startswith("s3://"):
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        return _open_bucket(bucket), f"{bucket}/{prefix}".rstrip("/")
+    if "://" in uri and not uri.startswith("file://"):
+        raise InputError(f"URI {uri}: the scheme is unknown; use a local path or s3://bucket/prefix")
+    return pafs.LocalFileSystem(), str(Path(uri.removeprefix("file://")).absolute())
+
+
+@functools.lru_cache(maxsize=16)
+def _open_bucket(bucket: str) -> pafs.FileSystem:
+    """One connection a bucket and process."""
     # Stores other than AWS refuse the trailing checksums that newer SDKs send unasked.
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     try:
-        filesystem, root = pafs.FileSystem.from_uri(uri)
+        return pafs.FileSystem.from_uri(f"s3://{bucket}")[0]
     except (OSError, ValueError) as error:
-        raise InputError(f"URI {uri} cannot be opened: {_first_line(error)}") from error
-    return filesystem, root.rstrip("/")
+        raise InputError(f"URI s3://{bucket} cannot be opened: {_first_line(error)}") from error
 
 
 def absolute(uri: str) -> str:

@@ -95,5 +95,5 @@ def _listens(port: int) -> bool:
 
 
 def _forget_connections() -> None:
-    store_module._connect.cache_clear()
+    store_module._open_bucket.cache_clear()
     s3fs.S3FileSystem.clear_instance_cache()
