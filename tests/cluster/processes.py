@@ -1,0 +1,81 @@
+"""Processes in a session of their own, and their end with everything that they started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head: where its job API answers, its token, and the environment that commands need to reach it."""
+
+    address: str
+    token: str
+    env: dict[str, str]
+
+
+def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start ``command`` as the leader of a new session, its output in ``log``."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+def kill(leader: subprocess.Popen[bytes]) -> None:
+    """End the session of ``leader`` with SIGKILL, as the loss of a machine would, and wait until nothing is left.
+
+    Ray's workers are in process groups of their own, and a job's driver is in a session of its own, so what counts is
+    the leader's session and its descendants.
+    """
+    found = _descendants(leader.pid)
+    while alive := [one for one in found | _session(leader.pid) if _runs(one)]:
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                found |= {process, *process.children(recursive=True)}
+                process.send_signal(signal.SIGKILL)
+        leader.poll()
+        time.sleep(0.01)
+    leader.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct ports that are free now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def _descendants(pid: int) -> set[psutil.Process]:
+    try:
+        return {psutil.Process(pid), *psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
+
+
+def _session(leader: int) -> set[psutil.Process]:
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == leader:
+                found.add(process)
+    return found
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
