@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,25 +82,21 @@ def build_shard(job: Job, shard: int, centroids: npt.NDArray[np.float32] | None)
 
 
 def sample(job: Job, size: int) -> npt.NDArray[np.float32]:
-    """About ``size`` vectors, an even share of every block and shard, drawn by the seed."""
+    """Vectors of ``size`` items drawn by the seed, in the order of the vocabulary: the same however they are spread."""
     generator = np.random.default_rng([job.config.seed, 1])
-    parts = []
-    for block in range(job.num_blocks):
-        for shard in range(job.config.index.num_shards):
-            _, vectors = _from_table(tables.read_bucket(job.draft.store, _vectors(block), shard))
-            share = -(-size * len(vectors) // job.num_items)
-            parts.append(vectors[generator.permutation(len(vectors))[:share]])
-    return np.concatenate(parts)
+    drawn = generator.choice(job.num_items, min(size, job.num_items), replace=False)
+    rows, vectors = [], []
+    for part_rows, part_vectors in _parts(job):
+        mine = np.isin(part_rows, drawn)
+        rows.append(part_rows[mine])
+        vectors.append(part_vectors[mine])
+    return np.concatenate(vectors)[np.argsort(np.concatenate(rows))]
 
 
 def all_vectors(job: Job) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Rows and vectors of every indexed item, for the exact search that the gate measures against."""
-    parts = [
-        tables.read_bucket(job.draft.store, _vectors(block), shard)
-        for block in range(job.num_blocks)
-        for shard in range(job.config.index.num_shards)
-    ]
-    return _from_table(pa.concat_tables(parts))
+    rows, vectors = zip(*_parts(job), strict=True)
+    return np.concatenate(rows), np.concatenate(vectors)
 
 
 def queries(job: Job) -> npt.NDArray[np.float32]:
@@ -161,6 +157,13 @@ def write_user_side(job: Job) -> None:
     store.write(release.FEATURES_FILE, json.dumps(job.pairs.encoders("users").to_json()).encode())
     shown = job.pairs.catalogue().append_column("train_count", job.pairs.vocabulary()["train_count"])
     tables.write(store, release.CATALOGUE_FILE, shown)
+
+
+def _parts(job: Job) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Rows and vectors of each shard of each block."""
+    for block in range(job.num_blocks):
+        for shard in range(job.config.index.num_shards):
+            yield _from_table(tables.read_bucket(job.draft.store, _vectors(block), shard))
 
 
 def _vectors(block: int) -> str:
