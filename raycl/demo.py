@@ -33,8 +33,9 @@ def config_tree(log: str, workspace: str) -> dict[str, Any]:
         },
         "users": {"uri": f"{log}/users", "id_column": "user_id", "features": [{"column": "country"}]},
         "pairs": {"num_buckets": 4, "max_history": 30},
-        "model": {"hidden": [128], "dim": 64},
-        "train": {"epochs": 5, "global_batch_size": 1024, "learning_rate": 0.004},
+        "model": {"hidden": [], "dim": 64},
+        "loss": {"temperature": 0.2},
+        "train": {"epochs": 5, "global_batch_size": 1024, "learning_rate": 0.002, "weight_decay": 1.0},
         "gate": {"min_over_popularity": 3.0},
         "serving": {"port": 0, "max_replicas": 1},
     }
