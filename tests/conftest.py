@@ -14,7 +14,7 @@ import pytest
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "1"
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray reads it in this spelling
 for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
     os.environ.pop(name, None)
 
@@ -28,9 +28,7 @@ def ray_local() -> Iterator[None]:
 
     # A socket's path has at most 107 bytes, so the folder is not pytest's long one.
     folder = tempfile.mkdtemp(prefix="raycl-ray-")
-    ray.init(
-        address="local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, _temp_dir=folder
-    )
+    ray.init(address="local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, _temp_dir=folder)
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

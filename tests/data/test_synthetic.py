@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +344,7 @@ def test_ray_writes_the_shards_and_the_truth_last(tmp_path: Path) -> None:
         assert pq.read_table(tmp_path / f"users/part-0000{index}.parquet").equals(part.users)
     assert pq.read_table(tmp_path / "items/part-00000.parquet").equals(synthetic.catalogue(SPEC))
     assert truth == json.loads((tmp_path / "truth.json").read_text())
-    assert truth == synthetic.merge_truth([synthetic.shard(SPEC, index).truth for index in range(3)]).to_json()
+    merged = synthetic.merge_truth([synthetic.shard(SPEC, index).truth for index in range(3)])
+    assert truth == merged.to_json() | {"spec": asdict(SPEC)}
     written = [path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")]
     assert (tmp_path / "truth.json").stat().st_mtime_ns >= max(written)

@@ -1,0 +1,274 @@
+"""Packed sequences back to pairs, against naive loops; and one stream for any number of readers."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycl import schema
+from raycl.config import PairRules
+from raycl.data import reader
+from raycl.data.reader import Batch, PairStream, Sequences
+from raycl.storage import tables
+from raycl.storage.store import Store
+from tests.data.builders import many_cases
+from tests.data.reference import Packed
+
+T = TypeVar("T")
+Pair = tuple[tuple[int, ...], int, float, int]
+"""History, item, weight, user row."""
+
+
+def rules(**settings: Any) -> PairRules:
+    split = {"kind": "column"} if settings.get("history") == "others" else {"kind": "leave_last_out"}
+    return PairRules.model_validate({"split": split, "max_history": 3} | settings)
+
+
+def part_table(rows: Sequence[Packed]) -> pa.Table:
+    """The rows as a file of one part holds them."""
+    wanted = schema.sequences(pa.int64())
+    columns = [[row[place] for row in rows] for place in range(6)]
+    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
+
+
+def row_of(user: int, items: Sequence[int], first_target: int = 0) -> Packed:
+    return Packed(user, user - 1, first_target, tuple(items), tuple(0.5 + item for item in items), tuple(items))
+
+
+def flat(parts: Iterable[Iterable[T]]) -> list[T]:
+    return list(itertools.chain.from_iterable(parts))
+
+
+def pairs_of(batch: Batch) -> list[Pair]:
+    columns = (batch.history.tolist(), batch.item.tolist(), batch.weight.tolist(), batch.user_row.tolist())
+    return [(tuple(history), *rest) for history, *rest in zip(*columns, strict=True)]
+
+
+def naive_pairs(rows: Sequence[Packed], settings: PairRules) -> list[Pair]:
+    """Every pair of ``history: before``, by a loop over events."""
+    found: list[Pair] = []
+    for row in rows:
+        for place in range(row.first_target, len(row.items)):
+            if place >= settings.min_history:
+                before = row.items[:place][::-1][: settings.max_history]
+                history = before + (-1,) * (settings.max_history - len(before))
+                found.append((history, row.items[place], row.weights[place], row.user_row))
+    return found
+
+
+@st.composite
+def parts(draw: st.DrawFn) -> list[Packed]:
+    """Users with repeated items, with and without context."""
+    rows = []
+    for user in range(draw(st.integers(0, 6))):
+        items = draw(st.lists(st.integers(0, 5), min_size=1, max_size=8))
+        rows.append(row_of(user, items, draw(st.integers(0, len(items) - 1))))
+    return rows
+
+
+SETTINGS = st.builds(lambda width, least: {"max_history": width, "min_history": least}, *[st.integers(1, 5)] * 2)
+
+
+@many_cases
+@given(parts(), SETTINGS)
+def test_pairs_are_those_of_a_loop_over_events(rows: list[Packed], settings: dict[str, int]) -> None:
+    chosen = rules(**settings)
+    packed = Sequences.from_table(part_table(rows))
+    assert pairs_of(reader.batch(packed, packed.targets(chosen), chosen)) == naive_pairs(rows, chosen)
+
+
+@many_cases
+@given(parts(), st.integers(1, 5))
+def test_a_state_is_the_newest_context_before_the_first_target(rows: list[Packed], width: int) -> None:
+    states = Sequences.from_table(part_table(rows)).states(rules(max_history=width))
+    context = [row.items[: row.first_target][::-1][:width] for row in rows]
+    assert states.tolist() == [list(items) + [-1] * (width - len(items)) for items in context]
+
+
+@many_cases
+@given(parts(), st.integers(1, 9))
+def test_a_state_without_order_is_some_of_the_context(rows: list[Packed], width: int) -> None:
+    states = Sequences.from_table(part_table(rows)).states(rules(history="others", max_history=width))
+    for state, row in zip(states.tolist(), rows, strict=True):
+        size = min(width, row.first_target)
+        assert state[size:] == [-1] * (width - size)
+        assert Counter(state[:size]) <= Counter(row.items[: row.first_target])
+
+
+def test_a_state_without_order_is_drawn_and_not_the_end_of_the_list() -> None:
+    rows = [row_of(user, range(20), 19) for user in range(50)]
+    states = Sequences.from_table(part_table(rows)).states(rules(history="others", max_history=2))
+    assert {item for state in states.tolist() for item in state} == set(range(19))
+
+
+@many_cases
+@given(parts(), st.integers(1, 9), st.integers(0, 2**32))
+def test_others_are_other_events_of_the_user_and_never_the_target(rows: list[Packed], width: int, seed: int) -> None:
+    chosen = rules(history="others", max_history=width, min_history=0)
+    packed = Sequences.from_table(part_table(rows))
+    places = packed.targets(chosen)
+    shuffled = reader._permute_within(packed, np.random.default_rng(seed))
+    found = reader._batch_of_others(packed, places, chosen, shuffled)
+    targets = [(row, place) for row in rows for place in range(row.first_target, len(row.items))]
+    assert [(item, user) for _, item, _, user in pairs_of(found)] == [(r.items[p], r.user_row) for r, p in targets]
+    for (history, item, _, _), (row, place) in zip(pairs_of(found), targets, strict=True):
+        rest = Counter(row.items[:place] + row.items[place + 1 :])
+        met = Counter(one for one in history if one >= 0)
+        assert item not in met
+        assert met <= rest
+        if width >= len(row.items) - 1:
+            assert met.total() == rest.total() - rest[item]
+
+
+def test_targets_of_others_need_so_many_events_behind_them() -> None:
+    packed = Sequences.from_table(part_table([row_of(1, [1, 2]), row_of(2, [3]), row_of(3, [4, 5, 6], 2)]))
+    found = {least: packed.targets(rules(history="others", min_history=least)).tolist() for least in range(4)}
+    assert found == {0: [0, 1, 2, 5], 1: [0, 1, 5], 2: [5], 3: []}
+
+
+def test_a_slice_of_sequences_reads_as_its_own_rows() -> None:
+    rows = [row_of(user, range(user, user + 4), 1) for user in range(5)]
+    packed = Sequences.from_table(part_table(rows).slice(2, 2))
+    assert pairs_of(reader.batch(packed, packed.targets(rules()), rules())) == naive_pairs(rows[2:4], rules())
+
+
+@pytest.mark.parametrize("history", ["before", "others"])
+def test_no_sequences_make_no_pairs(history: str) -> None:
+    chosen = rules(history=history)
+    for table in (part_table([]), part_table([row_of(1, [1, 2])]).slice(0, 0)):
+        packed = Sequences.from_table(table)
+        assert (len(packed), packed.targets(chosen).tolist()) == (0, [])
+        assert packed.states(chosen).shape == (0, 3)
+
+
+def test_a_part_of_a_batch_is_an_equal_run_of_it() -> None:
+    packed = Sequences.from_table(part_table([row_of(1, range(13))]))
+    whole = reader.batch(packed, packed.targets(rules()), rules())
+    assert flat(pairs_of(whole.part(rank, 4)) for rank in range(4)) == pairs_of(whole)
+    assert [len(whole.part(rank, 4)) for rank in range(4)] == [3] * 4
+
+
+FILES: tuple[list[int], ...] = ([30, 5, 5], [], [2], [12, 40], [25, 3], [2, 2, 2])
+"""Sequence lengths of each file; no item is in two places, so an item names its pair."""
+
+
+def write_files(folder: Path) -> tuple[Store, list[list[Packed]]]:
+    store, files, item = Store(str(folder)), [], 0
+    for number, sizes in enumerate(FILES):
+        rows = []
+        for user, size in enumerate(sizes):
+            rows.append(row_of(10 * number + user, range(item, item + size)))
+            item += size
+        tables.write(store, f"train/part-{number:06d}.parquet", part_table(rows))
+        files.append(rows)
+    return store, files
+
+
+def stream(folder: Path, size: int, window: int, history: str = "before", seed: int = 3) -> PairStream:
+    store, files = write_files(folder)
+    chosen = rules(history=history)
+    counts = [sum(len(row.items) - (history == "before") for row in rows) for rows in files]
+    named = tuple((f"train/part-{number:06d}.parquet", count) for number, count in enumerate(counts))
+    return PairStream(store, named, chosen, size, window, seed)
+
+
+def epoch_of(found: PairStream, epoch: int = 0, rank: int = 0, world: int = 1, first: int = 0) -> list[list[Pair]]:
+    return [pairs_of(batch) for batch in found.epoch(epoch, rank, world, first)]
+
+
+SIZES = [4, 8, 40]
+WINDOWS = [1, 30, 1_000]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_an_epoch_is_whole_batches_of_pairs_of_the_log_each_once(tmp_path: Path, size: int, window: int) -> None:
+    found = stream(tmp_path, size, window)
+    pairs = [pair for batch in epoch_of(found) for pair in batch]
+    expected = naive_pairs(flat(write_files(tmp_path)[1]), found.rules)
+    assert found.steps == len(expected) // size
+    assert len(pairs) == len(set(pairs)) == found.steps * size
+    assert set(pairs) <= set(expected)
+    assert {len(batch) for batch in epoch_of(found)} == {size}
+
+
+@pytest.mark.parametrize("history", ["before", "others"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_the_parts_of_all_ranks_are_the_batches_of_one_reader(
+    tmp_path: Path, history: str, size: int, window: int, world: int
+) -> None:
+    found = stream(tmp_path, size, window, history)
+    ranks = [epoch_of(found, 5, rank, world) for rank in range(world)]
+    assert [flat(parts) for parts in zip(*ranks, strict=True)] == epoch_of(found, 5)
+
+
+@pytest.mark.parametrize("history", ["before", "others"])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_first_step_skips_exactly_so_many_batches(tmp_path: Path, history: str, window: int) -> None:
+    found = stream(tmp_path, 8, window, history)
+    whole = epoch_of(found, rank=1, world=2)
+    for first in range(found.steps + 2):
+        assert epoch_of(found, rank=1, world=2, first=first) == whole[first:]
+
+
+def test_others_in_a_stream_are_never_the_target(tmp_path: Path) -> None:
+    found = stream(tmp_path, 8, 30, "others")
+    owner = {item: row for rows in write_files(tmp_path)[1] for row in rows for item in row.items}
+    for history, item, weight, user_row in flat(epoch_of(found)):
+        assert item not in history
+        assert set(history) - {-1} <= set(owner[item].items)
+        assert (weight, user_row) == (item + 0.5, owner[item].user_row)
+
+
+def test_epochs_and_seeds_differ_and_each_is_the_same_every_time(tmp_path: Path) -> None:
+    orders = [
+        [item for batch in epoch_of(stream(tmp_path, 8, 30, seed=seed), epoch) for _, item, _, _ in batch]
+        for seed, epoch in [(3, 0), (3, 1), (4, 0), (3, 0)]
+    ]
+    assert orders[0] == orders[3]
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
+
+
+def test_others_of_a_pair_differ_between_epochs(tmp_path: Path) -> None:
+    found = stream(tmp_path, 8, 1_000, "others")
+    first, second = ({item: set(h) for h, item, _, _ in flat(epoch_of(found, e))} for e in (0, 1))
+    assert any(first[item] != second[item] for item in first.keys() & second.keys())
+
+
+def test_over_some_epochs_no_pair_waits_for_ever(tmp_path: Path) -> None:
+    found = stream(tmp_path, 40, 1)
+    expected = naive_pairs(flat(write_files(tmp_path)[1]), found.rules)
+    assert {pair for epoch in range(20) for batch in epoch_of(found, epoch) for pair in batch} == set(expected)
+
+
+def test_pairs_are_shuffled_within_a_window_and_windows_follow_one_another(tmp_path: Path) -> None:
+    found = stream(tmp_path, 4, 1)
+    file_of = {item: number for number, rows in enumerate(write_files(tmp_path)[1]) for r in rows for item in r.items}
+    items = [item for batch in epoch_of(found) for _, item, _, _ in batch]
+    runs = [(number, list(run)) for number, run in itertools.groupby(items, file_of.__getitem__)]
+    assert len(runs) == len({number for number, _ in runs})
+    assert all(run != sorted(run) for _, run in runs if len(run) > 10)
+
+
+def test_one_large_window_mixes_all_files(tmp_path: Path) -> None:
+    found = stream(tmp_path, 40, 1_000)
+    file_of = {item: number for number, rows in enumerate(write_files(tmp_path)[1]) for r in rows for item in r.items}
+    first = {file_of[item] for _, item, _, _ in epoch_of(found)[0]}
+    assert len(first) >= 3
+
+
+def test_a_batch_larger_than_the_log_makes_no_step(tmp_path: Path) -> None:
+    found = stream(tmp_path, 1_000, 30)
+    assert (found.steps, epoch_of(found)) == (0, [])

@@ -1,0 +1,325 @@
+"""The pair kernel against the reference in plain Python, on logs by hand and by Hypothesis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycl import schema
+from raycl.config import ColumnSplit, LeaveLastOut, PairRules, TimeSplit
+from raycl.data import sequences
+from raycl.data.sequences import Built, Cuts, cut_times, quantiles
+from raycl.data.vocabulary import IdMap
+from tests.data import reference
+from tests.data.builders import events_table, few_cases, ids, many_cases, packed_parts
+from tests.data.reference import PARTS, Event, Id
+
+LAST_OUT = LeaveLastOut(kind="leave_last_out")
+COLUMN = ColumnSplit(kind="column", hold_out_val=False)
+HELD_OUT = ColumnSplit(kind="column")
+BY_TIME = TimeSplit(kind="time")
+ANY_SPLIT: st.SearchStrategy[Any] = st.sampled_from([LAST_OUT, COLUMN, HELD_OUT, BY_TIME])
+
+NUMBERS: tuple[list[Id], list[Id]] = ([-(2**40), 0, 3, 20], [-7, 2, 10, 100, 2**62])
+TEXTS: tuple[list[Id], list[Id]] = (["", "10", "9", "é"], ["Z", "a", "aa", "ö", "😀"])
+NUMBERS_AND_TEXTS = [*NUMBERS[0], *TEXTS[0]]
+
+
+def rules(**settings: Any) -> PairRules:
+    return PairRules.model_validate({"split": LAST_OUT} | settings)
+
+
+class Case(NamedTuple):
+    """A log, and all that shapes its sequences."""
+
+    log: list[Event]
+    items: list[Id]
+    users: list[Id] | None
+    rules: PairRules
+    cuts: Cuts
+    item_counts: list[int] | None
+    kind: pa.DataType
+    """Of the ids of users and items."""
+
+
+@st.composite
+def cases(draw: st.DrawFn, splits: st.SearchStrategy[Any] = ANY_SPLIT) -> Case:
+    """Small logs in which ties, repeats and unknown items are common; some with times that no packed sort can hold."""
+    users, items = draw(st.sampled_from([NUMBERS, TEXTS]))
+    unit = draw(st.sampled_from([1, 1_000, 2**59]))
+    event = st.builds(
+        Event,
+        st.sampled_from(users),
+        st.sampled_from(items),
+        st.integers(1, 7).map(lambda moment: moment * unit),
+        st.sampled_from([0.5, 1.0, 2.0]),
+        st.integers(0, 1),
+        st.integers(0, 2) if draw(st.booleans()) else st.sampled_from([0, 0, 2]),
+    )
+    moments = sorted(draw(st.tuples(st.integers(0, 8), st.integers(0, 8))))
+    rules = PairRules(
+        history=draw(st.sampled_from(["before", "others"])),
+        min_history=draw(st.integers(0, 3)),
+        min_user_events=draw(st.integers(1, 3)),
+        min_item_events=draw(st.integers(1, 3)),
+        max_user_events=draw(st.sampled_from([4, 8, 100_000])),
+        split=draw(splits),
+    )
+    known = items[: draw(st.integers(0, len(items)))]
+    return Case(
+        draw(st.lists(event, min_size=draw(st.sampled_from([0, 15])), max_size=40)),
+        known,
+        draw(st.sampled_from([None, users[1:3]])),
+        rules,
+        Cuts(moments[0] * unit, moments[1] * unit),
+        draw(st.none() | st.lists(st.integers(0, 4), min_size=len(known), max_size=len(known))),
+        ids(users).type,
+    )
+
+
+def build(case: Case) -> Built:
+    return sequences.build(
+        events_table(case.log, case.kind),
+        IdMap(pa.array(case.items, case.kind)),
+        None if case.users is None else IdMap(pa.array(case.users, case.kind)),
+        case.rules,
+        case.cuts,
+        None if case.item_counts is None else np.array(case.item_counts, dtype=np.int64),
+    )
+
+
+def check(case: Case) -> None:
+    """The kernel's output is the reference's, and no row is lost."""
+    built, expected = build(case), reference.build(*case[:6])
+    assert packed_parts(built) == expected.parts
+    assert built.dropped == {reason: rows for reason, rows in expected.dropped.items() if rows}
+    assert (built.num_events, built.num_pairs) == (expected.num_events, expected.num_pairs)
+    assert built.num_events + sum(built.dropped.values()) == len(case.log)
+    assert built.train_counts.tolist() == [expected.train_counts[row] for row in range(len(case.items))]
+
+
+@many_cases
+@given(cases(st.just(LAST_OUT)))
+def test_leave_last_out_is_the_reference(case: Case) -> None:
+    check(case)
+
+
+@many_cases
+@given(cases(st.just(BY_TIME)))
+def test_a_split_by_time_is_the_reference(case: Case) -> None:
+    check(case)
+
+
+@many_cases
+@given(cases(st.just(COLUMN)))
+def test_a_split_by_column_is_the_reference(case: Case) -> None:
+    check(case)
+
+
+@many_cases
+@given(cases(st.just(HELD_OUT)))
+def test_a_held_out_validation_is_the_reference(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("split", [LAST_OUT, COLUMN, HELD_OUT, BY_TIME])
+@pytest.mark.parametrize(("users", "items"), [NUMBERS, TEXTS])
+def test_a_log_of_a_thousand_rows_is_the_reference(split: Any, users: list[Id], items: list[Id]) -> None:
+    generator = np.random.default_rng(2)
+    everybody: list[Id] = sorted(f"u{number}" if isinstance(users[0], str) else number for number in range(60))
+    log = [
+        Event(everybody[user], items[item], time, weight / 2, event, 2 * (part > 2))
+        for user, item, time, weight, event, part in generator.integers(0, [60, 5, 500, 4, 2, 4], (1_000, 6)).tolist()
+    ]
+    chosen = rules(split=split, min_user_events=4, max_user_events=25, min_item_events=3, min_history=2)
+    check(Case(log, items[:4], everybody[5:], chosen, Cuts(300, 400), [9, 2, 9, 9], ids(users).type))
+
+
+@many_cases
+@given(cases(), st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(case: Case, chance: Any) -> None:
+    shuffled = list(case.log)
+    chance.shuffle(shuffled)
+    first, second = build(case), build(case._replace(log=shuffled))
+    assert packed_parts(first) == packed_parts(second)
+    assert (first.dropped, first.num_pairs) == (second.dropped, second.num_pairs)
+
+
+@few_cases
+@given(cases(), st.integers(2, 4))
+def test_parts_of_the_users_built_apart_are_those_of_all_users(case: Case, num_parts: int) -> None:
+    named = any(event.split == 1 for event in case.log)
+    together = packed_parts(build(case))
+    apart = []
+    for number in range(num_parts):
+        mine = [event for event in case.log if NUMBERS_AND_TEXTS.index(event.user) % num_parts == number]
+        apart.append(packed_parts(build(case._replace(log=mine, cuts=replace(case.cuts, val_is_named=named)))))
+    for part in PARTS:
+        assert sorted(row for one in apart for row in one[part]) == together[part]
+
+
+def built(log: list[Event], settings: PairRules, cuts: Cuts | None = None) -> Built:
+    """Build a log whose items are 0 to 9, so that rows of the vocabulary are the items themselves."""
+    return sequences.build(events_table(log), IdMap(ids(list(range(10)))), None, settings, cuts or Cuts())
+
+
+def items_of(found: Built, part: str) -> list[tuple[int, list[int]]]:
+    """First target and items of each user."""
+    return [(row.first_target, list(row.items)) for row in packed_parts(found)[part]]
+
+
+def test_the_last_event_is_for_test_and_the_one_before_for_validation() -> None:
+    found = built([Event(1, 4, 40), Event(1, 2, 20), Event(1, 3, 30), Event(1, 1, 10)], rules())
+    assert items_of(found, "train") == [(0, [1, 2])]
+    assert items_of(found, "val") == [(2, [1, 2, 3])]
+    assert items_of(found, "test") == [(3, [1, 2, 3, 4])]
+    assert found.num_pairs == {"train": 1, "val": 1, "test": 1}
+
+
+def test_a_user_with_two_events_is_for_training_alone() -> None:
+    found = built([Event(1, 1, 10), Event(1, 2, 20)], rules())
+    assert (items_of(found, "train"), items_of(found, "val"), items_of(found, "test")) == ([(0, [1, 2])], [], [])
+
+
+def test_a_repeat_of_the_same_event_is_dropped_once() -> None:
+    log = [Event(1, 1, 10), Event(1, 1, 10), Event(1, 1, 10, event=1), Event(1, 1, 20), Event(2, 1, 10), Event(2, 2, 9)]
+    assert built(log, rules()).dropped == {"duplicate": 1}
+
+
+def test_of_repeats_with_different_weights_the_lightest_is_kept_in_any_order() -> None:
+    log = [Event(1, 1, 10, 3.0), Event(1, 2, 20, 1.0), Event(1, 1, 10, 2.0)]
+    for order in (log, log[::-1]):
+        (row,) = packed_parts(built(order, rules()))["train"]
+        assert row.weights == (2.0, 1.0)
+
+
+def test_users_with_too_many_or_too_few_events_are_dropped_whole() -> None:
+    log = [Event(1, item, item) for item in range(1, 6)] + [Event(2, 1, 1)] + [Event(3, 1, 1), Event(3, 2, 2)]
+    found = built(log, rules(max_user_events=4))
+    assert found.dropped == {"robot_user": 5, "rare_user": 1}
+    assert [row.user for row in packed_parts(found)["train"]] == [3]
+
+
+def test_repeats_and_rare_items_are_dropped_before_a_user_is_measured() -> None:
+    log = [Event(1, 1, 10), Event(1, 1, 10), Event(1, 99, 20)]
+    assert built(log, rules()).dropped == {"rare_item": 1, "duplicate": 1, "rare_user": 1}
+
+
+def test_rare_items_are_told_by_their_counts_in_the_log() -> None:
+    log, counts = [Event(1, 0, 1), Event(1, 1, 2), Event(1, 2, 3)], np.array([3, 2, 1])
+    found = sequences.build(events_table(log), IdMap(ids([0, 1, 2])), None, rules(min_item_events=2), Cuts(), counts)
+    assert found.dropped == {"rare_item": 1}
+    assert found.train_counts.tolist() == [1, 1, 0]
+
+
+def test_a_vocabulary_without_items_drops_every_row() -> None:
+    found = sequences.build(
+        events_table([Event(1, 1, 1)]), IdMap(ids([])), None, rules(), Cuts(), np.zeros(0, dtype=np.int64)
+    )
+    assert (found.dropped, found.num_events) == ({"rare_item": 1}, 0)
+
+
+@pytest.mark.parametrize("split", [LAST_OUT, COLUMN, HELD_OUT, BY_TIME])
+@pytest.mark.parametrize("kind", [pa.int64(), pa.large_string()])
+def test_no_rows_make_no_sequences(split: Any, kind: pa.DataType) -> None:
+    empty = schema.events(kind, kind).empty_table()
+    for events in (empty, pa.table([pa.chunked_array([], field.type) for field in empty.schema], schema=empty.schema)):
+        found = sequences.build(events, IdMap(pa.array([], kind)), None, rules(split=split), Cuts())
+        assert (found.dropped, found.num_events, sum(found.num_pairs.values())) == ({}, 0, 0)
+        assert all(found.parts[part].equals(schema.sequences(kind).empty_table()) for part in PARTS)
+
+
+def test_a_cut_belongs_to_what_follows_it() -> None:
+    log = [Event(1, item, 10 * item) for item in range(1, 6)]
+    found = built(log, rules(split=BY_TIME), Cuts(30, 50))
+    assert items_of(found, "train") == [(0, [1, 2])]
+    assert items_of(found, "val") == [(2, [1, 2, 3, 4])]
+    assert items_of(found, "test") == [(4, [1, 2, 3, 4, 5])]
+
+
+def test_a_user_who_comes_after_the_cut_has_no_context() -> None:
+    found = built([Event(1, 1, 60), Event(1, 2, 70)], rules(split=BY_TIME), Cuts(30, 50))
+    assert (items_of(found, "train"), items_of(found, "test")) == ([], [(0, [1, 2])])
+    assert found.num_pairs == {"train": 0, "val": 0, "test": 1}
+
+
+def test_a_part_that_a_column_names_looks_at_earlier_parts_whatever_the_time() -> None:
+    log = [Event(1, 1, 30), Event(1, 2, 10, split=2), Event(1, 3, 20), Event(1, 4, 5, split=1)]
+    found = built(log, rules(split=COLUMN, history="others"))
+    assert items_of(found, "train") == [(0, [3, 1])]
+    assert items_of(found, "val") == [(2, [3, 1, 4])]
+    assert items_of(found, "test") == [(3, [3, 1, 4, 2])]
+
+
+def test_one_training_event_of_three_is_held_out_where_the_log_names_no_validation() -> None:
+    log = [Event(user, item, item) for user in (1, 2) for item in range(1, user + 2)] + [Event(3, 9, 9, split=2)]
+    found = built(log, rules(split=HELD_OUT, history="others", min_user_events=1))
+    assert [(row.user, row.first_target, len(row.items)) for row in packed_parts(found)["val"]] == [(2, 2, 3)]
+    assert [len(row.items) for row in packed_parts(found)["train"]] == [2, 2]
+
+
+def test_nothing_is_held_out_where_the_log_names_validation_for_anybody() -> None:
+    log = [Event(1, item, item) for item in range(1, 5)]
+    settings = rules(split=HELD_OUT, history="others")
+    named_elsewhere = built(log, settings, Cuts(val_is_named=True))
+    named_here = built([*log, Event(2, 1, 1), Event(2, 2, 2, split=1)], settings)
+    assert items_of(named_elsewhere, "val") == []
+    assert [row.user for row in packed_parts(named_here)["val"]] == [2]
+
+
+def test_times_that_no_packed_sort_can_hold_are_sorted_all_the_same() -> None:
+    generator = np.random.default_rng(1)
+    user = generator.integers(0, 50, 2_000)
+    for times in (generator.integers(1, 2**62, 2_000), generator.integers(1, 100, 2_000) * 1_000):
+        order = sequences._order_by_user_and_time(user, times)
+        expected = sorted(range(2_000), key=lambda row: (user[row], times[row], row))
+        assert order.tolist() == expected
+
+
+def test_all_columns_travel_together() -> None:
+    log = [Event(1, 3, 30, 0.5), Event(1, 1, 10, 2.0), Event(1, 2, 20, 1.0), Event(1, 0, 40, 4.0)]
+    (row,) = packed_parts(built(log, rules()))["test"]
+    assert (row.items, row.weights, row.times_ms) == ((1, 2, 3, 0), (2.0, 1.0, 0.5, 4.0), (10, 20, 30, 40))
+
+
+@pytest.mark.parametrize("size", [1, 2, 1_024, 1_025, 5_000])
+def test_a_sketch_is_evenly_spaced_order_statistics(size: int) -> None:
+    times = np.random.default_rng(size).integers(0, 1_000, size)
+    ordered = np.sort(times)
+    places = np.linspace(0, size - 1, min(size, 1_024)).astype(int)
+    assert quantiles(times) == ordered[places].tolist()
+
+
+def test_a_fragment_without_events_has_no_sketch() -> None:
+    assert quantiles(np.zeros(0, dtype=np.int64)) == []
+
+
+@pytest.mark.parametrize("num_fragments", [1, 3, 10])
+def test_cuts_leave_the_shares_that_were_asked_for(num_fragments: int) -> None:
+    times = np.random.default_rng(0).permutation(100_000).astype(np.int64)
+    pieces = np.split(times, np.sort(np.random.default_rng(1).integers(0, 100_000, num_fragments - 1)))
+    cuts = cut_times([(len(piece), quantiles(piece)) for piece in [*pieces, times[:0]]], 0.2, 0.1)
+    assert (times >= cuts.test_from_ms).mean() == pytest.approx(0.1, abs=2e-3)
+    assert (times >= cuts.val_from_ms).mean() == pytest.approx(0.3, abs=2e-3)
+
+
+def test_a_fragment_counts_by_its_rows_and_not_by_its_sketch() -> None:
+    early, late = np.arange(90_000), np.arange(90_000, 100_000)
+    cuts = cut_times([(len(part), quantiles(part)) for part in (early, late)], 0.05, 0.05)
+    assert cuts.val_from_ms == pytest.approx(90_000, abs=200)
+    assert cuts.test_from_ms == pytest.approx(95_000, abs=200)
+
+
+def test_a_log_without_events_has_no_cuts() -> None:
+    assert cut_times([(0, []), (0, [])], 0.1, 0.1) == Cuts()
+
+
+def test_equal_times_fall_on_one_side_of_a_cut() -> None:
+    cuts = cut_times([(4, quantiles(np.array([1, 5, 5, 5])))], 0.25, 0.25)
+    assert cuts == Cuts(5, 5)

@@ -1,0 +1,94 @@
+"""Id maps and counts against dictionaries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raycl.data.vocabulary import IdMap, count_ids, first_of_each, merge_counts, sorted_ids
+from tests.data.builders import ids, many_cases
+from tests.data.reference import Id
+
+INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)
+TEXTS = st.text(st.sampled_from("ab\0é😀"), max_size=3)
+SOME_IDS: st.SearchStrategy[list[Any]] = st.lists(INTEGERS, max_size=15) | st.lists(TEXTS, max_size=15)
+
+
+@many_cases
+@given(SOME_IDS, st.data())
+def test_rows_are_those_of_a_dictionary(raw: list[Any], data: st.DataObject) -> None:
+    other: st.SearchStrategy[Any] = TEXTS if raw and isinstance(raw[0], str) else INTEGERS
+    wanted = data.draw(st.lists(st.sampled_from(raw) | other if raw else other, max_size=15))
+    kind = ids(raw).type if raw else ids(wanted).type
+    known = IdMap(sorted_ids(pa.array(raw, kind)))
+    places: dict[Id, int] = {one: row for row, one in enumerate(sorted(set(raw)))}
+    assert known.ids.to_pylist() == list(places)
+    assert len(known) == len(places)
+    assert known.rows(pa.array(wanted, kind)).tolist() == [places.get(one, -1) for one in wanted]
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [(ids([1, 5]), pa.array([5, None, 7, 1], pa.int64())), (ids(["a", "b"]), pa.array(["b", None, "", "a"]))],
+)
+def test_null_is_in_no_map(known: Any, wanted: Any) -> None:
+    assert IdMap(known).rows(wanted.cast(known.type)).tolist() == [1, -1, -1, 0]
+
+
+def test_rows_of_chunks_and_slices_are_rows_of_the_whole() -> None:
+    known = IdMap(ids([1, 5, 9]))
+    chunks = pa.chunked_array([[9, 1], [], [5]], pa.int64())
+    assert known.rows(chunks).tolist() == [2, 0, 1]
+    assert known.rows(chunks.slice(1)).tolist() == [0, 1]
+    assert known.rows(pa.chunked_array([], pa.int64())).tolist() == []
+
+
+def test_sorted_ids_leave_nulls_out() -> None:
+    assert sorted_ids(pa.chunked_array([["b", None], ["a", "b"]], pa.large_string())).to_pylist() == ["a", "b"]
+
+
+@many_cases
+@given(st.lists(st.lists(st.integers(-3, 3), max_size=8), min_size=1, max_size=5))
+def test_counts_of_parts_add_up_to_the_counts_of_all(parts: list[list[int]]) -> None:
+    merged = merge_counts(count_ids(pa.array(part, pa.int64())) for part in parts)
+    expected = Counter(one for part in parts for one in part)
+    assert [(row["item"], row["count"]) for row in merged.to_pylist()] == sorted(expected.items())
+    assert merged.column_names == ["item", "count"]
+
+
+def test_counts_of_strings_are_in_the_order_of_an_id_map() -> None:
+    parts = [count_ids(ids(["b", "Z"])), count_ids(pa.chunked_array([["b"], ["é"]], pa.large_string()))]
+    merged = merge_counts(parts)
+    assert merged["item"].to_pylist() == sorted_ids(merged["item"]).to_pylist() == ["Z", "b", "é"]
+    assert merged["count"].to_pylist() == [1, 2, 1]
+
+
+ROWS = st.lists(st.tuples(st.none() | st.integers(-2, 4), st.integers()), max_size=15)
+
+
+@many_cases
+@given(ROWS)
+def test_the_first_row_of_an_id_wins(rows: list[tuple[int | None, int]]) -> None:
+    table = pa.table({"x": [str(mark) for _, mark in rows], "id": pa.array([one for one, _ in rows], pa.int32())})
+    expected: dict[int, str] = {}
+    for one, mark in rows:
+        if one is not None:
+            expected.setdefault(one, str(mark))
+    missing = sum(one is None for one, _ in rows)
+    chosen, without_id, repeated = first_of_each(table, "id", pa.int64())
+    assert chosen.column_names == ["x", "id"]
+    assert chosen["id"].type == pa.int64()
+    assert dict(zip(chosen["id"].to_pylist(), chosen["x"].to_pylist(), strict=True)) == expected
+    assert chosen["id"].to_pylist() == sorted(expected)
+    assert (without_id, repeated) == (missing, len(rows) - missing - len(expected))
+
+
+def test_what_is_no_id_in_a_log_is_none_in_a_catalogue() -> None:
+    floats, _, _ = first_of_each(pa.table({"id": [2.0, float("nan"), 0.5, 1.0]}), "id", pa.int64())
+    texts, without_id, _ = first_of_each(pa.table({"id": ["b", "", "a"]}), "id", pa.large_string())
+    assert (floats["id"].to_pylist(), texts["id"].to_pylist(), without_id) == ([1, 2], ["a", "b"], 1)

@@ -1,0 +1,1 @@
+"""What the towers retrieve, against naive loops over users and ranks."""

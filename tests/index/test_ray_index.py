@@ -1,0 +1,286 @@
+"""The stage on Ray: what it leaves, that a killed one goes on to the same bytes, and what its gate refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+import safetensors.torch as st
+
+from raycl import journey, lineage
+from raycl.config import Config
+from raycl.data import reader
+from raycl.data.handoff import Pairs
+from raycl.data.hashing import hash_ids
+from raycl.errors import ConfigError, GateRefused, RayclError
+from raycl.evaluation.tasks import item_features, user_vectors
+from raycl.index import release, search, tasks
+from raycl.model import embed, weights
+from raycl.storage import pointer
+from raycl.storage.store import Store
+from raycl.storage.versions import WORK, Version
+from tests import tiny as builders
+from tests.index.builders import Vectors, built, unit_vectors, write_consistently
+
+KINDS = [{"kind": "flat"}, {"kind": "ivf_flat", "num_lists": 3}]
+
+
+@pytest.fixture
+def workspace(tiny: Config, tmp_path: Path) -> Config:
+    """A copy of the workspace without releases."""
+    config = builders.copied(tiny, tmp_path)
+    shutil.rmtree(Path(config.workspace) / "releases")
+    return config
+
+
+def towers_and_pairs(config: Config) -> tuple[Store, Pairs]:
+    towers = lineage.towers(config, journey.workspace(config))
+    return towers.store, Pairs.of(lineage.pairs(config, journey.workspace(config)))
+
+
+def all_vectors(config: Config) -> Vectors:
+    """Vectors of every item, made by one process in one go."""
+    towers, pairs = towers_and_pairs(config)
+    return embed.items(weights.load_item(towers), item_features(pairs))
+
+
+def job_of(config: Config) -> tasks.Job:
+    """The job that the stage would make, on the draft that the stage would find."""
+    workspace = journey.workspace(config)
+    measured = lineage.evaluation(config, workspace)
+    towers, pairs = towers_and_pairs(config)
+    digest = lineage.digest(config, "releases", measured.manifest.inputs["towers"], measured.name)
+    draft = workspace.draft("releases", digest)
+    return tasks.Job(draft, pairs, towers, config, builders.NUM_ITEMS)
+
+
+def shards(version: Version) -> list[bytes]:
+    return [version.store.read(path) for path in version.store.files("shards")]
+
+
+def damage_item_tower(config: Config, rows: list[int]) -> None:
+    """Put numbers that are not finite into the embeddings of these vocabulary rows, all of which training has seen."""
+    towers, _ = towers_and_pairs(config)
+    state = st.load(towers.read(weights.ITEM_FILE))
+    assert state["known"][rows].all()
+    for row in rows:
+        state["ids.weight"][row + 1] = float("inf") if row % 2 else float("nan")
+    write_consistently(towers, weights.ITEM_FILE, st.save(state))
+
+
+def test_the_release_holds_every_item_in_the_shard_of_its_hash(tiny: Config) -> None:
+    version, vectors = built(tiny), all_vectors(tiny)
+    item_ids = towers_and_pairs(tiny)[1].vocabulary()["item"].combine_chunks()
+    shard_of = hash_ids(item_ids) % np.uint64(3)
+    held = []
+    for number, content in enumerate(shards(version)):
+        index: Any = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+        rows = faiss.vector_to_array(index.id_map)
+        assert set(shard_of[rows].tolist()) == {number}
+        np.testing.assert_allclose(index.reconstruct_batch(rows), vectors[rows], atol=1e-6)
+        held += rows.tolist()
+    assert sorted(held) == list(range(builders.NUM_ITEMS))
+
+
+def test_the_end_state_binds_the_towers_and_leaves_no_work(tiny: Config) -> None:
+    version = built(tiny)
+    made = lineage.towers(tiny, journey.workspace(tiny))
+    assert version.store.files() == [
+        "catalogue/items.parquet",
+        "gate.json",
+        "lineage.json",
+        "manifest.json",
+        "search.json",
+        "shards/00000.faiss",
+        "shards/00001.faiss",
+        "shards/00002.faiss",
+        "user_tower/config.json",
+        "user_tower/features.json",
+        "user_tower/user.safetensors",
+    ]
+    lines = release.Lineage(**json.loads(version.store.read(release.LINEAGE_FILE)))
+    assert lines == release.Lineage(
+        pairs=made.manifest.inputs["pairs"],
+        towers=made.name,
+        evaluation=lineage.evaluation(tiny, journey.workspace(tiny)).name,
+        user_tower=made.store.sha256(weights.USER_FILE),
+        item_tower=made.store.sha256(weights.ITEM_FILE),
+    )
+    assert version.manifest.counts == {
+        "items": builders.NUM_ITEMS,
+        "vectors": builders.NUM_ITEMS,
+        "index_bytes": sum(len(content) for content in shards(version)),
+    }
+    assert version.manifest.dropped == {}
+    assert version.manifest.facts["index_recall"] == 1.0
+    assert version.manifest.facts["publish"] is True
+
+
+def test_the_evidence_is_the_recall_against_every_score(workspace: Config) -> None:
+    """Of an index that looks into one list of three, with the held-out users as queries."""
+    config = builders.changed(
+        builders.changed(workspace, "index", kind="ivf_flat", num_lists=3), "gate", min_index_recall=0.0
+    )
+    version = journey.index(config).version
+    assert version.manifest.facts["nprobe"] == 1
+    loaded, (towers, pairs) = release.load(version.store), towers_and_pairs(config)
+    asked = np.concatenate(
+        [user_vectors(pairs, towers, reader.read(pairs.store, [path])) for path, _ in pairs.files("test")]
+    )
+    truth = np.argsort(-(asked @ all_vectors(config).T), axis=1)[:, :10]
+    measured = search.recall(loaded.index.search(asked, 10)[0], truth)
+    assert 0.3 < measured < 1.0
+    assert version.manifest.facts["index_recall"] == pytest.approx(measured)
+
+
+def test_lists_are_probed_as_deep_as_the_floor_needs(workspace: Config) -> None:
+    config = builders.changed(
+        builders.changed(workspace, "index", kind="ivf_flat", num_lists=3), "gate", min_index_recall=1.0
+    )
+    version = journey.index(config).version
+    assert version.manifest.facts["nprobe"] == 3
+    assert version.manifest.facts["index_recall"] == 1.0
+    assert release.load(version.store).index.nprobe == 3
+
+
+@pytest.mark.parametrize("index", KINDS, ids=["flat", "ivf_flat"])
+def test_the_number_of_blocks_does_not_matter_to_the_answers(workspace: Config, index: dict[str, Any]) -> None:
+    queries = unit_vectors(20, 8)
+    answers = []
+    for items_per_block, num_shards in ((1_000, 1), (4, 2), (1, 7)):
+        config = builders.changed(workspace, "index", **index, items_per_block=items_per_block, num_shards=num_shards)
+        answers.append(release.load(journey.index(config).version.store).index.search(queries, 12))
+    for ids, scores in answers[1:]:
+        np.testing.assert_array_equal(ids, answers[0][0])
+        np.testing.assert_allclose(scores, answers[0][1], atol=1e-5)
+
+
+def test_a_finished_release_is_found_again_and_force_makes_a_new_one(workspace: Config) -> None:
+    first = journey.index(workspace)
+    assert first.worked
+    assert not journey.index(workspace).worked
+    again = journey.index(workspace, force=True)
+    assert again.version.name != first.version.name
+    assert shards(again.version) == shards(first.version)
+
+
+@pytest.mark.parametrize("index", KINDS, ids=["flat", "ivf_flat"])
+def test_a_run_killed_between_blocks_goes_on_to_the_same_bytes(workspace: Config, index: dict[str, Any]) -> None:
+    config = builders.changed(workspace, "index", **index)
+    whole = journey.index(config).version
+    expected = shards(whole)
+    shutil.rmtree(whole.store.uri)
+
+    job = job_of(config)
+    tasks.embed_block(job, 0)
+    tasks.embed_block(job, 2)
+    (Path(job.draft.store.full(f"{WORK}/done")) / "block-000002.json").unlink()  # killed before its record
+    (Path(job.draft.store.full(f"{WORK}/vectors")) / ".block-000001.arrow.0.partial").write_bytes(b"half")
+
+    resumed = journey.index(config)
+    assert resumed.worked
+    assert resumed.version.name == job.draft.name
+    assert shards(resumed.version) == expected
+    assert resumed.version.manifest.counts == whole.manifest.counts
+    assert resumed.version.store.files() == sorted([*whole.manifest.checksums, "manifest.json"])
+
+
+def test_a_run_that_dies_after_its_shards_goes_on_to_the_same_bytes(
+    workspace: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = journey.index(workspace).version
+    expected = shards(whole)
+    shutil.rmtree(whole.store.uri)
+
+    def die(job: tasks.Job) -> None:
+        raise RuntimeError("killed here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks, "write_user_side", die)
+        with pytest.raises(RuntimeError, match="killed here"):
+            journey.index(workspace)
+    assert journey.workspace(workspace).finished("releases") == []
+    (draft,) = Path(workspace.workspace, "releases").glob("2*")
+    (draft / WORK / "done" / "shard-000001.json").unlink()
+    (draft / "shards" / "00001.faiss").unlink()
+
+    resumed = journey.index(workspace).version
+    assert resumed.name == draft.name
+    assert shards(resumed) == expected
+    release.verify(resumed.store)
+
+
+def test_a_finished_task_is_not_done_again(workspace: Config) -> None:
+    job = job_of(workspace)
+    block = tasks.embed_block(job, 0)
+    for other in range(1, job.num_blocks):
+        tasks.embed_block(job, other)
+    shard = tasks.build_shard(job, 0, None)
+    for path in (f"{WORK}/vectors/block-000000.arrow", release.shard_file(0)):
+        Path(job.draft.store.full(path)).unlink()
+    assert tasks.embed_block(job, 0) == block == {"items": 11, "not_finite": 0}
+    assert tasks.build_shard(job, 0, None) == shard
+    assert job.draft.store.files("shards") == []
+
+
+def test_blocks_cover_every_item_once(workspace: Config) -> None:
+    job = job_of(workspace)
+    assert [tasks.embed_block(job, block)["items"] for block in range(job.num_blocks)] == [11, 11, 8]
+    rows, vectors = tasks.all_vectors(job)
+    assert sorted(rows.tolist()) == list(range(builders.NUM_ITEMS))
+    np.testing.assert_allclose(vectors, all_vectors(workspace)[rows], atol=1e-6)
+
+
+def test_a_sample_is_an_even_share_drawn_by_the_seed(workspace: Config) -> None:
+    job = job_of(workspace)
+    for block in range(job.num_blocks):
+        tasks.embed_block(job, block)
+    assert len(np.unique(tasks.sample(job, 1_000), axis=0)) == builders.NUM_ITEMS
+    assert 10 <= len(tasks.sample(job, 10)) <= 10 + job.num_blocks * 3
+    assert np.array_equal(tasks.sample(job, 10), tasks.sample(job, 10))
+
+
+def test_queries_are_held_out_users_and_no_more_than_asked(workspace: Config) -> None:
+    everybody = tasks.queries(job_of(workspace))
+    few = tasks.queries(job_of(builders.changed(workspace, "gate", num_queries=11)))
+    assert (len(everybody), len(few)) == (builders.NUM_USERS, 11)
+    assert {vector.tobytes() for vector in few} <= {vector.tobytes() for vector in everybody}
+
+
+def test_vectors_that_are_not_finite_are_counted_and_refused(workspace: Config) -> None:
+    damage_item_tower(workspace, [4, 17])
+    version = journey.index(workspace).version
+    assert version.manifest.dropped == {"not_finite": 2}
+    assert version.manifest.counts["vectors"] == builders.NUM_ITEMS - 2
+    assert version.manifest.facts["reason"] == "indexed share of items 0.9333 < 1 of 30"
+    found, _ = release.load(version.store).index.search(unit_vectors(5, 8), builders.NUM_ITEMS)
+    assert not {4, 17} & set(found.ravel().tolist())
+    with pytest.raises(GateRefused, match="indexed share of items"):
+        journey.publish(workspace)
+    assert pointer.current(journey.workspace(workspace).store) is None
+
+
+@pytest.mark.parametrize("index", KINDS, ids=["flat", "ivf_flat"])
+def test_towers_without_one_finite_vector_are_named(workspace: Config, index: dict[str, Any]) -> None:
+    config = builders.changed(workspace, "index", **index)
+    towers, _ = towers_and_pairs(config)
+    state = {name: tensor.clone() for name, tensor in st.load(towers.read(weights.ITEM_FILE)).items()}
+    for name in state:
+        if state[name].is_floating_point():
+            state[name].fill_(float("nan"))
+    write_consistently(towers, weights.ITEM_FILE, st.save(state))
+    with pytest.raises(RayclError, match=r"no item has a finite vector in towers 2\S+: lower train\.learning_rate"):
+        journey.index(config)
+
+
+def test_a_gpu_that_is_demanded_and_absent_is_a_bad_config(workspace: Config) -> None:
+    if getattr(faiss, "get_num_gpus", lambda: 0)():
+        pytest.skip("FAISS finds a GPU here")
+    config = builders.changed(workspace, "index", kind="ivf_flat", num_lists=3, use_gpu="always")
+    with pytest.raises(ConfigError, match=r"index\.use_gpu=always and FAISS finds no GPU"):
+        journey.index(config)

@@ -1,0 +1,140 @@
+"""What can happen to the files of a release, and that none of it is served."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raycl.config import Config
+from raycl.errors import CorruptRelease
+from raycl.index import release
+from raycl.model import weights
+from raycl.storage.manifest import FILE
+from raycl.storage.store import Store
+from tests import tiny as builders
+from tests.index.builders import built, write_consistently
+
+USER_TOWER = f"{release.USER_TOWER}/{weights.USER_FILE}"
+
+
+@pytest.fixture
+def stored(tiny: Config, tmp_path: Path) -> Store:
+    """A copy of the tiny release, to be damaged."""
+    shutil.copytree(built(tiny).store.uri, tmp_path / "release")
+    return Store(str(tmp_path / "release"))
+
+
+def names(path: str) -> str:
+    """A pattern for a message that names this file of the release."""
+    return rf"/release/{path}\b"
+
+
+def test_an_untouched_release_is_verified_and_loaded_whole(tiny: Config, stored: Store) -> None:
+    manifest = release.verify(stored)
+    loaded = release.load(stored)
+    assert loaded.name == manifest.version == built(tiny).name
+    assert len(loaded.index) == loaded.catalogue.num_rows == builders.NUM_ITEMS
+    assert loaded.catalogue.column_names == ["item", "title", "category", "price", "train_count"]
+    assert [feature.column for feature in loaded.user_encoders.features] == ["country", "age"]
+    assert not loaded.user_tower.training
+
+
+def test_every_file_but_the_manifest_has_its_checksum(stored: Store) -> None:
+    assert {*release.verify(stored).checksums, FILE} == set(stored.files())
+    assert {USER_TOWER, release.SEARCH_FILE, release.LINEAGE_FILE, release.GATE_FILE, release.CATALOGUE_FILE} <= set(
+        stored.files()
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: bytes([content[0] ^ 1]) + content[1:],
+        lambda content: content[:-1] + bytes([content[-1] ^ 128]),
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: content + b"\0",
+    ],
+    ids=["first bit", "last bit", "cut in half", "emptied", "one byte more"],
+)
+def test_a_damaged_file_is_refused_by_name(stored: Store, damage: Callable[[bytes], bytes]) -> None:
+    for path in release.verify(stored).checksums:
+        content = stored.read(path)
+        stored.write(path, damage(content))
+        with pytest.raises(CorruptRelease, match=names(path) + " has SHA-256 .* altered or cut short"):
+            release.load(stored)
+        stored.write(path, content)
+    release.verify(stored)
+
+
+def test_a_missing_file_is_refused_by_name(stored: Store) -> None:
+    for path in stored.files():
+        content = stored.read(path)
+        Path(stored.full(path)).unlink()
+        with pytest.raises(CorruptRelease, match=names(path) + " is missing"):
+            release.verify(stored)
+        stored.write(path, content)
+    release.verify(stored)
+
+
+def test_swapped_shards_are_refused_by_name(stored: Store) -> None:
+    first, second = release.shard_file(0), release.shard_file(1)
+    contents = stored.read(first), stored.read(second)
+    stored.write(first, contents[1])
+    stored.write(second, contents[0])
+    with pytest.raises(CorruptRelease, match=names(first)):
+        release.verify(stored)
+
+
+def test_a_manifest_that_is_none_is_refused_by_name(stored: Store) -> None:
+    stored.write(FILE, b'{"stage": "releases"}')
+    with pytest.raises(CorruptRelease, match=names(FILE) + " is not a manifest"):
+        release.verify(stored)
+
+
+def test_the_user_tower_of_another_release_is_refused_by_its_checksum(
+    stored: Store, pair_of_releases: tuple[Config, Config]
+) -> None:
+    stored.write(USER_TOWER, built(pair_of_releases[1]).store.read(USER_TOWER))
+    with pytest.raises(CorruptRelease, match=names(USER_TOWER) + " has SHA-256 .* altered"):
+        release.verify(stored)
+
+
+def test_the_user_tower_of_another_release_is_refused_even_with_its_checksum(
+    stored: Store, pair_of_releases: tuple[Config, Config]
+) -> None:
+    """The file fits the index in shape, and the manifest vouches for it; only the lineage tells."""
+    other = built(pair_of_releases[1]).store
+    write_consistently(stored, USER_TOWER, other.read(USER_TOWER))
+    with pytest.raises(CorruptRelease, match=names(USER_TOWER) + " .*the lineage names"):
+        release.load(stored)
+
+
+def test_user_tower_and_lineage_of_another_release_do_not_fit_the_index(
+    stored: Store, pair_of_releases: tuple[Config, Config]
+) -> None:
+    other = built(pair_of_releases[1]).store
+    for path in (USER_TOWER, release.LINEAGE_FILE):
+        write_consistently(stored, path, other.read(path))
+    with pytest.raises(CorruptRelease, match=names(release.SEARCH_FILE) + " .*were not made together"):
+        release.load(stored)
+
+
+def test_an_index_of_another_item_tower_is_refused(stored: Store) -> None:
+    search = json.loads(stored.read(release.SEARCH_FILE)) | {"item_tower": "0" * 64}
+    write_consistently(stored, release.SEARCH_FILE, json.dumps(search).encode())
+    with pytest.raises(CorruptRelease, match=names(release.SEARCH_FILE) + " says .*item tower 000000000000"):
+        release.verify(stored)
+
+
+def test_a_whole_other_release_is_as_good(pair_of_releases: tuple[Config, Config]) -> None:
+    """What the two checks above refuse is the mixture, not the other release."""
+    first, second = (release.load(built(config).store) for config in pair_of_releases)
+    assert first.name != second.name
+    vectors = np.eye(8, dtype=np.float32)
+    assert not np.array_equal(first.index.search(vectors, 5)[1], second.index.search(vectors, 5)[1])

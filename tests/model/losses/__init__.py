@@ -1,0 +1,1 @@
+"""Losses against loops over pairs of rows."""

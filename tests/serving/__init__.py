@@ -1,0 +1,1 @@
+"""Answers of one process, and of the real application over HTTP."""

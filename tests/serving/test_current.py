@@ -1,0 +1,129 @@
+"""Which release answers while others are published, broken or withdrawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raycl.errors import CorruptRelease, RayclError
+from raycl.serving.current import Current
+from raycl.serving.retriever import Retriever
+from raycl.storage import pointer
+from raycl.storage.store import Store
+from tests.serving.builders import retriever
+
+
+class Loader:
+    """Loads any release but the broken ones, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.broken: set[str] = set()
+
+    def __call__(self, name: str) -> Retriever:
+        self.asked.append(name)
+        if name in self.broken:
+            raise CorruptRelease(f"{name}/search.json is missing")
+        return retriever(release=name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+def test_before_the_first_release_there_is_no_answer(store: Store) -> None:
+    current = Current(store, Loader())
+    assert not current.poll()
+    assert current.problem is None
+    with pytest.raises(RayclError, match=r"workspace=.* has no published release: run raycl publish"):
+        _ = current.retriever
+
+
+def test_the_newest_release_is_taken(store: Store) -> None:
+    load = Loader()
+    current = Current(store, load)
+    for name in ("r1", "r2"):
+        pointer.publish(store, name)
+        assert current.poll()
+        assert current.retriever.release == name
+    pointer.publish(store, "r3")
+    pointer.publish(store, "r4")
+    assert current.poll()
+    assert load.asked == ["r1", "r2", "r4"]
+
+
+def test_the_release_that_answers_is_not_loaded_again(store: Store) -> None:
+    load = Loader()
+    current = Current(store, load)
+    pointer.publish(store, "r1")
+    assert current.poll()
+    before = current.retriever
+    assert not current.poll()
+    assert current.retriever is before
+    assert load.asked == ["r1"]
+
+
+def test_a_reader_keeps_the_release_that_it_took(store: Store) -> None:
+    current = Current(store, Loader())
+    pointer.publish(store, "r1")
+    current.poll()
+    taken = current.retriever
+    pointer.publish(store, "r2")
+    current.poll()
+    assert (taken.release, current.retriever.release) == ("r1", "r2")
+
+
+def test_a_release_that_cannot_be_loaded_leaves_the_old_one_and_says_why(store: Store) -> None:
+    load = Loader()
+    load.broken = {"r2"}
+    current = Current(store, load)
+    pointer.publish(store, "r1")
+    current.poll()
+    pointer.publish(store, "r2")
+    assert not current.poll()
+    assert current.retriever.release == "r1"
+    assert current.problem == "CorruptRelease: r2/search.json is missing"
+    load.broken = set()
+    assert current.poll()
+    assert current.retriever.release == "r2"
+    assert not current.problem
+
+
+def test_a_broken_first_release_is_the_reason_for_no_answer(store: Store) -> None:
+    load = Loader()
+    load.broken = {"r1"}
+    current = Current(store, load)
+    pointer.publish(store, "r1")
+    assert not current.poll()
+    with pytest.raises(RayclError, match=r"r1/search\.json is missing"):
+        _ = current.retriever
+
+
+def test_going_back_to_the_release_that_answers_ends_the_problem(store: Store) -> None:
+    load = Loader()
+    load.broken = {"r2"}
+    current = Current(store, load)
+    for name in ("r1", "r2"):
+        pointer.publish(store, name)
+        current.poll()
+    assert current.problem is not None
+    pointer.publish(store, "r1")
+    assert not current.poll()
+    assert current.problem is None
+
+
+def test_a_store_that_fails_for_a_moment_is_a_problem_for_a_moment(store: Store) -> None:
+    current = Current(store, Loader())
+    pointer.publish(store, "r1")
+    current.poll()
+    broken = Path(store.full(f"{pointer.FOLDER}/000002.json"))
+    broken.write_text("{half")
+    assert not current.poll()
+    assert current.problem is not None
+    assert "JSONDecodeError" in current.problem
+    assert current.retriever.release == "r1"
+    broken.unlink()
+    assert not current.poll()
+    assert current.problem is None

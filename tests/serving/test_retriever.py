@@ -1,0 +1,211 @@
+"""Queries to answers, with an encoder and a search in plain loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raycl.data.features import Encoders
+from raycl.errors import InputError
+from raycl.serving.api import Answer, Query
+from raycl.serving.retriever import Retriever, describe
+from tests.serving import builders
+from tests.serving.builders import IDS, Vectors, retriever, seen_histories
+
+USERS: list[dict[str, Any]] = [
+    {},
+    {"country": "pe"},
+    {"country": "atlantis", "age": 33},
+    {"tags": "tea|rope"},
+    {"tags": ["tea", "rope"]},
+    {"tags": ["lamp"], "bio": "Likes TEA"},
+    {"tags": None, "age": None, "country": None, "bio": None},
+]
+
+
+def ids(answer: Answer) -> list[int | str]:
+    return [item.item_id for item in answer.items]
+
+
+def ask(query: Query) -> Answer:
+    (answer,) = retriever().retrieve([query])
+    return answer
+
+
+def test_an_answer_is_described_by_the_catalogue() -> None:
+    answer = ask(Query(history=[104], k=1, exclude_history=False))
+    assert answer.release == "r1"
+    (item,) = answer.items
+    assert (item.item_id, item.title, item.display) == (104, "Item 104", {"price": 30.0})
+    assert item.score == pytest.approx(0.5, abs=0.02)
+    assert describe(answer) == [{"item_id": 104, "title": "Item 104", "score": item.score, "price": 30.0}]
+
+
+def test_a_catalogue_without_titles_answers_without() -> None:
+    plain = builders.catalogue().select(["item", "train_count"])
+    bare = Retriever("r1", plain, builders.encoders(), 3, builders.encode, builders.search)
+    (item,) = bare.retrieve([Query(k=1)])[0].items
+    assert item.title is None
+    assert item.display == {}
+
+
+def test_the_best_come_first_and_scores_fall() -> None:
+    answer = ask(Query(history=[101, 107, 103], exclude_history=False))
+    assert ids(answer)[:3] == [103, 107, 101]
+    scores = [item.score for item in answer.items]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_history_is_left_out_unless_asked_for() -> None:
+    met: list[int | str] = [101, 107, 103]
+    assert sorted(ids(ask(Query(history=met)))) == [102, 104, 110]
+    assert sorted(ids(ask(Query(history=met, exclude_history=False)))) == IDS
+
+
+def test_older_events_than_the_tower_reads_are_left_out_too() -> None:
+    met: list[int | str] = [102, 101, 107, 103, 104]
+    assert len(met) > builders.MAX_HISTORY
+    assert ids(ask(Query(history=met))) == [110]
+
+
+def test_other_items_are_left_out_beside_the_history() -> None:
+    assert sorted(ids(ask(Query(history=[101], exclude=[110, "104", 999])))) == [102, 103, 107]
+    assert 101 in ids(ask(Query(history=[101], exclude=[110], exclude_history=False)))
+
+
+def test_what_is_left_out_costs_the_answer_no_place() -> None:
+    """The three best are met, and still two items come."""
+    answer = ask(Query(history=[101, 107, 103], k=2))
+    assert len(answer.items) == 2
+    assert not answer.short
+
+
+def test_a_repeated_event_is_left_out_once() -> None:
+    assert sorted(ids(ask(Query(history=[101, 101, 101], k=5)))) == IDS[1:]
+
+
+def test_the_encoder_reads_the_newest_first_and_no_more_than_it_has_places() -> None:
+    assert seen_histories(Query(history=[101, 102])) == [[1, 0, -1]]
+    assert seen_histories(Query(history=[101, 102, 103, 104, 107])) == [[4, 3, 2]]
+    assert seen_histories(Query()) == [[-1, -1, -1]]
+
+
+def test_unknown_ids_are_counted_and_take_no_place() -> None:
+    query = Query(history=[101, 999, "tea", 102, 2**70, "", 104, -1])
+    assert seen_histories(query) == [[3, 1, 0]]
+    answer = ask(query)
+    assert answer.unknown_history == 5
+    assert sorted(ids(answer)) == [103, 107, 110]
+
+
+def test_integers_may_come_as_text() -> None:
+    assert ask(Query(history=["101", "103"], exclude=["107"])) == ask(Query(history=[101, 103], exclude=[107]))
+
+
+def test_text_ids_may_come_as_integers_and_keep_their_zeros() -> None:
+    texts = retriever(ids=["007", "101", "7", "a", "b", "c"])
+    (answer,) = texts.retrieve([Query(history=[7, 101], k=6)])
+    assert answer.unknown_history == 0
+    assert set(ids(answer)) == {"007", "a", "b", "c"}
+    (answer,) = texts.retrieve([Query.model_validate({"history": ["007"], "k": 6})])
+    assert "007" not in ids(answer)
+    assert "7" in ids(answer)
+
+
+def test_an_answer_is_short_where_the_catalogue_ends() -> None:
+    assert not ask(Query(k=6)).short
+    short = ask(Query(history=[101], k=6))
+    assert (len(short.items), short.short) == (5, True)
+    nothing = ask(Query(exclude=list(IDS)))
+    assert (nothing.items, nothing.short) == ([], True)
+
+
+def test_no_more_neighbours_are_no_items() -> None:
+    def few(vectors: Vectors, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        rows, scores = builders.search(vectors, k)
+        rows[:, 2:], scores[:, 2:] = -1, -np.inf
+        return rows, scores
+
+    (answer,) = retriever(search=few).retrieve([Query(k=4)])
+    assert (len(answer.items), answer.short) == (2, True)
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> Query:
+    known: list[int | str] = [*IDS, "101", "110", 999, "tea"]
+    items = st.lists(st.sampled_from(known), max_size=7)
+    return Query(
+        history=draw(items),
+        user=draw(st.sampled_from(USERS)),
+        k=draw(st.integers(1, 8)),
+        exclude_history=draw(st.booleans()),
+        exclude=draw(items),
+    )
+
+
+@given(st.lists(queries(), min_size=1, max_size=6))
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_a_batch_answers_as_single_calls_do(asked: list[Query]) -> None:
+    whole = retriever()
+    for query in asked:
+        whole.check(query)
+    assert whole.retrieve(asked) == [ask(query) for query in asked]
+
+
+@given(queries())
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_an_answer_is_the_sorted_catalogue_without_what_is_left_out(query: Query) -> None:
+    whole = ask(Query(history=query.history, user=query.user, exclude_history=False, k=len(IDS)))
+    met = {int(one) for one in query.history if str(one).isdigit()} if query.exclude_history else set()
+    left_out = met | {int(one) for one in query.exclude if str(one).isdigit()}
+    expected = [item for item in whole.items if item.item_id not in left_out][: query.k]
+    answer = ask(query)
+    assert answer.items == expected
+    assert answer.short == (len(expected) < query.k)
+    assert answer.unknown_history == sum(str(one) in ("999", "tea") for one in query.history)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_known_features_pass_whatever_their_values(user: dict[str, Any]) -> None:
+    retriever().check(Query(user=user))
+
+
+def test_a_list_and_a_separated_text_say_the_same() -> None:
+    assert ask(Query(user={"tags": "tea|rope"})) == ask(Query(user={"tags": ["tea", "rope"]}))
+    assert ask(Query(user={"tags": "tea|rope"})) != ask(Query(user={"tags": "tea"}))
+
+
+def test_an_unknown_feature_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"user\.city='lima': .* no such feature; it knows country, tags, age, bio"):
+        retriever().check(Query(user={"country": "pe", "city": "lima"}))
+
+
+def test_a_release_without_user_features_says_so() -> None:
+    bare = Retriever("r1", builders.catalogue(), Encoders(), 3, builders.encode, builders.search)
+    bare.check(Query())
+    with pytest.raises(InputError, match=r"user\.age=3: .*it knows none"):
+        bare.check(Query(user={"age": 3}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("age", "old", "numeric"),
+        ("age", [30], "numeric"),
+        ("age", {"years": 30}, "numeric"),
+        ("age", 10**400, "numeric"),
+        ("country", ["pe"], "categorical"),
+        ("country", {"name": "pe"}, "categorical"),
+        ("country", 10**30, "categorical"),
+        ("tags", [{"name": "tea"}], "multi"),
+        ("bio", ["likes", "tea"], "text"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_by_name(name: str, value: Any, kind: str) -> None:
+    with pytest.raises(InputError, match=rf"user\.{name}: .* is not a {kind} value"):
+        retriever().check(Query(user={name: value}))

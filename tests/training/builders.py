@@ -1,0 +1,102 @@
+"""Small training runs, made from nothing but a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from raycl import schema
+from raycl.config import LossConfig, ModelConfig, PairRules, TrainConfig
+from raycl.data.reader import PairStream
+from raycl.model.inputs import FeatureRows
+from raycl.model.spec import FeatureSizes, TowerSpec
+from raycl.storage import tables
+from raycl.storage.store import Store
+from raycl.training.loop import Inputs, Job
+
+NUM_ITEMS, NUM_USERS, MAX_HISTORY = 20, 12, 4
+SPLIT = {"kind": "leave_last_out"}
+
+
+def job(
+    folder: Path,
+    *,
+    train: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    loss: dict[str, Any] | None = None,
+    seed: int = 1,
+) -> Job:
+    """A run over 84 pairs in 3 files, 5 steps an epoch, with checkpoints under ``folder``; always the same pairs.
+
+    Items and users have features, some items are repeated in a batch, and one item is unknown to training.
+    """
+    store = Store(str(folder / "pairs"))
+    generator = np.random.default_rng(4)
+    item = torch.Generator().manual_seed(4)
+    files, counts = [], np.zeros(NUM_ITEMS, dtype=np.int64)
+    for number in range(3):
+        sizes = [8] * 4
+        items = [generator.integers(0, NUM_ITEMS - 1, size) ** 2 // (NUM_ITEMS - 1) for size in sizes]
+        counts += np.bincount(np.concatenate(items), minlength=NUM_ITEMS)
+        _write(store, f"train/part-{number:06d}.parquet", items, generator, first_user=4 * number)
+        files.append((f"train/part-{number:06d}.parquet", sum(sizes) - len(sizes)))
+    rules = PairRules.model_validate({"max_history": MAX_HISTORY, "split": SPLIT})
+    settings = TrainConfig.model_validate(
+        {"epochs": 2, "global_batch_size": 16, "learning_rate": 0.02, "checkpoint_steps": 2, "use_gpu": "never"}
+        | (train or {})
+    )
+    sizes_of = FeatureSizes((6,), 1)
+    return Job(
+        TowerSpec(
+            NUM_ITEMS,
+            MAX_HISTORY,
+            sizes_of,
+            sizes_of,
+            ModelConfig.model_validate({"dim": 8, "hidden": (8,)} | (model or {})),
+        ),
+        settings,
+        LossConfig.model_validate(loss or {}),
+        PairStream(store, tuple(files), rules, settings.global_batch_size, 40, seed),
+        Inputs(_features(NUM_ITEMS, item), _features(NUM_USERS - 1, item), torch.from_numpy(counts)),
+        Store(str(folder / "towers")),
+        seed,
+    )
+
+
+def _write(store: Store, path: str, items: list[Any], generator: np.random.Generator, first_user: int) -> None:
+    wanted = schema.sequences(pa.int64())
+    users = list(range(first_user, first_user + len(items)))
+    rows = [user if user < NUM_USERS - 2 else -1 for user in users]
+    weights = [generator.uniform(0.5, 2.0, len(one)) for one in items]
+    columns = [users, rows, [0] * len(items), items, weights, items]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)]
+    tables.write(store, path, pa.Table.from_arrays(arrays, schema=wanted))
+
+
+def _features(rows: int, generator: torch.Generator) -> FeatureRows:
+    return FeatureRows(
+        (torch.randint(0, 6, (rows, 2), generator=generator),), torch.randn(rows, 1, generator=generator)
+    )
+
+
+def weights_of(module: torch.nn.Module) -> dict[str, Tensor]:
+    """A copy of parameters and buffers."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def assert_equal_bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """The same names with tensors that are equal in every bit."""
+    assert found.keys() == expected.keys()
+    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], within: float) -> None:
+    """The same names with tensors that differ by less than ``within`` anywhere."""
+    assert found.keys() == expected.keys()
+    far = {name: float((found[name].double() - expected[name].double()).abs().max()) for name in found}
+    assert {name: distance for name, distance in far.items() if not distance < within} == {}

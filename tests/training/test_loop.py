@@ -1,0 +1,192 @@
+"""The loop in one process: where it was interrupted does not show, and a loss that is not finite stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from raycl.data.reader import Batch, PairStream
+from raycl.errors import RayclError
+from raycl.model.towers import TwoTower
+from raycl.storage.store import Store
+from raycl.training import checkpoint, loop
+from raycl.training.checkpoint import Progress
+from raycl.training.loop import Job
+from raycl.training.schedule import learning_rate
+from tests.training.builders import NUM_ITEMS, assert_equal_bits, job, weights_of
+
+CPU = torch.device("cpu")
+STEPS = 5
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+class Dying(PairStream):
+    """A stream that ends the process before the given step of the given epoch."""
+
+    def __init__(self, stream: PairStream, epoch: int, step: int) -> None:
+        super().__init__(**vars(stream))
+        object.__setattr__(self, "death", (epoch, step))
+
+    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> Iterator[Batch]:
+        for step, batch in enumerate(super().epoch(epoch, rank, world_size, first_step), first_step):
+            if (epoch, step) == self.__dict__["death"]:
+                raise Killed
+            yield batch
+
+
+def fit(run: Job) -> tuple[TwoTower, Progress]:
+    return loop.fit(run, CPU, lambda _: None)
+
+
+def resumed(run: Job, *deaths: tuple[int, int]) -> tuple[TwoTower, Progress]:
+    """The end of a run that died at each of ``deaths`` and was started again."""
+    for epoch, step in deaths:
+        with pytest.raises(Killed):
+            fit(replace(run, stream=Dying(run.stream, epoch, step)))
+    return fit(run)
+
+
+@pytest.mark.parametrize("deaths", [[(0, 0)], [(0, 3)], [(1, 0)], [(1, 3)], [(1, 4)], [(0, 3), (0, 4), (1, 1), (1, 4)]])
+def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path: Path, deaths: list[tuple[int, int]]) -> None:
+    model = {"dropout": 0.2, "id_dropout": 0.3, "pooling": "recency"}
+    towers, progress = fit(job(tmp_path / "straight", model=model))
+    again, progress_again = resumed(job(tmp_path / "interrupted", model=model), *deaths)
+    assert progress_again == progress
+    assert_equal_bits(weights_of(again), weights_of(towers))
+    assert (progress.epoch, progress.step, len(progress.losses)) == (2, 2 * STEPS, 2)
+
+
+def test_a_resumed_run_repeats_only_the_steps_after_its_checkpoint_at_the_same_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    step = loop.step
+
+    def noted(*arguments: Any) -> torch.Tensor:
+        taken.append(arguments[5:7])
+        return step(*arguments)
+
+    monkeypatch.setattr(loop, "step", noted)
+    run = job(tmp_path, train={"warmup_share": 0.3})
+    resumed(run, (1, 3))  # in step 8, after the checkpoint of 7
+    rates = [learning_rate(number, 2 * STEPS, run.train.learning_rate, 0.3) for number in range(2 * STEPS)]
+    assert taken == [(number, rates[number]) for number in (0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9)]
+
+
+def test_dropout_is_drawn_anew_in_each_step_and_alike_in_a_repeated_one(tmp_path: Path) -> None:
+    run = job(tmp_path, model={"dropout": 0.5, "id_dropout": 0.0})
+    towers = loop.build(run)
+    optimizer = torch.optim.SGD(towers.parameters())
+    batch = next(run.stream.epoch(0))
+    losses = [loop.step(run, run.inputs, towers, optimizer, batch, n, 0.0, CPU).item() for n in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    run = job(tmp_path)
+    towers, progress = fit(run)
+    again, progress_again = fit(replace(run, stream=Dying(run.stream, 0, 0)))
+    assert progress_again == progress
+    assert_equal_bits(weights_of(again), weights_of(towers))
+    assert not again.training
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    _, progress = fit(job(tmp_path, train={"epochs": 10}))
+    assert progress.losses[-1] < 0.9 * progress.losses[0]
+
+
+def test_runs_of_other_seeds_differ(tmp_path: Path) -> None:
+    losses = [tuple(fit(job(tmp_path / str(seed), seed=seed))[1].losses) for seed in (1, 2, 10**30)]
+    assert len(set(losses)) == 3
+
+
+def test_items_without_training_events_are_unknown_to_both_towers(tmp_path: Path) -> None:
+    run = job(tmp_path)
+    towers = loop.build(run)
+    expected = (run.inputs.train_counts > 0).tolist()
+    assert towers.user.known.tolist() == towers.item.known.tolist() == expected
+    assert not expected[NUM_ITEMS - 1]
+
+
+def test_log_q_is_the_log_of_the_share_of_training_events(tmp_path: Path) -> None:
+    inputs = job(tmp_path).inputs
+    counts = inputs.train_counts.numpy()
+    assert inputs.log_q.numpy() == pytest.approx(np.log(np.maximum(counts, 1) / counts.sum()), rel=1e-6)
+
+
+def test_log_q_and_temperature_reach_the_loss(tmp_path: Path) -> None:
+    settings: list[dict[str, Any]] = [{}, {"log_q": "off"}, {"temperature": 0.5}]
+    losses = {fit(job(tmp_path / str(n), loss=loss))[1].losses[0] for n, loss in enumerate(settings)}
+    assert len(losses) == 3
+
+
+def test_bfloat16_trains_to_nearly_the_same_loss(tmp_path: Path) -> None:
+    _, plain = fit(job(tmp_path / "a"))
+    _, short = fit(job(tmp_path / "b", train={"precision": "bfloat16"}))
+    assert plain.losses != short.losses
+    assert short.losses == pytest.approx(plain.losses, rel=0.05)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_about_the_given_share_of_items_is_hidden_alike_in_every_process(share: float) -> None:
+    item = np.arange(10_000, dtype=np.int32)
+    width = np.zeros((10_000, 1), dtype=np.int32)
+    whole = Batch(width, item, np.ones(10_000, dtype=np.float32), item)
+    hidden = loop._hidden(whole, 7, share)
+    assert hidden.mean() == pytest.approx(share, abs=0.02)
+    assert loop._hidden(whole.part(1, 4), 7, share).tolist() == hidden[2_500:5_000].tolist()
+    if share == 0.25:
+        assert loop._hidden(whole, 8, share).tolist() != hidden.tolist()
+
+
+@pytest.mark.parametrize("epochs_before", [0, 1])
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(
+    tmp_path: Path, epochs_before: int
+) -> None:
+    if epochs_before:
+        with pytest.raises(Killed):
+            fit(replace(job(tmp_path), stream=Dying(job(tmp_path).stream, 1, 0)))
+    store = Store(str(tmp_path / "towers"))
+    before = {path: store.sha256(path) for path in store.files()}
+    with pytest.raises(RayclError, match=r"the loss became nan .* lower train\.learning_rate"):
+        fit(job(tmp_path, loss={"temperature": 1e-40}))
+    assert {path: store.sha256(path) for path in store.files()} == before
+    assert bool(before) is bool(epochs_before)
+    assert fit(job(tmp_path))[1].losses == fit(job(tmp_path / "straight"))[1].losses
+
+
+@pytest.mark.parametrize(("every", "expected"), [(2, [2, 4, 5, 7, 9, 10]), (STEPS, [5, 10]), (100, [5, 10])])
+def test_checkpoints_are_made_at_their_steps_and_once_at_the_end_of_each_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, expected: list[int]
+) -> None:
+    saved = []
+    monkeypatch.setattr(checkpoint, "save", lambda *arguments: saved.append(arguments[3].step))
+    fit(job(tmp_path, train={"checkpoint_steps": every}))
+    assert saved == expected
+
+
+def test_the_listener_hears_the_end_of_every_epoch(tmp_path: Path) -> None:
+    heard: list[Mapping[str, Any]] = []
+    _, progress = loop.fit(job(tmp_path), CPU, heard.append)
+    done = [event for event in heard if event["done"]]
+    assert [(event["epoch"], event["step"], event["steps"]) for event in done] == [(0, STEPS, STEPS), (1, STEPS, STEPS)]
+    assert [event["loss"] for event in done] == progress.losses
+    assert all(event["pairs_per_s"] > 0 for event in done)
+
+
+def test_the_listener_hears_of_steps_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_REPORT_EVERY_S", 0.0)
+    heard: list[Mapping[str, Any]] = []
+    _, progress = loop.fit(job(tmp_path / "often"), CPU, heard.append)
+    assert [event["step"] for event in heard if not event["done"]] == [1, 2, 3, 4, 5] * 2
+    assert progress.losses == fit(job(tmp_path / "seldom"))[1].losses

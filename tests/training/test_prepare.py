@@ -1,0 +1,65 @@
+"""From a finished pairs version to a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raycl import journey
+from raycl.config import Config
+from raycl.data import ray_pairs
+from raycl.data.handoff import Pairs
+from raycl.errors import InputError
+from raycl.storage.store import Store
+from raycl.training import loop
+from raycl.training.loop import Job
+from raycl.training.prepare import prepare
+from tests.data import whole
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs are made in this process."""
+    whole.without_ray(monkeypatch)
+
+
+def prepared(folder: Path, **sections: Any) -> tuple[Config, Pairs, Job]:
+    whole.write_log(folder)
+    train = {"global_batch_size": 32, "epochs": 1} | sections.pop("train", {})
+    config = whole.config(folder, train=train, model={"dim": 8}, **sections)
+    version, _ = ray_pairs.run(config, journey.workspace(config))
+    return config, Pairs.of(version), prepare(config, Pairs.of(version), Store(str(folder / "towers")))
+
+
+def test_a_run_has_the_sizes_of_its_pairs(tmp_path: Path) -> None:
+    config, pairs, run = prepared(tmp_path)
+    assert (run.spec.num_items, run.spec.max_history, run.spec.model) == (25, 20, config.model)
+    assert (run.spec.items.bag_tokens, run.spec.users.bag_tokens) == ((), (4,))
+    assert (len(run.inputs.items), len(run.inputs.users)) == (25, 31)
+    assert run.inputs.users.tokens[0][-1].tolist() == [0]
+    assert run.inputs.train_counts.tolist() == pairs.train_counts().tolist()
+    assert run.stream.steps == sum(count for _, count in pairs.files("train")) // 32
+    assert (run.seed, run.stream.rules) == (config.seed, config.pairs)
+
+
+@pytest.mark.parametrize("sections", [{}, {"items": None, "users": None}])
+def test_what_is_prepared_can_be_trained(tmp_path: Path, sections: dict[str, Any]) -> None:
+    _, _, run = prepared(tmp_path, **sections)
+    _, progress = loop.fit(run, torch.device("cpu"), lambda _: None)
+    assert progress.step == run.stream.steps > 3
+
+
+def test_a_user_table_without_features_can_be_trained_on(tmp_path: Path) -> None:
+    _, _, run = prepared(tmp_path, users={"uri": str(tmp_path / "users"), "id_column": "id"})
+    assert len(run.inputs.users) == 1
+    assert loop.fit(run, torch.device("cpu"), lambda _: None)[1].step == run.stream.steps
+
+
+def test_pairs_that_do_not_fill_a_batch_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"^train\.global_batch_size=1024 is more than the \d+ training pairs: lower it$"
+    ):
+        prepared(tmp_path, train={"global_batch_size": 1_024})

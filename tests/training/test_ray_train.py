@@ -1,0 +1,90 @@
+"""The towers stage on an embedded Ray: any number of workers, interrupted or not, trains the same towers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raycl import journey
+from raycl.config import Config
+from raycl.errors import ConfigError, RayclError
+from raycl.journey import Outcome
+from raycl.model import weights
+from tests.data import whole
+from tests.training.builders import assert_close, assert_equal_bits, weights_of
+
+
+def config(folder: Path, **train: Any) -> Config:
+    """A run of 2 epochs on the small log."""
+    settings = {"epochs": 2, "global_batch_size": 32, "threads_per_worker": 1, "use_gpu": "never"}
+    return whole.config(folder, train=settings | train, model={"dim": 8, "hidden": [8]})
+
+
+def train(settings: Config, *, force: bool = False) -> Outcome:
+    return journey.train(settings, lambda _: None, force=force)
+
+
+def towers_of(outcome: Outcome) -> dict[str, Any]:
+    store = outcome.version.store
+    both = {"user": weights.load_user(store), "item": weights.load_item(store)}
+    return {f"{side} {name}": tensor for side, tower in both.items() for name, tensor in weights_of(tower).items()}
+
+
+@pytest.fixture
+def made(ray_local: None, tmp_path: Path) -> Path:
+    """A folder with finished pairs."""
+    whole.write_log(tmp_path)
+    journey.pairs(config(tmp_path))
+    return tmp_path
+
+
+def test_two_workers_train_the_towers_that_this_process_trains(made: Path) -> None:
+    alone = train(config(made))
+    heard: list[Mapping[str, Any]] = []
+    workers = config(made, num_workers=2)
+    again = train(workers)
+    assert (again.worked, again.version.name) == (False, alone.version.name)
+    together = journey.train(workers, heard.append, force=True)
+    assert together.worked
+    assert together.version.name != alone.version.name
+    assert together.version.manifest.facts["losses"] == pytest.approx(alone.version.manifest.facts["losses"], rel=1e-4)
+    assert_close(towers_of(together), towers_of(alone), 1e-3)
+    assert [event["epoch"] for event in heard if event["done"]] == [0, 1]
+    assert together.version.manifest.counts == alone.version.manifest.counts
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_towers(made: Path) -> None:
+    def until_killed(event: Mapping[str, Any]) -> None:
+        if event["done"]:
+            raise KeyboardInterrupt
+
+    settings = config(made, checkpoint_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        journey.train(settings, until_killed)
+    workspace = journey.workspace(settings)
+    (name,) = workspace.store.names("towers")
+    assert workspace.finished("towers") == []
+    heard: list[Mapping[str, Any]] = []
+    resumed = journey.train(settings, heard.append)
+    assert resumed.version.name == name
+    assert [event["epoch"] for event in heard if event["done"]] == [1]
+    straight = train(settings, force=True)
+    assert resumed.version.manifest.facts["losses"] == straight.version.manifest.facts["losses"]
+    assert_equal_bits(towers_of(resumed), towers_of(straight))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_stage_with_a_remedy(made: Path, num_workers: int) -> None:
+    settings = config(made, num_workers=num_workers, max_failures=0)
+    broken = settings.model_copy(update={"loss": settings.loss.model_copy(update={"temperature": 1e-40})})
+    with pytest.raises(RayclError, match=r"the loss became nan .* lower train\.learning_rate"):
+        train(broken)
+    assert journey.workspace(broken).finished("towers") == []
+
+
+def test_more_gpus_than_there_are_cannot_be_asked_for(made: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.use_gpu=always needs train\.num_workers=2 GPUs"):
+        train(config(made, num_workers=2, use_gpu="always"))
