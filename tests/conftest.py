@@ -1,4 +1,4 @@
-"""What tests ask for by name: an embedded Ray, a seeded workspace, the data that lies beside the checkout."""
+"""What tests ask for by name: an embedded Ray, an S3 server, the data that lies beside the checkout."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray reads it in this 
 for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
     os.environ.pop(name, None)
 
+pytest_plugins = ["tests.s3"]
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -136,3 +136,8 @@ def copied(config: Config, folder: Path) -> Config:
     workspace = folder / "workspace"
     shutil.copytree(config.workspace, workspace)
     return config.model_copy(update={"workspace": absolute(str(workspace))})
+
+
+def titles(items: Path) -> list[str]:
+    """Titles in an items table: a Parquet file or a folder of such."""
+    return [title for title in pq.read_table(items, columns=["title"])["title"].to_pylist() if title is not None]

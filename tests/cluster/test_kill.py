@@ -23,7 +23,7 @@ from raycl.storage.store import Store
 from raycl.storage.versions import Version, Workspace
 from tests.cluster import builders, processes
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 NUM_FRAGMENTS, NUM_BUCKETS, NUM_SHARDS, EPOCHS = 24, 48, 48, 6
 _WITHIN_S = 120
