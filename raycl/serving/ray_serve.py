@@ -25,6 +25,7 @@ def start(config: Config) -> str:
     if not ray_runtime.joined_cluster():
         _require_free(serving.host, port)
     ray_runtime.connect(config.ray)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         http_options=serve.config.HTTPOptions(host=serving.host, port=port),
         logging_config={"log_level": logging.WARNING, "enable_access_log": False},
