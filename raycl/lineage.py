@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from raycl.config import Config
 from raycl.errors import InputError
 from raycl.storage.versions import Version, Workspace, fingerprint
 
-PLACEMENT = ("num_workers", "use_gpu", "threads_per_worker", "max_failures")
-"""Training settings that change where it runs and not what comes out."""
+PLACEMENT: dict[str, dict[str, frozenset[str]]] = {
+    "pairs": {"pairs": frozenset({"rows_per_fragment"})},
+    "towers": {
+        "train": frozenset({"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps"})
+    },
+    "evaluations": {"evaluation": frozenset({"users_per_block"})},
+    "releases": {"index": frozenset({"items_per_block", "use_gpu"})},
+}
+"""Of each stage, by section: settings that change where and in what portions it runs, and of what comes out no more
+than the rounding. Two of them shape the output after all, in some configs:
+
+- ``pairs.rows_per_fragment`` with a split by time, whose cuts come from a sketch of each fragment;
+- ``train.num_workers`` with ``model.dropout``, which every worker draws for itself.
+
+``pairs.num_buckets`` is none of them: it makes the files that training shuffles by.
+"""
+
+_CUTS = {"pairs": {"pairs": {"rows_per_fragment"}}, "releases": {"index": {"items_per_block", "use_gpu"}}}
 
 _PARTS = {
     "pairs": {"seed", "logs", "event_weights", "items", "users", "pairs"},
@@ -26,20 +43,45 @@ def part(config: Config, stage: str) -> dict[str, Any]:
 
 def digest(config: Config, stage: str, *inputs: Any) -> str:
     """Fingerprint of a version: its part of the config without placement, and what it is made from."""
-    shaping = part(config, stage)
-    if stage == "towers":
-        shaping["train"] = {key: value for key, value in shaping["train"].items() if key not in PLACEMENT}
-    return fingerprint(stage, shaping, inputs)
+    return fingerprint(stage, _without(part(config, stage), _placement(config, stage)), inputs)
+
+
+def cut(config: Config, stage: str) -> str:
+    """How the stage's work is cut into tasks that a killed run leaves, as a draft keeps it; empty where that is fixed.
+
+    What one run left of a task means something else to a run of another cut, though both end in the same version.
+    """
+    return fingerprint(config.model_dump(mode="json", include=_CUTS[stage])) if stage in _CUTS else ""
 
 
 def pairs(config: Config, workspace: Workspace) -> Version:
     """The newest finished pairs of this config; InputError where there are none."""
-    wanted = part(config, "pairs")
-    for name in reversed(workspace.finished("pairs")):
-        version = workspace.open("pairs", name)
-        if version.manifest.config == wanted:
+    placement = _placement(config, "pairs")
+    wanted = _without(part(config, "pairs"), placement)
+    for version in workspace.readable("pairs"):
+        if _without(version.manifest.config, placement) == wanted:
             return version
     raise InputError(f"workspace={workspace.store.uri} has no finished pairs of this config: run 'raycl pairs' first")
+
+
+def _placement(config: Config, stage: str) -> dict[str, frozenset[str]]:
+    """``PLACEMENT`` of the stage, less what shapes the output in this config."""
+    found = dict(PLACEMENT[stage])
+    if stage == "pairs" and config.pairs.split.kind == "time":
+        found["pairs"] -= {"rows_per_fragment"}
+    if stage == "towers" and config.model.dropout > 0.0:
+        found["train"] -= {"num_workers"}
+    return found
+
+
+def _without(tree: Mapping[str, Any], settings: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    """The sections of ``tree``, those that ``settings`` names without these settings."""
+    return {
+        name: {key: value for key, value in section.items() if key not in settings[name]}
+        if name in settings
+        else section
+        for name, section in tree.items()
+    }
 
 
 def towers(config: Config, workspace: Workspace) -> Version:

@@ -11,6 +11,7 @@ import pytest
 from raycl import config_file, lineage
 from raycl.config import Config, LossConfig, ModelConfig, Section, TrainConfig
 from raycl.errors import InputError
+from raycl.storage.manifest import FILE
 from raycl.storage.store import Store
 from raycl.storage.versions import Version, Workspace
 
@@ -48,7 +49,15 @@ MODEL: dict[str, Any] = {
     "dropout": 0.5,
 }
 LOSS: dict[str, Any] = {"temperature": 0.5, "log_q": "off"}
-PLACEMENT = {"num_workers", "use_gpu", "threads_per_worker", "max_failures"}
+PLACEMENT = {"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps"}
+
+# Settings of the other stages that are placement, and what cuts the work that a killed run leaves.
+ELSEWHERE = {
+    "pairs": {"pairs.rows_per_fragment=7"},
+    "evaluations": {"evaluation.users_per_block=7"},
+    "releases": {"index.items_per_block=7", "index.use_gpu=never"},
+}
+CUTS = ELSEWHERE["pairs"] | ELSEWHERE["releases"]
 
 # Which stages' own part of the config each setting is in.
 REACH: dict[str, tuple[str, set[str]]] = {
@@ -96,6 +105,41 @@ def test_placement_leaves_the_towers_as_they_are_and_all_else_makes_others(field
 def test_model_and_loss_make_other_towers(override: str) -> None:
     config = changed("items.features=[{column: category}]", override)
     assert lineage.digest(config, "towers", "some-pairs") != lineage.digest(changed(), "towers", "some-pairs")
+
+
+@pytest.mark.parametrize("stage", ELSEWHERE)
+def test_placement_leaves_what_every_other_stage_makes_as_it_is(stage: str) -> None:
+    for override in ELSEWHERE[stage]:
+        config = changed(override)
+        assert lineage.part(config, stage) != lineage.part(changed(), stage)
+        assert lineage.digest(config, stage, "input") == lineage.digest(changed(), stage, "input")
+        assert (lineage.cut(config, stage) != lineage.cut(changed(), stage)) is (override in CUTS)
+
+
+def test_work_is_cut_by_these_settings_alone() -> None:
+    for override in (*(f"train.{field}={TRAIN[field]}" for field in TRAIN), "pairs.max_history=7", "seed=7"):
+        assert [lineage.cut(changed(override), stage) for stage in STAGES] == [
+            lineage.cut(changed(), stage) for stage in STAGES
+        ]
+    assert [bool(lineage.cut(changed(), stage)) for stage in STAGES] == [True, False, False, True]
+
+
+def test_fragments_shape_the_pairs_of_a_split_by_time(tmp_path: Path) -> None:
+    """Its cuts come from a sketch of each fragment."""
+    by_time = [changed("pairs.split.kind=time", f"pairs.rows_per_fragment={rows}") for rows in (7, 8)]
+    assert len({lineage.digest(config, "pairs", "log") for config in by_time}) == 2
+    workspace = Workspace(Store(str(tmp_path)))
+    made = make_pairs(workspace, by_time[0])
+    assert lineage.pairs(by_time[0], workspace) == made
+    with pytest.raises(InputError, match="has no finished pairs of this config"):
+        lineage.pairs(by_time[1], workspace)
+
+
+def test_workers_shape_towers_with_dropout() -> None:
+    """Every worker draws its own."""
+    for dropout, num_digests in ((0.0, 1), (0.5, 2)):
+        workers = [changed(f"model.dropout={dropout}", f"train.num_workers={workers}") for workers in (1, 2)]
+        assert len({lineage.digest(config, "towers", "pairs") for config in workers}) == num_digests
 
 
 @pytest.mark.parametrize("name", REACH)
@@ -187,8 +231,18 @@ def test_another_config_finds_what_it_shares_and_no_more(tmp_path: Path, overrid
 
 def test_placement_finds_the_same_versions(tmp_path: Path) -> None:
     workspace, made = workspace_of(tmp_path, changed(), 4)
-    moved = changed(*(f"train.{field}={TRAIN[field]}" for field in PLACEMENT), "serving.port=7", "ray.num_cpus=7")
+    placed = {override for overrides in ELSEWHERE.values() for override in overrides}
+    placed |= {f"train.{field}={TRAIN[field]}" for field in PLACEMENT}
+    moved = changed(*placed, "serving.port=7", "ray.num_cpus=7")
     assert [find(moved, workspace) for find in FINDERS] == made
+
+
+@pytest.mark.parametrize("content", ['{"format": 2, "raycl": "9.1"}', "{}"])
+def test_pairs_that_this_raycl_cannot_read_stand_in_nobody_s_way(tmp_path: Path, content: str) -> None:
+    workspace, made = workspace_of(tmp_path, changed(), 4)
+    for override in ("seed=0", "seed=1"):
+        make_pairs(workspace, changed(override)).store.write(FILE, content.encode())
+    assert [find(changed(), workspace) for find in FINDERS] == made
 
 
 def test_newer_pairs_of_the_same_config_need_new_towers(tmp_path: Path) -> None:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 import raycl
-from raycl.errors import CorruptRelease
-from raycl.storage.store import Store
+from raycl.errors import CorruptRelease, InputError
+from raycl.storage.store import Store, is_partial
 
 FILE = "manifest.json"
+FORMAT = 1
+"""Another number stands for a manifest that this code would misread; a field that is only added keeps the number."""
+_THREADS = 8
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "polars", "faiss-cpu", "faiss-gpu")
 
 
 class Manifest(BaseModel):
-    """Written last into a version's folder."""
+    """Written last into a version's folder. Fields that this raycl does not know are passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
+    format: int
     stage: str
     version: str
     fingerprint: str
@@ -38,39 +44,89 @@ class Manifest(BaseModel):
     config: dict[str, Any]
     checksums: dict[str, str]
     """SHA-256 of every other file in the folder, by relative path."""
+    sizes: dict[str, int]
+    """Bytes of each of these files."""
     wall_s: float
     raycl: str
     libraries: dict[str, str]
 
     @classmethod
     def read(cls, store: Store) -> Self:
-        """The manifest of the version whose root is ``store``; CorruptRelease where it is absent or no manifest."""
+        """The manifest of the version whose root is ``store``.
+
+        CorruptRelease where it is absent or no manifest, InputError where it has another format.
+        """
         try:
-            return cls.model_validate_json(store.read(FILE))
+            plain = json.loads(store.read(FILE))
+            if isinstance(plain, dict) and plain.get("format", FORMAT) != FORMAT:
+                raise InputError(
+                    f"{store.uri}/{FILE} has format {plain['format']}, and raycl {RAYCL_VERSION} reads {FORMAT}: use"
+                    f" raycl {plain.get('raycl', 'of the version that wrote it')}, or build the version again with"
+                    f" --force"
+                )
+            return cls.model_validate(plain)
         except FileNotFoundError as error:
             raise CorruptRelease(f"{store.uri}/{FILE} is missing: no finished version is there") from error
         except ValueError as error:
             raise CorruptRelease(f"{store.uri}/{FILE} is not a manifest of this raycl: {error}") from error
 
-    def verify(self, store: Store, paths: list[str] | None = None) -> None:
-        """Raise CorruptRelease, naming the file, unless every file (or each of ``paths``) has its checksum."""
-        for path in self.checksums if paths is None else paths:
-            expected = self.checksums.get(path)
-            if expected is None:
-                raise CorruptRelease(f"{store.uri}/{path} is not listed in its manifest: the version was altered")
-            try:
-                found = store.sha256(path)
-            except FileNotFoundError as error:
-                raise CorruptRelease(f"{store.uri}/{path} is missing: build the version again with --force") from error
-            if found != expected:
+    def verify(self, store: Store, paths: Sequence[str] | None = None) -> None:
+        """Raise CorruptRelease, naming the file, unless every file (or each of ``paths``) has its checksum.
+
+        A path may be a folder: then ``require_complete`` holds for it too. Every byte is read, by several threads.
+        """
+        wanted = self.checksums if paths is None else [file for path in paths for file in self._below(store, path)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for path, found in zip(wanted, pool.map(lambda path: _hash(store, path), wanted), strict=True):
+                if found != self.checksums[path]:
+                    raise CorruptRelease(
+                        f"{store.uri}/{path} has SHA-256 {found[:12]}, its manifest says {self.checksums[path][:12]}:"
+                        f" the file was altered or cut short; build the version again with --force"
+                    )
+
+    def require_complete(self, store: Store, folder: str) -> None:
+        """Raise CorruptRelease, naming the file, unless ``folder`` holds what is listed, in its sizes, and no more.
+
+        It costs one listing and reads no file.
+        """
+        listed = [path for path in self.checksums if path.startswith(f"{folder}/")]
+        if not listed:
+            raise CorruptRelease(f"{store.uri}/{folder} is not listed in its manifest: the version was altered")
+        found = {path: size for path, size in store.sizes(folder).items() if not is_partial(path)}
+        for path in sorted(found.keys() - set(listed)):
+            raise CorruptRelease(f"{store.uri}/{path} is not listed in its manifest: the version was altered")
+        for path in listed:
+            if path not in found:
+                raise CorruptRelease(f"{store.uri}/{path} is missing: build the version again with --force")
+            if found[path] != self.sizes[path]:
                 raise CorruptRelease(
-                    f"{store.uri}/{path} has SHA-256 {found[:12]}, its manifest says {expected[:12]}: the file was"
+                    f"{store.uri}/{path} has {found[path]} bytes, its manifest says {self.sizes[path]}: the file was"
                     f" altered or cut short; build the version again with --force"
                 )
+
+    def _below(self, store: Store, path: str) -> list[str]:
+        """The file ``path``, or the files of the complete folder ``path``."""
+        if path in self.checksums:
+            return [path]
+        self.require_complete(store, path)
+        return [file for file in self.checksums if file.startswith(f"{path}/")]
 
     def to_bytes(self) -> bytes:
         """Indented JSON."""
         return json.dumps(self.model_dump(mode="json"), indent=2).encode()
+
+
+def checksums(store: Store, paths: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each of these files, read by several threads."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(zip(paths, pool.map(store.sha256, paths), strict=True))
+
+
+def _hash(store: Store, path: str) -> str:
+    try:
+        return store.sha256(path)
+    except FileNotFoundError as error:
+        raise CorruptRelease(f"{store.uri}/{path} is missing: build the version again with --force") from error
 
 
 def library_versions() -> dict[str, str]:

@@ -51,7 +51,7 @@ def publish(store: Store, release: str) -> Pointer:
 def _require_exclusive_create(store: Store) -> None:
     probe = f"{FOLDER}/.probe-{uuid.uuid4().hex}"
     first, second = store.create(probe, b"1"), store.create(probe, b"2")
-    store.filesystem.delete_file(store.full(probe))
+    store.delete(probe)
     if not first or second:
         raise RayclError(
             f"workspace={store.uri} overwrites a file that was to be created only once, so a publication could be"

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,22 +73,32 @@ class Store:
 
     def files(self, path: str = "") -> list[str]:
         """Every file below ``path``, sorted, as paths relative to this store's root."""
+        return list(self.sizes(path))
+
+    def sizes(self, path: str = "") -> dict[str, int]:
+        """Bytes of every file below ``path``, in the order of ``files``; no file is opened."""
         selector = pafs.FileSelector(self.full(path), allow_not_found=True, recursive=True)
         root = self.full("")
         found = (info for info in self.filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
-        return sorted(info.path[len(root) :].lstrip("/") for info in found)
+        return dict(sorted((info.path[len(root) :].lstrip("/"), int(info.size)) for info in found))
+
+    def delete(self, path: str) -> None:
+        """Remove one file; FileNotFoundError where there is none."""
+        self.filesystem.delete_file(self.full(path))
 
     def delete_folder(self, path: str) -> None:
         """Remove the folder and what is in it; nothing happens where there is none."""
         if self.exists(path):
             self.filesystem.delete_dir(self.full(path))
 
-    def delete_partial(self) -> None:
-        """Remove what killed processes left of files that they had not finished (local disk only has such)."""
+    def delete_partial(self, keep: str) -> None:
+        """Remove what killed processes left of files that they had not finished (local disk only has such).
+
+        The folder ``keep`` is left alone.
+        """
         for path in self.files():
-            name = path.rpartition("/")[2]
-            if name.startswith(".") and name.endswith(_PARTIAL):
-                self.filesystem.delete_file(self.full(path))
+            if is_partial(path) and not path.startswith(f"{keep}/"):
+                self.delete(path)
 
     def sha256(self, path: str) -> str:
         """Hexadecimal SHA-256 of the file's bytes."""
@@ -103,15 +112,6 @@ class Store:
     def is_local(self) -> bool:
         """Whether the root is a folder of this machine."""
         return not self.uri.startswith("s3://")
-
-    def fetch(self, path: str, folder: Path) -> Path:
-        """Copy the folder ``path`` to the local ``folder``, for libraries that read from disk only."""
-        for name in self.files(path):
-            target = folder / name[len(path) :].lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with self.filesystem.open_input_stream(self.full(name)) as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 22)
-        return folder
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a new file if and only if there is none of that name; False where somebody was first.
@@ -127,7 +127,7 @@ class Store:
         probe = f".probe-{uuid.uuid4().hex}"
         try:
             self.write(probe, b"")
-            self.filesystem.delete_file(self.full(probe))
+            self.delete(probe)
         except OSError as error:
             raise InputError(
                 f"{field}={self.uri} cannot be written ({_first_line(error)}): choose another, or grant write access"
@@ -234,6 +234,12 @@ def _open_bucket(bucket: str) -> pafs.FileSystem:
         return pafs.FileSystem.from_uri(f"s3://{bucket}")[0]
     except (OSError, ValueError) as error:
         raise InputError(f"URI s3://{bucket} cannot be opened: {_first_line(error)}") from error
+
+
+def is_partial(path: str) -> bool:
+    """Whether a file of this name is one that its writer has not finished."""
+    name = path.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(_PARTIAL)
 
 
 def absolute(uri: str) -> str:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from raycl.errors import InputError
-from raycl.storage.manifest import FILE, RAYCL_VERSION, Manifest, library_versions
+from raycl.errors import InputError, RayclError
+from raycl.storage import lease
+from raycl.storage.lease import Lease
+from raycl.storage.manifest import FILE, FORMAT, RAYCL_VERSION, Manifest, checksums, library_versions
 from raycl.storage.store import Store
 
+log = logging.getLogger(__name__)
+
 WORK = "work"
+_LEASES = f"{WORK}/lease"
+_CUT = f"{WORK}/cut"
 _NAME = re.compile(r"\d{8}T\d{9}-[0-9a-f]{12}")
 
 
@@ -37,19 +44,38 @@ class Version:
         """The folder's name: UTC time to the millisecond, then the start of the fingerprint."""
         return self.manifest.version
 
+    def verified(self, *paths: str) -> Version:
+        """This version, once these of its files and folders have their checksums.
+
+        CorruptRelease names the file that has not. Every byte is read: for small files, and by whoever reads them next.
+        """
+        self.manifest.verify(self.store, paths)
+        return self
+
+    def complete(self, *folders: str) -> Version:
+        """This version, once these folders hold the files of the manifest in their sizes, and no others.
+
+        CorruptRelease names the file. It costs a listing a folder: for files that are too many to be read here.
+        """
+        for folder in folders:
+            self.manifest.require_complete(self.store, folder)
+        return self
+
 
 @dataclass
 class Draft:
     """A version being made; no reader sees it until ``commit``.
 
-    What a stage leaves under ``work/`` lets a killed run go on where it stopped, and is removed by the commit.
+    What a stage leaves under ``work/`` lets a killed run go on where it stopped, and is removed after the commit. The
+    ``lease`` keeps other runs out meanwhile; it is theirs once this run has given no heartbeat for too long, and then
+    ``finish_task`` and ``commit`` raise RayclError.
     """
 
     stage: str
     store: Store
     name: str
     fingerprint: str
-    resumed: bool
+    lease: Lease
     started: float = field(default_factory=time.monotonic)
 
     def task_done(self, task: str) -> dict[str, Any] | None:
@@ -62,6 +88,7 @@ class Draft:
 
     def finish_task(self, task: str, record: Mapping[str, Any]) -> None:
         """Record that the task's files are complete; written after them."""
+        self.lease.require()
         self.store.write(f"{WORK}/done/{task}.json", json.dumps(record).encode())
 
     def commit(
@@ -74,10 +101,16 @@ class Draft:
         facts: Mapping[str, Any] | None = None,
         columns: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Version:
-        """Take the checksum of every file, write the manifest, and so make the version visible."""
-        self.store.delete_folder(WORK)
-        self.store.delete_partial()
+        """Take the checksum of every file, and make the version visible by writing the manifest; then remove ``work/``.
+
+        Killed before the manifest is there, the run goes on with all its work; killed after it, the version is finished
+        and ``find`` removes what is left. RayclError where another run has the lease, or was first to commit.
+        """
+        self.lease.require()
+        self.store.delete_partial(keep=WORK)
+        sizes = {path: size for path, size in self.store.sizes().items() if not path.startswith(f"{WORK}/")}
         manifest = Manifest(
+            format=FORMAT,
             stage=self.stage,
             version=self.name,
             fingerprint=self.fingerprint,
@@ -87,12 +120,17 @@ class Draft:
             facts=dict(facts or {}),
             columns={kind: dict(types) for kind, types in (columns or {}).items()},
             config=dict(config),
-            checksums={path: self.store.sha256(path) for path in self.store.files()},
+            checksums=checksums(self.store, list(sizes)),
+            sizes=sizes,
             wall_s=round(time.monotonic() - self.started, 3),
             raycl=RAYCL_VERSION,
             libraries=library_versions(),
         )
-        self.store.write(FILE, manifest.to_bytes())
+        self.lease.require()
+        self.lease.release()
+        if not self.store.create(FILE, manifest.to_bytes()):
+            raise RayclError(f"{self.store.uri} was finished by another run: run again to use its version")
+        _sweep(self.store)
         return Version(self.store, manifest)
 
 
@@ -113,40 +151,81 @@ class Workspace:
             raise InputError(f"{folder.uri} has no {FILE}: no such finished version of {stage}")
         return Version(folder, Manifest.read(folder))
 
-    def latest(self, stage: str, remedy: str) -> Version:
-        """The newest finished version; InputError ending in ``remedy`` where there is none."""
-        names = self.finished(stage)
-        if not names:
-            raise InputError(f"workspace={self.store.uri} has no finished {stage}: {remedy}")
-        return self.open(stage, names[-1])
+    def readable(self, stage: str, ending: str = "") -> Iterator[Version]:
+        """Finished versions whose name has this ending, newest first.
+
+        One whose manifest this raycl cannot read is passed over with a warning, so that it does not stand in the way.
+        """
+        for name in reversed(self.finished(stage)):
+            if name.endswith(ending):
+                try:
+                    yield self.open(stage, name)
+                except RayclError as error:
+                    log.warning("passed over: %s", error)
 
     def find(self, stage: str, digest: str) -> Version | None:
-        """The newest finished version with this fingerprint."""
-        for name in reversed(self.finished(stage)):
-            if name.endswith(digest[:12]):
-                version = self.open(stage, name)
-                if version.manifest.fingerprint == digest:
-                    return version
+        """The newest finished version with this fingerprint, with nothing left of its making."""
+        for version in self.readable(stage, digest[:12]):
+            if version.manifest.fingerprint == digest:
+                _sweep(version.store)
+                return version
         return None
 
-    def draft(self, stage: str, digest: str, *, fresh: bool = False) -> Draft:
+    def draft(self, stage: str, digest: str, *, cut: str = "", fresh: bool = False) -> Draft:
         """Open a folder for a version with this fingerprint: the unfinished one of a killed run, or a new one.
 
-        ``fresh`` leaves unfinished ones alone. The folder is not visible to readers before its commit.
+        ``cut`` names how the work is cut into tasks: an unfinished version of another cut is left alone, and ``fresh``
+        leaves all alone. The folder is not visible to readers before its commit. InputError where a run that has not
+        ended is making this version.
         """
         known = self._names(stage)
-        unfinished = [
-            name for name in known if name.endswith(digest[:12]) and not self.store.exists(f"{stage}/{name}/{FILE}")
-        ]
-        resumed = bool(unfinished) and not fresh
-        name = unfinished[-1] if resumed else _version_name(digest)
-        while not resumed and name in known:
-            time.sleep(0.001)
+        unfinished = [] if fresh else [name for name in reversed(known) if name.endswith(digest[:12])]
+        for name in unfinished:
+            store = self.store.under(f"{stage}/{name}")
+            if not store.exists(FILE) and _fits(store, cut):
+                return Draft(stage, store, name, digest, _take_over(store, cut))
+        while True:
             name = _version_name(digest)
-        return Draft(stage, self.store.under(f"{stage}/{name}"), name, digest, resumed)
+            store = self.store.under(f"{stage}/{name}")
+            if name not in known and (held := lease.first(store, _LEASES)):
+                _record(store, cut)
+                return Draft(stage, store, name, digest, held)
+            time.sleep(0.001)
 
     def _names(self, stage: str) -> list[str]:
         return [name for name in self.store.names(stage) if _NAME.fullmatch(name)]
+
+
+def _take_over(store: Store, cut: str) -> Lease:
+    """The lease of an unfinished version that nobody is making any more."""
+    held = lease.take(store, _LEASES)
+    if store.exists(FILE):  # its run committed after we looked, and the lease is of no use
+        held.release()
+        _sweep(store)
+        raise InputError(f"{store.uri} was finished by another run just now: run again to use it")
+    _record(store, cut)
+    return held
+
+
+def _fits(store: Store, cut: str) -> bool:
+    """Whether work of this cut can go on in this folder; any can where none is recorded."""
+    try:
+        return cut in ("", store.read(_CUT).decode())
+    except FileNotFoundError:
+        return True
+
+
+def _record(store: Store, cut: str) -> None:
+    if cut:
+        store.write(_CUT, cut.encode())
+
+
+def _sweep(store: Store) -> None:
+    """Remove ``work/`` of a finished version; somebody else may be at it, and a reader may not be allowed to."""
+    try:
+        store.delete_folder(WORK)
+    except OSError as error:
+        log.info("%s/%s is left for a later run to remove: %s", store.uri, WORK, error)
 
 
 def _version_name(digest: str) -> str:

@@ -60,11 +60,15 @@ class Night:
         for stage in stages:
             shutil.copytree(other.root / stage, self.root / stage)
 
-    def to_the_end(self) -> str:
-        """Run until it ends, and return what it said on standard error."""
-        ended = subprocess.run(
+    def ended(self) -> subprocess.CompletedProcess[str]:
+        """Run until it ends, one way or another."""
+        return subprocess.run(
             self._command, env=self._env, capture_output=True, text=True, timeout=_WITHIN_S, check=False
         )
+
+    def to_the_end(self) -> str:
+        """Run until it ends well, and return what it said on standard error."""
+        ended = self.ended()
         assert ended.returncode == 0, ended.stderr
         return ended.stderr
 
@@ -146,6 +150,27 @@ def test_pairs_killed_between_fragments_and_again_between_buckets_are_those_of_a
 
     disturbed.to_the_end()
     assert written(disturbed, kept) == kept
+    assert_same(clean, disturbed)
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_goes_on_when_it_is_killed(
+    clean: Night, disturbed: Night
+) -> None:
+    refused: list[subprocess.CompletedProcess[str]] = []
+
+    def second_ends() -> bool:
+        if not 0 < len(done(disturbed, "pairs", "fragment")) < NUM_FRAGMENTS:
+            return False
+        refused.append(disturbed.ended())
+        return True
+
+    disturbed.killed_when(second_ends)
+    assert refused[0].returncode == 2
+    (name,) = disturbed.versions("pairs")
+    assert f"/pairs/{name} is being made by process" in refused[0].stderr.replace("\n", " ")
+    assert "Traceback" not in refused[0].stderr
+
+    disturbed.to_the_end()
     assert_same(clean, disturbed)
 
 

@@ -90,13 +90,21 @@ def test_deleting_a_folder_takes_all_of_it_and_nothing_beside_it(store: Store) -
     assert not store.exists("a")
 
 
-def test_a_folder_is_fetched_as_it_is(store: Store, tmp_path: Path) -> None:
-    for path in ("index/1", "index/deep/2", "index2/3"):
-        store.write(path, path.encode())
-    target = tmp_path / "fetched"
-    assert store.fetch("index", target) == target
-    found = {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    assert found == {"1": b"index/1", "deep/2": b"index/deep/2"}
+def test_deleting_a_file_leaves_the_others_and_asks_for_one_that_is_there(store: Store) -> None:
+    for path in ("a/1", "a/2", "b"):
+        store.write(path, b"1")
+    store.delete("a/1")
+    assert store.files() == ["a/2", "b"]
+    with pytest.raises(FileNotFoundError):
+        store.delete("a/1")
+
+
+def test_sizes_are_those_of_the_files(store: Store) -> None:
+    for path, size in (("a/2", 3), ("a/1", 0), ("ab", 7)):
+        store.write(path, b"1" * size)
+    assert list(store.sizes().items()) == [("a/1", 0), ("a/2", 3), ("ab", 7)]
+    assert store.sizes("a") == {"a/1": 0, "a/2": 3}
+    assert store.sizes("never") == {}
 
 
 def test_an_output_is_visible_when_its_context_ends_and_not_before(store: Store) -> None:
@@ -179,14 +187,14 @@ def test_of_many_that_create_one_file_exactly_one_wins(store: Store) -> None:
 
 
 def test_what_a_killed_process_had_not_finished_is_never_seen_and_can_be_removed(store: Store) -> None:
-    kept = [".hidden", "folder/data", "folder/report.partial"]
+    kept = [".hidden", "folder/data", "folder/report.partial", "work/.file.0123.partial"]
     for path in kept:
         store.write(path, b"1")
     killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, store.uri], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not store.exists("folder/data.parquet")
-    assert len(store.files()) == 3 + store.is_local
-    store.delete_partial()
+    assert len(store.files()) == 4 + store.is_local
+    store.delete_partial(keep="work")
     assert store.files() == kept
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 import subprocess
@@ -13,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import raycl
-from raycl.errors import InputError
+from raycl.errors import CorruptRelease, InputError, RayclError
 from raycl.storage import versions
 from raycl.storage.manifest import FILE, Manifest
 from raycl.storage.store import Store
 from raycl.storage.versions import Workspace, fingerprint
-from tests.storage.builders import DIGEST, FILES, commit, fill, finished
+from tests.storage.builders import DIGEST, FILES, Killed, commit, fill, finished, run_stage
 
 OTHER = fingerprint("another config")
 
@@ -31,13 +32,12 @@ def test_a_draft_is_invisible_to_readers_until_its_commit(store: Store) -> None:
     assert workspace.find("pairs", DIGEST) is None
     with pytest.raises(InputError, match=r"has no manifest\.json: no such finished version of pairs"):
         workspace.open("pairs", draft.name)
-    with pytest.raises(InputError, match="has no finished pairs"):
-        workspace.latest("pairs", "run it")
+    assert list(workspace.readable("pairs")) == []
 
     version = commit(draft)
     assert workspace.finished("pairs") == [draft.name] == [version.name]
     assert workspace.find("pairs", DIGEST) == workspace.open("pairs", draft.name) == version
-    assert workspace.latest("pairs", "run it") == version
+    assert list(workspace.readable("pairs")) == [version]
 
 
 def test_a_commit_lists_the_checksum_of_every_file(store: Store) -> None:
@@ -74,28 +74,92 @@ def test_a_commit_removes_what_was_only_there_to_resume(store: Store) -> None:
 def test_a_killed_run_goes_on_in_its_folder_with_its_finished_tasks(store: Store) -> None:
     workspace = Workspace(store)
     first = workspace.draft("pairs", DIGEST)
-    assert not first.resumed
     assert first.task_done("clean-0") is None
     first.finish_task("clean-0", {"rows": 3})
     first.store.write("data/part-0.bin", b"zero")
 
     second = Workspace(Store(store.uri)).draft("pairs", DIGEST)  # as a later process would
-    assert second.resumed
     assert second.name == first.name
     assert second.task_done("clean-0") == {"rows": 3}
     assert second.task_done("clean-1") is None
     assert second.store.read("data/part-0.bin") == b"zero"
     commit(second)
     assert workspace.finished("pairs") == [first.name]
-    assert not workspace.draft("pairs", DIGEST).resumed
+    assert workspace.draft("pairs", DIGEST).name > first.name
 
 
-def test_work_of_another_fingerprint_or_stage_is_not_resumed(store: Store) -> None:
+def test_a_stage_killed_at_any_of_its_changes_ends_as_one_that_was_not(store: Store) -> None:
+    """The last kills are within the removal of what was only there to resume: the version is finished then."""
+    whole = run_stage(Workspace(store.under("whole")))
+    num_finished = 0
+    for num_changes in range(100):
+        workspace = Workspace(store.under(f"killed-{num_changes}"))
+        try:
+            run_stage(workspace, num_changes)
+            break
+        except Killed:
+            num_finished += len(workspace.finished("pairs"))
+        again = run_stage(workspace)
+        assert workspace.store.names("pairs") == [again.name]
+        assert again.manifest.checksums == whole.manifest.checksums
+        assert again.store.files() == whole.store.files()
+        again.verified(*again.manifest.checksums)
+    assert num_changes > num_finished >= 5  # two counts, two records and the lease
+
+
+def test_what_a_killed_commit_left_is_nothing_to_readers(store: Store) -> None:
+    draft = Workspace(store).draft("pairs", DIGEST)
+    fill(draft)
+    version = commit(draft)
+    version.store.write("work/counts/0", b"1")
+    assert Workspace(store).open("pairs", version.name).verified("data") == version
+    assert Workspace(store).find("pairs", DIGEST) == version
+    assert version.store.files() == sorted([*FILES, FILE])
+
+
+def test_of_two_commits_of_one_folder_the_first_stays(store: Store) -> None:
+    first = Workspace(store).draft("pairs", DIGEST)
+    fill(first)
+    second = copy.deepcopy(first)
+    version = commit(first)
+    with pytest.raises(RayclError, match="taken over by another run"):
+        commit(second)
+    draft = Workspace(store).draft("pairs", OTHER)
+    draft.store.write(FILE, b"of another run")
+    with pytest.raises(RayclError, match=rf"{draft.name} was finished by another run: run again to use its version"):
+        commit(draft)
+    assert draft.store.read(FILE) == b"of another run"
+    assert Workspace(store).find("pairs", DIGEST) == version
+
+
+def test_work_of_another_fingerprint_or_stage_is_not_gone_on_with(store: Store) -> None:
     workspace = Workspace(store)
     workspace.draft("pairs", DIGEST).finish_task("clean-0", {})
-    assert not workspace.draft("pairs", OTHER).resumed
-    assert not workspace.draft("towers", DIGEST).resumed
-    assert workspace.draft("pairs", DIGEST).resumed
+    assert workspace.draft("pairs", OTHER).task_done("clean-0") is None
+    assert workspace.draft("towers", DIGEST).task_done("clean-0") is None
+    assert workspace.draft("pairs", DIGEST).task_done("clean-0") == {}
+
+
+def test_work_that_was_cut_otherwise_is_left_alone(store: Store) -> None:
+    workspace = Workspace(store)
+    first = workspace.draft("pairs", DIGEST, cut="by ten")
+    first.finish_task("clean-0", {})
+    second = workspace.draft("pairs", DIGEST, cut="by twenty")
+    assert second.name != first.name
+    assert second.task_done("clean-0") is None
+    assert [workspace.draft("pairs", DIGEST, cut=cut).name for cut in ("by ten", "by twenty")] == [
+        first.name,
+        second.name,
+    ]
+    assert workspace.draft("pairs", DIGEST).name == second.name
+    fill(first := workspace.draft("pairs", DIGEST, cut="by ten"))
+    assert commit(first).store.files() == sorted([*FILES, FILE])
+
+
+def test_work_whose_cut_is_not_recorded_is_gone_on_with_and_has_one_from_then_on(store: Store) -> None:
+    workspace = Workspace(store)
+    names = [workspace.draft("pairs", DIGEST, cut=cut).name for cut in ("", "by ten", "by twenty")]
+    assert names[0] == names[1] != names[2]
 
 
 def test_fresh_makes_a_new_version_beside_unfinished_and_finished_ones(store: Store) -> None:
@@ -103,7 +167,6 @@ def test_fresh_makes_a_new_version_beside_unfinished_and_finished_ones(store: St
     workspace.draft("pairs", DIGEST).finish_task("clean-0", {})
     first = finished(store)
     fresh = workspace.draft("pairs", DIGEST, fresh=True)
-    assert not fresh.resumed
     assert fresh.task_done("clean-0") is None
     fill(fresh)
     second = commit(fresh)
@@ -130,13 +193,24 @@ def test_versions_are_found_by_their_whole_fingerprint(store: Store) -> None:
     assert workspace.find("pairs", OTHER) == other
     assert workspace.find("pairs", fingerprint("a third")) is None
     assert workspace.find("towers", DIGEST) is None
-    assert workspace.latest("pairs", "") == other
+    assert list(workspace.readable("pairs")) == [other, workspace.open("pairs", workspace.finished("pairs")[1]), ours]
 
 
-def test_latest_names_workspace_stage_and_remedy_where_there_is_none(store: Store) -> None:
-    with pytest.raises(InputError) as caught:
-        Workspace(store).latest("towers", "run 'raycl train' first")
-    assert str(caught.value) == f"workspace={store.uri} has no finished towers: run 'raycl train' first"
+def test_a_version_that_this_raycl_cannot_read_is_passed_over_and_refused_by_name(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = Workspace(store)
+    older, other, damaged = finished(store), finished(store), finished(store)
+    other.store.write(FILE, b'{"format": 2, "raycl": "9.1", "all": "else"}')
+    damaged.store.write(FILE, b"{")
+    assert workspace.find("pairs", DIGEST) == older
+    assert list(workspace.readable("pairs")) == [older]
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [name in message for name, message in zip([damaged.name, other.name] * 2, said, strict=True)] == [True] * 4
+    with pytest.raises(InputError, match=rf"{other.name}/{FILE} has format 2, and raycl"):
+        workspace.open("pairs", other.name)
+    with pytest.raises(CorruptRelease, match=rf"{damaged.name}/{FILE} is not a manifest"):
+        workspace.open("pairs", damaged.name)
 
 
 def test_folders_that_are_no_versions_are_passed_over(store: Store) -> None:
