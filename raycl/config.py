@@ -11,6 +11,8 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(min_length=1)]
+_MOST_EVENT_TYPES = 256  # an event's type is one byte
+_RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
 # YAML reads an unquoted `off` as false.
 LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
 
@@ -67,7 +69,8 @@ class ItemTable(Section):
     title_column: Name | None = "title"
     features: tuple[Feature, ...] = ()
     display: tuple[Name, ...] = ()
-    """Columns that an answer carries beside id, score and title."""
+    """Columns that an answer carries beside id, score and title; not ``item``, ``title``, ``train_count`` or
+    ``train_targets``, which a release has of its own."""
 
 
 class UserTable(Section):
@@ -100,11 +103,16 @@ class TimeSplit(Section):
 
 
 class ColumnSplit(Section):
-    """The log says it itself, in ``columns.split``."""
+    """The log says it itself, in ``columns.split``.
+
+    With ``history: before``, a user's events after the first one of a later part are dropped and counted as
+    ``after_held_out``: a history that held them would know the future.
+    """
 
     kind: Literal["column"]
     hold_out_val: bool = True
-    """Take one training event a user (chosen by hash) for validation where the column names none."""
+    """Take one training event a user for validation where the column names none: the last one, or with
+    ``history: others`` one chosen by hash."""
 
 
 Split = Annotated[LeaveLastOut | TimeSplit | ColumnSplit, Field(discriminator="kind")]
@@ -114,7 +122,7 @@ class PairRules(Section):
     """What becomes a pair, and for which part of the evaluation."""
 
     history: Literal["before", "others"] = "before"
-    """``before``: the events strictly before the target; ``others``: the user's other training events, for logs
+    """``before``: the events strictly before the target's time; ``others``: the user's other training events, for logs
     without time."""
     max_history: Positive = 20
     min_history: Count = 1
@@ -124,8 +132,9 @@ class PairRules(Section):
     max_user_events: Positive = 100_000
     """A user with more events is a robot; all of that user's rows are dropped and counted."""
     split: Split = LeaveLastOut(kind="leave_last_out")
-    num_buckets: Positive = 16
-    """Parts of the shuffle and files a split; each holds whole users and fits one worker's memory."""
+    num_buckets: Positive | None = None
+    """Parts of the shuffle and files a split; each holds whole users and fits one worker's memory. By default about 2
+    million log rows each and at least 16 parts, fewer for logs under 400,000 rows."""
     rows_per_fragment: Positive = 2_000_000
     """Log rows that one cleaning task holds in memory."""
 
@@ -181,8 +190,11 @@ class TrainConfig(Section):
 class EvaluationConfig(Section):
     """What is measured, always over the full catalogue."""
 
-    ks: tuple[Positive, ...] = (10, 20)
+    ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (10, 20)
+    part: Literal["test", "val"] = "test"
+    """Choose settings on ``val``, and leave ``test`` for what is published."""
     users_per_block: Positive = 512
+    """At most; fewer where the catalogue is large, so that a task's scores stay within 256 MB."""
 
 
 class IndexConfig(Section):
@@ -201,6 +213,8 @@ class GateConfig(Section):
     """When a release may be published."""
 
     index_recall_at: Positive = 100
+    """Items that the search is judged at; it is made as good at 5 and at 20 times as many, since what an answer leaves
+    out is searched for too."""
     min_index_recall: Share = 0.95
     """Against exact search, with held-out users as queries; inverted lists are probed deeper until it holds."""
     num_queries: Positive = 2_000
@@ -224,6 +238,7 @@ class ServingConfig(Section):
     poll_s: Annotated[float, Field(gt=0.0)] = 5.0
     """Seconds between looks for a newer release."""
     max_k: Positive = 500
+    """Most items that a request may ask for; one that names no number gets 10, or this where it is less."""
 
 
 class RayConfig(Section):
@@ -241,7 +256,7 @@ class Config(Section):
     seed: Count = 0
     logs: Annotated[tuple[LogSource, ...], Field(min_length=1)]
     event_weights: dict[str, Annotated[float, Field(gt=0.0)]] = {}
-    """Weight of each event type; a type that is not named here is quarantined."""
+    """Weight of each event type, of which there are at most 256; a type that is not named here is quarantined."""
     items: ItemTable | None = None
     users: UserTable | None = None
     pairs: PairRules = PairRules()
@@ -260,6 +275,8 @@ class Config(Section):
             _workers_divide_batch,
             _split_has_its_column,
             _events_are_weighted,
+            _features_are_distinct,
+            _display_is_free,
             _items_are_described,
             _gate_is_measured,
             _replicas_ordered,
@@ -308,6 +325,31 @@ def _events_are_weighted(config: Config) -> str | None:
                 f"logs.{position}.columns.event={log.columns.event} but event_weights is empty, so every row would be"
                 f" quarantined: name the event types, for example event_weights.view=1"
             )
+    if len(config.event_weights) > _MOST_EVENT_TYPES:
+        return (
+            f"event_weights={len(config.event_weights)} event types: at most {_MOST_EVENT_TYPES} can be told apart;"
+            f" give types that weigh the same one name in the log"
+        )
+    return None
+
+
+def _features_are_distinct(config: Config) -> str | None:
+    for name, table in (("items", config.items), ("users", config.users)):
+        first: dict[str, int] = {}
+        for position, feature in enumerate(table.features if table else ()):
+            if first.setdefault(feature.column, position) != position:
+                return (
+                    f"{name}.features.{position}.column={feature.column} is {name}.features.{first[feature.column]}"
+                    f" already: remove one of them, or copy the column under another name in the table"
+                )
+    return None
+
+
+def _display_is_free(config: Config) -> str | None:
+    for position, column in enumerate(config.items.display if config.items else ()):
+        if column in _RELEASE_COLUMNS:
+            remedy = "name it in items.title_column" if column == "title" else "rename the column in the table"
+            return f"items.display.{position}={column} is a column that a release has of its own: {remedy}"
     return None
 
 

@@ -7,7 +7,12 @@ import pyarrow as pa
 SPLITS = ("train", "val", "test")
 """In time order: a part may look at itself and at the parts before it, never after."""
 
+PAIRS_FORMAT = 2
+"""Part of the fingerprint of pairs; goes up when the same log and config make other files."""
+
 ITEMS_FILE = "vocab/items.parquet"
+CATALOGUE_FILE = "vocab/catalogue.parquet"
+USERS_FILE = "vocab/users.parquet"
 ITEM_FEATURES_FILE = "vocab/item_features.parquet"
 USER_FEATURES_FILE = "vocab/user_features.parquet"
 FEATURES_FILE = "vocab/features.json"
@@ -35,6 +40,8 @@ def events(user: pa.DataType, item: pa.DataType) -> pa.Schema:
 def sequences(user: pa.DataType) -> pa.Schema:
     """One user's events in time order; positions from ``first_target`` on are targets of this part, others context.
 
+    Events of equal time are in no order, so none of them is in another's history.
+
     ``items`` are rows of the vocabulary, ``user_row`` the row of the user table or -1.
     """
     return pa.schema(
@@ -50,8 +57,13 @@ def sequences(user: pa.DataType) -> pa.Schema:
 
 
 def vocabulary(item: pa.DataType) -> pa.Schema:
-    """One item a row, in the order of its row number; ``train_count`` is what the logQ correction divides by."""
-    return pa.schema([("item", item), ("log_count", pa.int64()), ("train_count", pa.int64())])
+    """One item a row, in the order of its row number.
+
+    ``log_count`` is its good rows in the log, ``train_count`` its events in training, and ``train_targets`` the
+    training pairs whose target it is, which is how often an epoch draws it.
+    """
+    counts = ("log_count", "train_count", "train_targets")
+    return pa.schema([("item", item), *((name, pa.int64()) for name in counts)])
 
 
 def described(schema: pa.Schema) -> dict[str, str]:

@@ -54,6 +54,8 @@ def test_workspace_and_logs_are_required(field: str) -> None:
     assert str(caught.value) == f"{field}: required and not set; add it to the config"
 
 
+TWICE = [{"column": "category"}, {"column": "price", "kind": "numeric"}, {"column": "category", "kind": "text"}]
+
 # Each with a change that the message names as a remedy.
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "a batch that workers cannot share": (
@@ -99,6 +101,37 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         " types, for example event_weights.view=1",
         {"event_weights.view": 1},
     ),
+    "more event types than a byte can tell apart": (
+        {"event_weights": {f"type{number}": 1.0 for number in range(257)}},
+        "event_weights=257 event types: at most 256 can be told apart; give types that weigh the same one name in the"
+        " log",
+        {"event_weights": {f"type{number}": 1.0 for number in range(256)}},
+    ),
+    "two item features on one column": (
+        {"items": {"uri": "items", "features": TWICE}},
+        "items.features.2.column=category is items.features.0 already: remove one of them, or copy the column under"
+        " another name in the table",
+        {"items": {"uri": "items", "features": TWICE[:2]}},
+    ),
+    "two user features on one column": (
+        {"users": {"uri": "users", "features": TWICE}},
+        "users.features.2.column=category is users.features.0 already: remove one of them, or copy the column under"
+        " another name in the table",
+        {"users": {"uri": "users", "features": TWICE[1:]}},
+    ),
+    "the title among the displayed columns": (
+        {"items": {"uri": "items", "title_column": None, "display": ["price", "title"]}},
+        "items.display.1=title is a column that a release has of its own: name it in items.title_column",
+        {"items": {"uri": "items", "title_column": "title", "display": ["price"]}},
+    ),
+    **{
+        f"a displayed column named {name}": (
+            {"items": {"uri": "items", "display": [name]}},
+            f"items.display.0={name} is a column that a release has of its own: rename the column in the table",
+            {"items": {"uri": "items", "display": [f"{name}_of_mine"]}},
+        )
+        for name in ("item", "train_count", "train_targets")
+    },
     "items without anything to tell them apart": (
         {"model.item_id": False, "items": {"uri": "items"}},
         "model.item_id=false with no items.features leaves nothing to tell items apart: name features or set it true",
@@ -133,6 +166,11 @@ def test_what_cannot_work_together_is_refused_with_its_remedy(name: str) -> None
 def test_the_remedy_works(name: str) -> None:
     changes, _, remedy = IMPOSSIBLE[name]
     config_file.check(tree(changes | remedy))
+
+
+def test_items_and_users_may_have_a_feature_of_the_same_column() -> None:
+    tables = {name: {"uri": name, "features": [{"column": "city"}]} for name in ("items", "users")}
+    config_file.check(tree(tables))
 
 
 def test_without_the_item_table_the_items_own_embedding_cannot_be_off() -> None:

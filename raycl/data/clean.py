@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from raycl import schema
 from raycl.config import LogSource
+from raycl.data.columns import whole
 from raycl.errors import InputError
 
 REASONS = (
@@ -45,10 +46,11 @@ class Cleaner:
     item_type: pa.DataType
     known_items: Any = None
 
-    def clean(self, table: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Split ``table`` into events (``schema.events``) and quarantined rows (its columns and ``reason``).
+    def clean(self, table: pa.Table, first_row: int = 0) -> tuple[pa.Table, pa.Table]:
+        """Split ``table`` into events (``schema.events``) and quarantined rows (its columns, ``reason`` and ``row``).
 
-        Every row is in exactly one of the two, in its order.
+        Every row is in exactly one of the two, in its order. ``row`` is the row's number in its file, counted from 0;
+        ``first_row`` that of the first row of ``table``.
         """
         columns = self.log.columns
         faults = np.zeros(table.num_rows, dtype=np.uint8)
@@ -68,13 +70,16 @@ class Cleaner:
             schema=schema.events(self.user_type, self.item_type),
         ).filter(kept)
         reasons = pa.DictionaryArray.from_arrays(pa.array(faults.astype(np.int16) - 1, mask=faults == 0), REASONS)
-        bad = table.append_column("reason", reasons.cast(pa.string())).filter(pc.invert(kept))
-        return cleaned, bad
+        rows = pa.array(np.arange(first_row, first_row + table.num_rows))
+        bad = table.append_column("reason", reasons.cast(pa.string())).append_column("row", rows)
+        return cleaned, bad.filter(pc.invert(kept))
 
     def _times(self, table: pa.Table, faults: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         if self.log.columns.time is None:
             return np.zeros(table.num_rows, dtype=np.int64)
-        column = _flat(table, self.log.columns.time)
+        column = whole(table[self.log.columns.time])
+        if pa.types.is_null(column.type):
+            column = column.cast(pa.int64())
         _mark(faults, "null_time", _nulls(column))
         if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
             milliseconds = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
@@ -93,36 +98,47 @@ class Cleaner:
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         """Event codes (position in ``event_weights``) and weights."""
         codes = np.zeros(table.num_rows, dtype=np.uint8)
-        weights = np.ones(table.num_rows, dtype=np.float32)
+        weights = np.ones(table.num_rows, dtype=np.float64)
         if self.log.columns.event is not None:
-            names = _flat(table, self.log.columns.event).cast(pa.large_string())
             known = pa.array(list(self.event_weights), pa.large_string())
-            found = pc.index_in(names, value_set=known).fill_null(-1).to_numpy(zero_copy_only=False)
-            _mark(faults, "unknown_event", found < 0)
-            codes = np.maximum(found, 0).astype(np.uint8)
-            weights = np.array(list(self.event_weights.values()), dtype=np.float32)[codes]
+            found = pc.index_in(self._words(table, "event"), value_set=known)
+            positions = found.fill_null(-1).to_numpy(zero_copy_only=False)
+            _mark(faults, "unknown_event", positions < 0)
+            codes = np.maximum(positions, 0).astype(np.uint8)
+            weights = np.array(list(self.event_weights.values()), dtype=np.float64)[codes]
         if self.log.columns.weight is not None:
-            column = _flat(table, self.log.columns.weight)
+            column = whole(table[self.log.columns.weight])
             try:
-                column = column.cast(pa.float32(), safe=False)
+                column = column.cast(pa.float64(), safe=False)
             except pa.ArrowException as error:
                 raise InputError(
                     f"columns.weight={self.log.columns.weight} is of type {column.type}: use a number ({error})"
                 ) from error
-            factors = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
-            _mark(faults, "bad_weight", ~(np.isfinite(factors) & (factors >= 0)))
-            weights = weights * np.nan_to_num(factors, nan=0.0, posinf=0.0, neginf=0.0)
-        return codes, weights.astype(np.float32)
+            weights = weights * column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        with np.errstate(over="ignore"):
+            kept = weights.astype(np.float32)
+        bad = ~(np.isfinite(kept) & (kept >= 0))
+        _mark(faults, "bad_weight", bad)
+        return codes, np.where(bad, np.float32(0), kept)
 
     def _splits(self, table: pa.Table, faults: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
         if self.log.columns.split is None:
             return np.zeros(table.num_rows, dtype=np.int8)
-        names = _flat(table, self.log.columns.split).cast(pa.large_string())
-        found = pc.index_in(names, value_set=pa.array(list(_SPLIT_CODES), pa.large_string()))
+        found = pc.index_in(self._words(table, "split"), value_set=pa.array(list(_SPLIT_CODES), pa.large_string()))
         positions = found.fill_null(-1).to_numpy(zero_copy_only=False)
         _mark(faults, "unknown_split", positions < 0)
         codes = np.array(list(_SPLIT_CODES.values()), dtype=np.int8)
         return np.asarray(codes[np.maximum(positions, 0)])
+
+    def _words(self, table: pa.Table, role: str) -> Any:
+        column = whole(table[getattr(self.log.columns, role)])
+        try:
+            return column.cast(pa.large_string())
+        except pa.ArrowException as error:
+            raise InputError(
+                f"columns.{role}={getattr(self.log.columns, role)} is of type {column.type}: use strings or integers"
+                f" ({error})"
+            ) from error
 
 
 def count_reasons(bad: pa.Table) -> dict[str, int]:
@@ -135,24 +151,20 @@ def _mark(faults: npt.NDArray[np.uint8], reason: str, rows: npt.NDArray[np.bool_
     faults[rows & (faults == 0)] = REASONS.index(reason) + 1
 
 
-def _flat(table: pa.Table, column: str) -> Any:
-    array = table[column].combine_chunks()
-    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
-
-
 def _nulls(array: Any) -> npt.NDArray[np.bool_]:
     return np.asarray(array.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def ids(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
     """Ids in the type of the hand-off; empty strings and numbers that are not whole become null."""
-    array = _flat(table, column)
+    array = whole(table[column])
     if pa.types.is_floating(array.type):
-        whole = pc.and_(pc.equal(array, pc.floor(array)), pc.less(pc.abs(array), 2.0**63))
-        array = pc.if_else(whole, array, pa.scalar(None, array.type))
+        array = array.cast(pa.float64())
+        is_whole = pc.and_(pc.equal(array, pc.floor(array)), pc.less(pc.abs(array), 2.0**63))
+        array = pc.if_else(is_whole, array, pa.scalar(None, array.type))
     try:
         array = array.cast(wanted)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise InputError(f"column '{column}' does not fit {wanted}: {error}") from error
     if pa.types.is_large_string(wanted):
         array = pc.if_else(pc.equal(array, ""), pa.scalar(None, wanted), array)

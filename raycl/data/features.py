@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl.config import Feature
+from raycl.data.columns import whole
 from raycl.errors import InputError
 
 
@@ -35,6 +37,11 @@ class Encoder:
     def num_tokens(self) -> int:
         """Tokens that this feature can make, the unknown one included; 0 for a numeric feature."""
         return {"numeric": 0, "text": self.num_buckets + 1}.get(self.kind, len(self.values) + 1)
+
+    @functools.cached_property
+    def _token_of(self) -> dict[str, int]:
+        """Made once: a server encodes a row or two at a time, and there may be 100,000 values."""
+        return {value: place + 1 for place, value in enumerate(self.values)}
 
     @classmethod
     def fit(cls, feature: Feature, column: Any) -> Self:
@@ -59,8 +66,9 @@ class Encoder:
             words = [zlib.crc32(word.encode()) % self.num_buckets + 1 for word in texts.to_pylist()]
             found = np.array(words, dtype=np.int32)
         else:
-            positions = pc.index_in(texts, value_set=pa.array(self.values, pa.large_string()))
-            found = (positions.fill_null(-1).to_numpy(zero_copy_only=False) + 1).astype(np.int32)
+            distinct = texts.dictionary_encode()
+            known = [self._token_of.get(value, 0) for value in distinct.dictionary.to_pylist()]
+            found = np.array(known, dtype=np.int32)[distinct.indices.to_numpy(zero_copy_only=False)]
         counts = np.bincount(owners, minlength=len(column))
         return np.concatenate([[0], np.cumsum(counts)]), found
 
@@ -68,6 +76,14 @@ class Encoder:
         """Standardised values of shape (rows,)."""
         standard = (_numbers(column) - self.mean) / self.deviation
         return np.nan_to_num(standard, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+
+    def plain(self, column: Any) -> Any:
+        """The values before they are fitted: finite float64, text, or lists of text; null where unknown."""
+        if self.kind == "numeric":
+            numbers = _numbers(column)
+            return pa.array(numbers, mask=np.isnan(numbers))
+        is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+        return column.cast(pa.large_list(pa.large_string()) if is_list else pa.large_string())
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,7 @@ class Encoders:
         fitted = []
         for feature in features:
             try:
-                fitted.append(Encoder.fit(feature, _column(table, feature.column)))
+                fitted.append(Encoder.fit(feature, whole(table[feature.column])))
             except pa.ArrowException as error:
                 raise InputError(f"column '{feature.column}' is no {feature.kind} feature: {error}") from error
         return cls(tuple(fitted))
@@ -101,13 +117,21 @@ class Encoders:
         """Encode each feature: list<int32> for tokens, float32 for numbers, under the feature's own name."""
         encoded: dict[str, Any] = {}
         for feature in self.features:
-            column = _column(table, feature.column)
+            column = whole(table[feature.column])
             if feature.kind == "numeric":
                 encoded[feature.column] = pa.array(feature.numbers(column))
             else:
                 offsets, tokens = feature.tokens(column)
                 encoded[feature.column] = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(tokens))
         return pa.table(encoded) if encoded else pa.table({"_": pa.nulls(table.num_rows)}).select([])
+
+    def plain(self, table: pa.Table) -> pa.Array:
+        """The table's values before encoding, a struct a row, that ``encode_rows`` encodes as ``encode`` the table.
+
+        Numbers are float64, finite or null; the rest is text or lists of text.
+        """
+        columns = [feature.plain(whole(table[feature.column])) for feature in self.features]
+        return pa.StructArray.from_arrays(columns, [feature.column for feature in self.features])
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """Encode plain dictionaries; an absent or null feature is unknown. InputError for a value of a wrong type."""
@@ -130,11 +154,6 @@ class Encoders:
     def from_json(cls, plain: Sequence[Mapping[str, Any]]) -> Self:
         """The inverse of ``to_json``."""
         return cls(tuple(Encoder(**{**entry, "values": tuple(entry["values"])}) for entry in plain))
-
-
-def _column(table: pa.Table, name: str) -> Any:
-    column = table[name].combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
 def _plain(values: list[Any], kind: str, separator: str) -> Any:

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from raycl import schema
 from raycl.config import PairRules
+from raycl.data import vocabulary
+from raycl.data.columns import whole
 from raycl.data.features import Encoders
 from raycl.storage import tables
 from raycl.storage.store import Store
@@ -30,6 +32,11 @@ class Pairs:
     def of(cls, version: Version) -> Pairs:
         """Open a finished version under the rules that it was made with."""
         return cls(version.store, PairRules.model_validate(version.manifest.config["pairs"]), version.manifest.facts)
+
+    @property
+    def num_buckets(self) -> int:
+        """Files of each part; a user's events are in those of ``hashing.bucket_of``."""
+        return len(self.facts["pairs_by_file"]["train"])
 
     def files(self, part: str) -> tuple[tuple[str, int], ...]:
         """Path and number of pairs of each file of ``train``, ``val`` or ``test``."""
@@ -50,8 +57,30 @@ class Pairs:
         return self._read(schema.ITEMS_FILE)
 
     def train_counts(self) -> npt.NDArray[np.int64]:
-        """Events of each item in training, (num_items,)."""
+        """Events of each item in training, (num_items,): popularity, and what users' histories hold."""
         return np.asarray(self.vocabulary()["train_count"].to_numpy())
+
+    def train_targets(self) -> npt.NDArray[np.int64]:
+        """Training pairs whose target is the item, (num_items,): how often an epoch draws it."""
+        return np.asarray(self.vocabulary()["train_targets"].to_numpy())
+
+    def user_features_of(self, user: Any) -> dict[str, Any] | None:
+        """What the user table says of a user, as plain values by column, to ask the service with.
+
+        Unknown values are left out. None for a user who is not in the table, or where there is none.
+        """
+        if not self.store.exists(schema.USERS_FILE):
+            return None
+        table = self._read(schema.USERS_FILE)
+        try:
+            wanted = pa.array([user]).cast(table.schema.field("user").type)
+        except pa.ArrowException:
+            return None
+        (row,) = vocabulary.IdMap(whole(table["user"])).rows(wanted)
+        if row < 0:
+            return None
+        features = table["features"][int(row)].as_py() if "features" in table.column_names else {}
+        return {column: value for column, value in features.items() if value is not None}
 
     def encoders(self, side: str) -> Encoders:
         """The fitted features of ``items`` or ``users``."""
@@ -64,8 +93,8 @@ class Pairs:
 
     def catalogue(self) -> pa.Table:
         """What an answer shows of each item: ``item``, ``title`` where there is one, and the displayed columns."""
-        if self.store.exists("vocab/catalogue.parquet"):
-            return self._read("vocab/catalogue.parquet")
+        if self.store.exists(schema.CATALOGUE_FILE):
+            return self._read(schema.CATALOGUE_FILE)
         return self.vocabulary().select(["item"])
 
     def _read(self, path: str) -> pa.Table:

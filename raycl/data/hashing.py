@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raycl.data.columns import whole
+
 _PRIME = np.uint64(0x100000001B3)
 _LONG_BYTES = 256
 
@@ -20,11 +22,15 @@ def hash_ids(ids: Any) -> npt.NDArray[np.uint64]:
     Integers go through SplitMix64 (Steele et al., OOPSLA 2014), strings through FNV-1a over their UTF-8 bytes and then
     the same mix.
     """
-    if isinstance(ids, pa.ChunkedArray):
-        ids = ids.combine_chunks()
+    ids = whole(ids)
     if pa.types.is_integer(ids.type):
         return mix(ids.to_numpy(zero_copy_only=False).view(np.uint64))
     return mix(_fnv1a(ids.cast(pa.large_string())))
+
+
+def bucket_of(ids: Any, num_buckets: int) -> npt.NDArray[np.int64]:
+    """The bucket, below ``num_buckets``, that holds all events of each id."""
+    return (hash_ids(ids) % np.uint64(num_buckets)).astype(np.int64)
 
 
 def mix(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -8,24 +8,30 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from raycl import schema
+from raycl import lineage, schema
 from raycl.config import ColumnSplit, Config, TimeSplit
 from raycl.data import clean, features, sequences, vocabulary
-from raycl.data.hashing import hash_ids
+from raycl.data.columns import whole
+from raycl.data.hashing import bucket_of
 from raycl.data.sources import Fragment, Inputs, log_columns
 from raycl.errors import InputError
 from raycl.storage import tables
 from raycl.storage.store import Store
-from raycl.storage.versions import WORK, Draft
+from raycl.storage.versions import WORK, Draft, Version
+
+Record = Mapping[str, Any]
+"""What a finished task says of itself."""
 
 _COUNTS = f"{WORK}/counts"
+_DAY_MS = 86_400_000
+_MOST_ROWS, _LEAST_ROWS, _FEW_BUCKETS = 2_000_000, 25_000, 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,31 @@ class Plan:
     item_type: pa.DataType
     latest_ms: int
     num_fragments: int
+    num_buckets: int
+    set_aside: Mapping[str, int] = field(default_factory=dict)
+    """Rows of the item and user tables that were left out, by reason."""
+
+
+def begin(draft: Draft, config: Config, inputs: Inputs, num_fragments: int, now_ms: int) -> Plan:
+    """Write what the item and user tables hold, and decide what all tasks share; a resumed draft keeps what it had.
+
+    A time is believed up to a day after ``now_ms``.
+    """
+    setup = draft.task_done("setup")
+    if setup is None:
+        num_rows = sum(log.num_rows for log in inputs.logs)
+        setup = {
+            "set_aside": write_catalogue(draft.store, config, inputs),
+            "latest_ms": now_ms + _DAY_MS,
+            "num_buckets": config.pairs.num_buckets or derived_buckets(num_rows),
+        }
+        draft.finish_task("setup", setup)
+    return Plan(draft, config, inputs.user_type, inputs.item_type, num_fragments=num_fragments, **setup)
+
+
+def derived_buckets(num_rows: int) -> int:
+    """Buckets of about 2 million rows or fewer: 16 at least, and for small logs one for every 25,000 rows."""
+    return max(-(-num_rows // _MOST_ROWS), min(_FEW_BUCKETS, -(-num_rows // _LEAST_ROWS)))
 
 
 def write_catalogue(store: Store, config: Config, inputs: Inputs) -> dict[str, int]:
@@ -55,13 +86,16 @@ def write_catalogue(store: Store, config: Config, inputs: Inputs) -> dict[str, i
         if config.items.title_column:
             shown["title"] = table[config.items.title_column].cast(pa.large_string())
         shown |= {name: table[name] for name in config.items.display}
-        tables.write(store, "vocab/catalogue.parquet", pa.table(shown))
+        tables.write(store, schema.CATALOGUE_FILE, pa.table(shown))
         tables.write(store, schema.ITEM_FEATURES_FILE, fitted["items"].encode(table))
     if config.users and inputs.users:
         wanted = [config.users.id_column, *(feature.column for feature in config.users.features)]
         table = _distinct(inputs.users.read(wanted), config.users.id_column, inputs.user_type, "users", counts)
         fitted["users"] = features.Encoders.fit(config.users.features, table)
-        tables.write(store, "vocab/users.parquet", pa.table({"user": table[config.users.id_column]}))
+        known = {"user": table[config.users.id_column]}
+        if config.users.features:
+            known["features"] = fitted["users"].plain(table)
+        tables.write(store, schema.USERS_FILE, pa.table(known))
         tables.write(store, schema.USER_FEATURES_FILE, fitted["users"].encode(table))
     plain = {kind: encoders.to_json() for kind, encoders in fitted.items()}
     store.write(schema.FEATURES_FILE, json.dumps(plain).encode())
@@ -76,18 +110,17 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     store, log = plan.draft.store, plan.config.logs[fragment.log]
     if not isinstance(plan.config.pairs.split, ColumnSplit):
         log = log.model_copy(update={"columns": log.columns.model_copy(update={"split": None})})
-    known = _ids(store, "vocab/catalogue.parquet", "item") if plan.config.items else None
+    known = _ids(store, schema.CATALOGUE_FILE, "item") if plan.config.items else None
     cleaner = clean.Cleaner(
         log, plan.config.event_weights, plan.latest_ms, plan.user_type, plan.item_type, known.ids if known else None
     )
-    events, bad = cleaner.clean(fragment.read(log_columns(log)))
+    events, bad = cleaner.clean(fragment.read(log_columns(log)), fragment.first_row)
     if bad.num_rows:
         origin = pa.array([f"{fragment.root_uri}/{fragment.path}"] * bad.num_rows)
         tables.write(store, f"quarantine/part-{number:06d}.parquet", bad.append_column("file", origin))
     tables.write(store, f"{_COUNTS}/{task}.parquet", vocabulary.count_ids(events["item"]))
-    num_buckets = plan.config.pairs.num_buckets
-    buckets = (hash_ids(events["user"]) % np.uint64(num_buckets)).astype(np.int64)
-    tables.write_buckets(store, f"{WORK}/events/{task}.arrow", events, buckets, num_buckets)
+    buckets = bucket_of(events["user"], plan.num_buckets)
+    tables.write_buckets(store, f"{WORK}/events/{task}.arrow", events, buckets, plan.num_buckets)
     times = sequences.quantiles(events["time_ms"].to_numpy())
     record = {
         "rows": fragment.num_rows,
@@ -100,14 +133,14 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     return record
 
 
-def write_vocabulary(plan: Plan) -> int:
-    """Between the passes: every item that may be retrieved, with its events in the log; returns how many there are."""
+def write_vocabulary(plan: Plan) -> None:
+    """Between the passes: every item that may be retrieved, with its events in the log."""
     store = plan.draft.store
     counted = vocabulary.merge_counts(
         tables.read(store, f"{_COUNTS}/fragment-{number:06d}.parquet") for number in range(plan.num_fragments)
     )
     if plan.config.items:
-        items = _ids(store, "vocab/catalogue.parquet", "item")
+        items = _ids(store, schema.CATALOGUE_FILE, "item")
         counts = np.zeros(len(items), dtype=np.int64)
         counts[items.rows(counted["item"])] = counted["count"].to_numpy()
         ids = items.ids
@@ -115,7 +148,6 @@ def write_vocabulary(plan: Plan) -> int:
         counted = counted.filter(pa.array(counted["count"].to_numpy() >= plan.config.pairs.min_item_events))
         ids, counts = counted["item"], counted["count"].to_numpy()
     tables.write(store, f"{WORK}/items.parquet", pa.table({"item": ids, "log_count": counts}))
-    return len(ids)
 
 
 def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any]:
@@ -130,12 +162,13 @@ def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any
     )
     items = _ids(store, f"{WORK}/items.parquet", "item")
     described = plan.config.users and plan.config.users.features  # a table without features has no rows to point at
-    users = _ids(store, "vocab/users.parquet", "user") if described else None
+    users = _ids(store, schema.USERS_FILE, "user") if described else None
     built = sequences.build(events, items, users, plan.config.pairs, cuts, _log_counts(store))
     for part, table in built.parts.items():
         tables.write(store, f"{part}/part-{bucket:06d}.parquet", table)
-    seen = np.flatnonzero(built.train_counts)
-    tables.write(store, f"{_COUNTS}/{task}.parquet", pa.table({"item": seen, "count": built.train_counts[seen]}))
+    seen = np.flatnonzero(built.train_counts)  # a target is an event, so this holds all items that are one
+    counted = {"item": seen, "train_count": built.train_counts[seen], "train_targets": built.train_targets[seen]}
+    tables.write(store, f"{_COUNTS}/{task}.parquet", pa.table(counted))
     record = {
         "events": built.num_events,
         "users": {part: table.num_rows for part, table in built.parts.items()},
@@ -146,19 +179,67 @@ def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any
     return record
 
 
-def finish_vocabulary(plan: Plan) -> None:
-    """After the second pass: the vocabulary with the training counts of each item."""
+def finish(
+    plan: Plan, inputs: Inputs, cuts: sequences.Cuts, cleaned: Sequence[Record], built: Sequence[Record]
+) -> Version:
+    """After the second pass: the vocabulary, the last checks, and the commit.
+
+    Raises InputError where the log leaves no training pairs.
+    """
+    num_items = _write_train_counts(plan)
+    counts, dropped = add_up(cleaned, built)
+    return plan.draft.commit(
+        inputs={table.field: table.root_uri for table in inputs.tables},
+        config=lineage.part(plan.config, "pairs"),
+        counts=counts | {"items": num_items} | dict(plan.set_aside),
+        dropped=dropped,
+        facts={
+            **asdict(cuts),
+            "pairs_by_file": {part: [record["pairs"][part] for record in built] for part in schema.SPLITS},
+        },
+        columns={
+            "sequences": schema.described(schema.sequences(plan.user_type)),
+            "vocabulary": schema.described(schema.vocabulary(plan.item_type)),
+        },
+    )
+
+
+def _write_train_counts(plan: Plan) -> int:
+    """Write the vocabulary with what training holds of each item; returns how many items there are."""
     store = plan.draft.store
-    listed = tables.read(store, f"{WORK}/items.parquet")
-    train_counts = np.zeros(listed.num_rows, dtype=np.int64)
-    for bucket in range(plan.config.pairs.num_buckets):
+    table = tables.read(store, f"{WORK}/items.parquet")
+    totals = {name: np.zeros(table.num_rows, dtype=np.int64) for name in ("train_count", "train_targets")}
+    for bucket in range(plan.num_buckets):
         part = tables.read(store, f"{_COUNTS}/bucket-{bucket:06d}.parquet")
-        train_counts[part["item"].to_numpy()] += part["count"].to_numpy()
-    table = listed.append_column("train_count", pa.array(train_counts))
+        for name, total in totals.items():
+            total[part["item"].to_numpy()] += part[name].to_numpy()
+    for name, total in totals.items():
+        table = table.append_column(name, pa.array(total))
     tables.write(store, schema.ITEMS_FILE, table.cast(schema.vocabulary(plan.item_type)))
+    return int(table.num_rows)
 
 
-def drops(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def add_up(cleaned: Sequence[Record], built: Sequence[Record]) -> tuple[dict[str, int], dict[str, int]]:
+    """Counts of all tasks, and their drops by reason; every row is in one of the two.
+
+    Raises InputError where no training pair is left.
+    """
+    counts = {"rows_in": sum(record["rows"] for record in cleaned), "events": sum(record["events"] for record in built)}
+    for part in schema.SPLITS:
+        counts[f"{part}_users"] = sum(record["users"][part] for record in built)
+        counts[f"{part}_pairs"] = sum(record["pairs"][part] for record in built)
+    dropped = drops([*cleaned, *built])
+    if counts["rows_in"] != counts["events"] + sum(dropped.values()):
+        raise AssertionError(f"rows were lost: {counts['rows_in']} in, {counts['events']} kept, {dropped} dropped")
+    if not counts["train_pairs"]:
+        raise InputError(
+            f"logs: {counts['rows_in']} rows leave no training pairs (dropped: {dropped}): see pairs.min_user_events,"
+            f" pairs.min_history and the column mapping"
+        )
+    return counts, dropped
+
+
+def drops(records: Sequence[Record]) -> dict[str, int]:
     """Sum the drops of all tasks by reason."""
     total: dict[str, int] = {}
     for record in records:
@@ -189,8 +270,7 @@ def _distinct(table: pa.Table, column: str, wanted: pa.DataType, kind: str, coun
 @functools.lru_cache(maxsize=4)
 def _ids(store: Store, path: str, column: str) -> vocabulary.IdMap:
     """An id map read once a process; the files it reads never change."""
-    ids = tables.read(store, path)[column].combine_chunks()
-    return vocabulary.IdMap(ids.chunk(0) if isinstance(ids, pa.ChunkedArray) else ids)
+    return vocabulary.IdMap(whole(tables.read(store, path, [column])[column]))
 
 
 @functools.lru_cache(maxsize=2)
@@ -198,14 +278,9 @@ def _log_counts(store: Store) -> npt.NDArray[np.int64]:
     return np.asarray(tables.read(store, f"{WORK}/items.parquet")["log_count"].to_numpy())
 
 
-def to_cuts(config: Config, records: Sequence[Mapping[str, Any]]) -> sequences.Cuts:
+def to_cuts(config: Config, records: Sequence[Record]) -> sequences.Cuts:
     """Where validation and test begin, for a split by time; for a split by column, whether it names validation."""
     if not isinstance(config.pairs.split, TimeSplit):
         return sequences.Cuts(val_is_named=any(record["val_is_named"] for record in records))
     sketches = [(int(record["events"]), list(record["times"])) for record in records]
     return sequences.cut_times(sketches, config.pairs.split.val_share, config.pairs.split.test_share)
-
-
-def cuts_as_facts(cuts: sequences.Cuts) -> dict[str, int]:
-    """The cuts as a manifest keeps them."""
-    return asdict(cuts)

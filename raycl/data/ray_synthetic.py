@@ -8,11 +8,9 @@ from typing import Any
 
 from raycl import ray_runtime
 from raycl.data import synthetic
-from raycl.data.synthetic import SyntheticSpec, Truth
+from raycl.data.synthetic import TRUTH_FILE, SyntheticSpec, Truth
 from raycl.storage import tables
 from raycl.storage.store import Store
-
-TRUTH_FILE = "truth.json"
 
 
 def write(spec: SyntheticSpec, store: Store) -> dict[str, Any]:
@@ -39,8 +37,8 @@ def write(spec: SyntheticSpec, store: Store) -> dict[str, Any]:
 def _remove_log(store: Store) -> None:
     """Remove the truth first, then the parts; files of other names stay."""
     if store.exists(TRUTH_FILE):
-        store.filesystem.delete_file(store.full(TRUTH_FILE))
+        store.delete(TRUTH_FILE)
     for folder in ("events", "users", "items"):
         for path in store.files(folder):
             if path.startswith(f"{folder}/part-") and path.endswith(".parquet"):
-                store.filesystem.delete_file(store.full(path))
+                store.delete(path)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raycl.config import PairRules
+from raycl.data.columns import whole
 from raycl.data.hashing import mix
 from raycl.storage import tables
 from raycl.storage.store import Store
@@ -27,6 +28,8 @@ class Sequences:
     weights: npt.NDArray[np.float32]
     first_target: Ints
     user_row: Rows
+    moment: Ints
+    """Of each place, the first place with its user and time: what is strictly before an event ends there."""
 
     def __len__(self) -> int:
         return len(self.user_row)
@@ -34,40 +37,42 @@ class Sequences:
     @classmethod
     def from_table(cls, table: pa.Table) -> Sequences:
         """Read the columns of ``schema.sequences`` without copying the lists."""
-        lists = table["items"].combine_chunks()
-        weights = table["weights"].combine_chunks()
+        lists, weights, times = (whole(table[name]) for name in ("items", "weights", "times_ms"))
         offsets = lists.offsets.to_numpy().astype(np.int64)
+        offsets = offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64)
         return cls(
-            offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64),
+            offsets,
             lists.flatten().to_numpy(zero_copy_only=False),
             weights.flatten().to_numpy(zero_copy_only=False),
             table["first_target"].to_numpy().astype(np.int64),
             table["user_row"].to_numpy(),
+            _moments(offsets, times.flatten().to_numpy(zero_copy_only=False)),
         )
 
-    def targets(self, rules: PairRules) -> Ints:
-        """Flat places of every event that makes a pair."""
+    def targets(self, rules: PairRules, *, held_out: bool = False) -> Ints:
+        """Flat places of every event that makes a pair; ``held_out``: in val or test, which see their context alone."""
         sizes = np.diff(self.offsets)
-        users = np.repeat(np.arange(len(self)), sizes)
-        within = np.arange(len(self.items)) - self.offsets[users]
-        first = self.first_target[users]
+        starts, first = np.repeat(self.offsets[:-1], sizes), np.repeat(self.first_target, sizes)
+        is_target = np.arange(len(self.items)) - starts >= first
         if rules.history == "before":
-            return np.flatnonzero((within >= first) & (within >= rules.min_history))
-        known = np.where(first > 0, first, sizes[users] - 1)
-        return np.flatnonzero((within >= first) & (known >= rules.min_history))
+            return np.flatnonzero(is_target & (self.moment - starts >= rules.min_history))
+        known = first if held_out else np.where(first > 0, first, np.repeat(sizes, sizes) - 1)
+        return np.flatnonzero(is_target & (known >= rules.min_history))
 
     def states(self, rules: PairRules) -> Rows:
         """Each user's state before the first target: the last ``max_history`` context items, newest first, then -1.
 
-        Where events have no order, some of them, drawn by hash of the place.
+        Only items strictly before the target's time. Where events have no order, some of all context items, drawn by
+        hash of the place.
         """
         if rules.history == "before":
-            return _gather(self.items, self.offsets[:-1], self.first_target, rules.max_history)
+            ends = self.moment[self.offsets[:-1] + self.first_target]
+            return _gather(self.items, self.offsets[:-1], ends, rules.max_history)
         users = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         is_target = np.arange(len(self.items)) - self.offsets[users] >= self.first_target[users]
         drawn = mix(np.arange(len(self.items), dtype=np.uint64))
         shuffled = self.items[np.lexsort((drawn, is_target, users))]
-        return _gather(shuffled, self.offsets[:-1], self.first_target, rules.max_history)
+        return _gather(shuffled, self.offsets[:-1], self.offsets[:-1] + self.first_target, rules.max_history)
 
 
 @dataclass(frozen=True)
@@ -94,38 +99,50 @@ class Batch:
 
 
 def batch(sequences: Sequences, places: Ints, rules: PairRules) -> Batch:
-    """The pairs whose targets are at these flat places, with the history before each target."""
+    """The pairs whose targets are at these flat places, with the events strictly before each target's time."""
     users = np.searchsorted(sequences.offsets, places, side="right") - 1
-    history = _gather(sequences.items, sequences.offsets[users], places - sequences.offsets[users], rules.max_history)
+    history = _gather(sequences.items, sequences.offsets[users], sequences.moment[places], rules.max_history)
     return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
 
 
-def _batch_of_others(sequences: Sequences, places: Ints, rules: PairRules, shuffled: Ints) -> Batch:
+@dataclass(frozen=True)
+class _Shuffle:
+    """A permutation of the flat places within each user, both ways."""
+
+    places: Ints
+    turn: Ints
+    """Where each place stands in ``places``."""
+
+
+def _batch_of_others(sequences: Sequences, places: Ints, rules: PairRules, shuffle: _Shuffle) -> Batch:
     """Training pairs of a log without time: each target with other events of its user.
 
-    ``shuffled`` is a permutation of the flat places within each user; the history is the run that follows the target
-    in it, turning at the end, so it never holds the target's own event.
+    The history is the run that follows the target in ``shuffle``, turning at the end, so it never holds the target's
+    own event.
     """
     users = np.searchsorted(sequences.offsets, places, side="right") - 1
     starts, sizes = sequences.offsets[users], np.diff(sequences.offsets)[users]
-    inverse = np.empty_like(shuffled)
-    inverse[shuffled] = np.arange(len(shuffled))
     steps = np.arange(1, rules.max_history + 1)
-    turn = (inverse[places] - starts)[:, None] + steps
-    others = shuffled[starts[:, None] + turn % sizes[:, None]]
+    turn = (shuffle.turn[places] - starts)[:, None] + steps
+    others = shuffle.places[starts[:, None] + turn % sizes[:, None]]
     history = np.where(steps < sizes[:, None], sequences.items[others], -1).astype(np.int32)
     history[history == sequences.items[places][:, None]] = -1
     return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
 
 
-def _gather(items: Rows, starts: Ints, lengths: Ints, width: int) -> Rows:
-    """The last ``width`` of the ``lengths`` items from each of ``starts``, the last one first, then -1."""
-    columns = np.arange(width)
-    inside = columns < lengths[:, None]
+def _gather(items: Rows, starts: Ints, ends: Ints, width: int) -> Rows:
+    """The last ``width`` of the items from each of ``starts`` to before its end, the last one first, then -1."""
     if not len(items):
-        return np.full(inside.shape, -1, dtype=np.int32)
-    places = (starts + lengths - 1)[:, None] - columns
-    return np.where(inside, items[np.maximum(places, 0)], -1).astype(np.int32)
+        return np.full((len(starts), width), -1, dtype=np.int32)
+    places = (ends - 1)[:, None] - np.arange(width)
+    return np.where(places >= starts[:, None], items[np.maximum(places, 0)], -1).astype(np.int32)
+
+
+def _moments(offsets: Ints, times_ms: Ints) -> Ints:
+    """Of each place, the first place of its run of equal times within the user."""
+    opens = np.diff(times_ms, prepend=0) != 0
+    opens[offsets[:-1][np.diff(offsets) > 0]] = True
+    return np.maximum.accumulate(np.where(opens, np.arange(len(times_ms)), 0))
 
 
 @dataclass(frozen=True)
@@ -159,7 +176,7 @@ class PairStream:
             sequences = read(self.store, window)
             places = sequences.targets(self.rules)
             generator.shuffle(places)
-            shuffled = _permute_within(sequences, generator) if self.rules.history == "others" else None
+            shuffle = _permute_within(sequences, generator) if self.rules.history == "others" else None
             start = 0
             while start + size - (len(left) if left else 0) <= len(places):
                 stop = start + size - (len(left) if left else 0)
@@ -167,17 +184,17 @@ class PairStream:
                     chosen = places[start:stop]
                     if left is None:
                         chosen = chosen[rank * size // world_size : (rank + 1) * size // world_size]
-                    made = self._batch(sequences, chosen, shuffled)
+                    made = self._batch(sequences, chosen, shuffle)
                     yield _join([left, made]).part(rank, world_size) if left is not None else made
                 step, start, left = step + 1, stop, None
-            rest = self._batch(sequences, places[start:], shuffled)
+            rest = self._batch(sequences, places[start:], shuffle)
             left = _join([left, rest]) if left is not None else rest
             left = left if len(left) else None
 
-    def _batch(self, sequences: Sequences, places: Ints, shuffled: Ints | None) -> Batch:
-        if shuffled is None:
+    def _batch(self, sequences: Sequences, places: Ints, shuffle: _Shuffle | None) -> Batch:
+        if shuffle is None:
             return batch(sequences, places, self.rules)
-        return _batch_of_others(sequences, places, self.rules, shuffled)
+        return _batch_of_others(sequences, places, self.rules, shuffle)
 
     def _windows(self, generator: np.random.Generator) -> Iterator[list[str]]:
         window, pairs = [], 0
@@ -194,7 +211,7 @@ class PairStream:
 
 def read(store: Store, paths: Sequence[str]) -> Sequences:
     """The sequences of these files, in their order."""
-    columns = ["items", "weights", "first_target", "user_row"]
+    columns = ["items", "weights", "times_ms", "first_target", "user_row"]
     return Sequences.from_table(pa.concat_tables(tables.read(store, path, columns) for path in paths))
 
 
@@ -207,7 +224,10 @@ def _join(batches: Sequence[Batch]) -> Batch:
     )
 
 
-def _permute_within(sequences: Sequences, generator: np.random.Generator) -> Ints:
+def _permute_within(sequences: Sequences, generator: np.random.Generator) -> _Shuffle:
     """The flat places, those of each user in a random order of their own."""
     users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
-    return np.lexsort((generator.random(len(users)), users))
+    places = np.lexsort((generator.random(len(users)), users))
+    turn = np.empty_like(places)
+    turn[places] = np.arange(len(places))
+    return _Shuffle(places, turn)

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 
 from raycl import schema
 from raycl.config import ColumnSplit, LeaveLastOut, PairRules
+from raycl.data import reader
+from raycl.data.columns import whole
 from raycl.data.hashing import hash_ids, mix
 from raycl.data.vocabulary import IdMap
 
@@ -40,7 +42,9 @@ class Built:
     num_events: int
     num_pairs: dict[str, int]
     train_counts: Ints
-    """Events of each item in training, of shape (num_items,)."""
+    """Events of each item in training, of shape (num_items,): what users did."""
+    train_targets: Ints
+    """Training pairs whose target is the item, of shape (num_items,): what a batch draws."""
 
 
 @dataclass
@@ -67,8 +71,9 @@ def build(
     """Turn all events of some users (``schema.events``) into the sequences of each part (``schema.sequences``).
 
     Rows leave in this order, counted by reason: ``rare_item`` (not in ``items``, or under ``rules.min_item_events`` in
-    ``item_counts``), ``duplicate`` (same user, item, time and event type), ``robot_user``, ``rare_user``.
-    ``num_events`` is what remains. The result does not depend on the order of the rows.
+    ``item_counts``), ``duplicate`` (same user, item, time and event type), ``robot_user``, ``after_held_out`` (later
+    than the user's first event of a later part, which would see it as history), ``rare_user``. ``num_events`` is what
+    remains. The result does not depend on the order of the rows.
     """
     users_here, user_codes = _distinct(events["user"])
     item_rows = items.rows(events["item"])
@@ -81,6 +86,8 @@ def build(
     kept = _drop(sorted_events, known, "rare_item", dropped)
     kept = _drop(kept, ~_repeats(kept), "duplicate", dropped)
     kept = _drop(kept, _user_sizes(kept) <= rules.max_user_events, "robot_user", dropped)
+    if rules.history == "before" and isinstance(rules.split, ColumnSplit):
+        kept = _drop(kept, ~_after_held_out(kept), "after_held_out", dropped)
     kept = _drop(kept, _user_sizes(kept) >= rules.min_user_events, "rare_user", dropped)
 
     val_is_named = cuts.val_is_named or bool((sorted_events.split == VAL).any())
@@ -89,11 +96,26 @@ def build(
     if order is not None:
         kept = _Events(*(column[order] for column in vars(kept).values()))
     user_rows = users.rows(users_here) if users is not None else np.full(len(users_here), -1, dtype=np.int32)
-    parts, num_pairs = {}, {}
-    for code, part in enumerate(schema.SPLITS):
-        parts[part], num_pairs[part] = _pack(kept, code, users_here, user_rows, rules)
-    train_counts = np.bincount(kept.item[kept.split == TRAIN], minlength=len(items)).astype(np.int64)
-    return Built(parts, dropped, len(kept), num_pairs, train_counts)
+    parts = {part: _pack(kept, code, users_here, user_rows) for code, part in enumerate(schema.SPLITS)}
+    targets = {part: _target_items(table, rules, held_out=part != "train") for part, table in parts.items()}
+    return Built(
+        parts,
+        dropped,
+        len(kept),
+        {part: len(drawn) for part, drawn in targets.items()},
+        _count(kept.item[kept.split == TRAIN], len(items)),
+        _count(targets["train"], len(items)),
+    )
+
+
+def _target_items(table: pa.Table, rules: PairRules, *, held_out: bool) -> npt.NDArray[np.int32]:
+    """The item of each pair that the reader will make of this part."""
+    packed = reader.Sequences.from_table(table)
+    return packed.items[packed.targets(rules, held_out=held_out)]
+
+
+def _count(item: npt.NDArray[np.int32], num_items: int) -> Ints:
+    return np.bincount(item, minlength=num_items).astype(np.int64)
 
 
 def _sort(user: Ints, item: npt.NDArray[np.int32], events: pa.Table) -> _Events:
@@ -159,6 +181,15 @@ def _user_sizes(events: _Events) -> Ints:
     return np.bincount(events.user)[events.user] if len(events) else np.zeros(0, dtype=np.int64)
 
 
+def _after_held_out(events: _Events) -> Flags:
+    """Whether an event's user has an event of a later part at an earlier moment."""
+    rank = events.user * len(schema.SPLITS) + events.split
+    opens = (np.diff(events.user, prepend=-1) != 0) | (np.diff(events.time_ms, prepend=0) != 0)
+    moment = np.maximum.accumulate(np.where(opens, np.arange(len(events)), 0))
+    highest = np.append(-1, np.maximum.accumulate(rank))  # of all events so far; earlier users are lower than this one
+    return np.asarray(highest[moment] > rank)
+
+
 def _assign_split(events: _Events, users: Any, rules: PairRules, cuts: Cuts) -> npt.NDArray[np.int8]:
     if isinstance(rules.split, LeaveLastOut):
         sizes = _user_sizes(events)
@@ -166,13 +197,24 @@ def _assign_split(events: _Events, users: Any, rules: PairRules, cuts: Cuts) -> 
         return np.where((after < 2) & (sizes >= 3), np.where(after == 0, TEST, VAL), TRAIN).astype(np.int8)
     if isinstance(rules.split, ColumnSplit):
         held_out = rules.split.hold_out_val and not cuts.val_is_named and len(events)
-        return _hold_out_val(events, users) if held_out else events.split
+        if not held_out:
+            return events.split
+        return _hold_out_last(events) if rules.history == "before" else _hold_out_drawn(events, users)
     return ((events.time_ms >= cuts.val_from_ms).astype(np.int8) + (events.time_ms >= cuts.test_from_ms)).astype(
         np.int8
     )
 
 
-def _hold_out_val(events: _Events, users: Any) -> npt.NDArray[np.int8]:
+def _hold_out_last(events: _Events) -> npt.NDArray[np.int8]:
+    """Give validation the last training event of each user with three or more."""
+    training = np.flatnonzero(events.split == TRAIN)
+    _, last, sizes = np.unique(events.user[training][::-1], return_index=True, return_counts=True)
+    split = events.split.copy()
+    split[training[::-1][last[sizes >= 3]]] = VAL
+    return split
+
+
+def _hold_out_drawn(events: _Events, users: Any) -> npt.NDArray[np.int8]:
     """Give validation one training event of each user with three or more: that of least hash."""
     is_train = events.split == TRAIN
     num_train = np.bincount(events.user, weights=is_train).astype(np.int64)
@@ -198,10 +240,8 @@ def _user_ends(events: _Events) -> Ints:
     return np.cumsum(np.bincount(events.user, minlength=int(events.user.max(initial=-1)) + 1))
 
 
-def _pack(
-    events: _Events, part: int, users: Any, user_rows: npt.NDArray[np.int32], rules: PairRules
-) -> tuple[pa.Table, int]:
-    """The sequences of users with targets in ``part``, and how many pairs their reader will make."""
+def _pack(events: _Events, part: int, users: Any, user_rows: npt.NDArray[np.int32]) -> pa.Table:
+    """The sequences of users with targets in ``part``."""
     num_users = len(users)
     targets = np.bincount(events.user[events.split == part], minlength=num_users)
     context = np.bincount(events.user[events.split < part], minlength=num_users)
@@ -209,7 +249,7 @@ def _pack(
     included = chosen[events.user] & (events.split <= part)
     sizes = (targets + context)[chosen]
     offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
-    table = pa.Table.from_arrays(
+    return pa.Table.from_arrays(
         [
             users.filter(pa.array(chosen)),
             pa.array(user_rows[chosen]),
@@ -220,18 +260,11 @@ def _pack(
         ],
         schema=schema.sequences(users.type),
     )
-    if rules.history == "others":
-        known = context[chosen] if part else sizes - 1
-        return table, int(targets[chosen][known >= rules.min_history].sum())
-    too_early = np.clip(rules.min_history - context[chosen], 0, targets[chosen])
-    return table, int((targets[chosen] - too_early).sum())
 
 
 def _distinct(column: Any) -> tuple[Any, Ints]:
     """Distinct values in ascending order, and for each row the place of its value."""
-    encoded = pc.dictionary_encode(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.unify_dictionaries().combine_chunks()
+    encoded = pc.dictionary_encode(whole(column))
     order = pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))

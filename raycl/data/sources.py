@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +13,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from raycl import schema
-from raycl.config import Config, LogSource
+from raycl.config import Config, Feature, ItemTable, LogSource, UserTable
+from raycl.data.column_types import EVENT, FEATURES, ID, SHOWN, TIME, TITLE, WEIGHT, Use, plain_text
 from raycl.errors import InputError
 from raycl.storage.store import Store, absolute
 
@@ -30,12 +31,13 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A table in Parquet: files below ``root_uri`` that share one schema."""
+    """A table in Parquet: files below ``root_uri`` whose used columns have types that go together."""
 
     field: str
     root_uri: str
     files: tuple[SourceFile, ...]
-    arrow_schema: pa.Schema
+    types: Mapping[str, pa.DataType]
+    """Of each used column, the type in the first file where it is not null."""
 
     @property
     def num_rows(self) -> int:
@@ -50,7 +52,10 @@ class Source:
         """These columns of every file; for tables that fit in memory, such as a catalogue."""
         store = Store(self.root_uri)
         parts = [_read_file(store, self.field, file.path, columns) for file in self.files]
-        return pa.concat_tables(parts, promote_options="permissive")
+        try:
+            return pa.concat_tables(parts, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise InputError(f"{self.field}.uri: its files do not make one table ({error}): convert them") from error
 
 
 @dataclass(frozen=True)
@@ -87,20 +92,32 @@ class Inputs:
         """Type of item ids in every hand-off."""
         return self._id_types[1]
 
+    @property
+    def tables(self) -> tuple[Source, ...]:
+        """All sources that there are."""
+        return tuple(table for table in (*self.logs, self.items, self.users) if table is not None)
+
     _id_types: tuple[pa.DataType, pa.DataType]
 
 
+@dataclass(frozen=True)
+class _Column:
+    """A column that is used: the field of the config that names it, and what it is read as."""
+
+    field: str
+    name: str
+    use: Use
+
+
 def open_inputs(config: Config) -> Inputs:
-    """Open what the config names; InputError for anything missing, unreadable, empty, or of the wrong columns."""
+    """Open what the config names.
+
+    Raises InputError for anything missing, unreadable or empty, and for a column of any file that is absent or of a
+    type that cannot be used.
+    """
     logs = tuple(_open_log(position, log) for position, log in enumerate(config.logs))
-    items = users = None
-    if config.items:
-        wanted = [config.items.id_column, *(feature.column for feature in config.items.features), *config.items.display]
-        wanted += [config.items.title_column] if config.items.title_column else []
-        items = _open("items", config.items.uri, wanted)
-    if config.users:
-        wanted = [config.users.id_column, *(feature.column for feature in config.users.features)]
-        users = _open("users", config.users.uri, wanted)
+    items = _open("items", config.items.uri, _item_columns(config.items)) if config.items else None
+    users = _open("users", config.users.uri, _user_columns(config.users)) if config.users else None
     users_named = [(f"logs.{i}.columns.user", log, config.logs[i].columns.user) for i, log in enumerate(logs)]
     items_named = [(f"logs.{i}.columns.item", log, config.logs[i].columns.item) for i, log in enumerate(logs)]
     if users and config.users:
@@ -135,33 +152,72 @@ def log_columns(log: LogSource) -> list[str]:
     return list(dict.fromkeys(column for column in wanted if column))
 
 
+_LOG_USES = {"user": ID, "item": ID, "time": TIME, "event": EVENT, "weight": WEIGHT, "split": EVENT}
+
+
 def _open_log(position: int, log: LogSource) -> Source:
     field = f"logs.{position}"
-    source = _open(field, log.uri, log_columns(log))
+    named = ((role, getattr(log.columns, role), use) for role, use in _LOG_USES.items())
+    source = _open(field, log.uri, [_Column(f"{field}.columns.{role}", name, use) for role, name, use in named if name])
     if source.num_rows == 0:
         raise InputError(f"{field}.uri={log.uri} holds no rows in {len(source.files)} Parquet files: check the path")
     return source
 
 
-def _open(field: str, uri: str, wanted: Sequence[str]) -> Source:
+def _item_columns(table: ItemTable) -> list[_Column]:
+    title = [_Column("items.title_column", table.title_column, TITLE)] if table.title_column else []
+    shown = [_Column(f"items.display.{position}", name, SHOWN) for position, name in enumerate(table.display)]
+    return [_Column("items.id_column", table.id_column, ID), *title, *_features("items", table.features), *shown]
+
+
+def _user_columns(table: UserTable) -> list[_Column]:
+    return [_Column("users.id_column", table.id_column, ID), *_features("users", table.features)]
+
+
+def _features(table: str, features: Sequence[Feature]) -> list[_Column]:
+    return [
+        _Column(f"{table}.features.{position}.column", feature.column, FEATURES[feature.kind])
+        for position, feature in enumerate(features)
+    ]
+
+
+def _open(field: str, uri: str, wanted: Sequence[_Column]) -> Source:
     root_uri, pattern = _root_and_pattern(absolute(uri))
     try:
         files = _list_parquet(Store(root_uri), pattern)
     except OSError as error:
         raise InputError(f"{field}.uri={uri} cannot be listed: {str(error).partition(chr(10))[0]}") from error
     if not files:
-        raise InputError(f"{field}.uri={uri} holds no Parquet files: check the path")
+        folders = "; '*' stays within a folder, '**' goes through folders" if "*" in uri else ""
+        raise InputError(f"{field}.uri={uri} holds no Parquet files: check the path{folders}")
     with ThreadPoolExecutor(16) as pool:
         opened = list(pool.map(lambda info: _open_file(Store(root_uri), field, info), files))
-    first = opened[0][1]
     for file, found in opened:
         for column in wanted:
-            if column not in found.names:
+            if column.name not in found.names:
                 raise InputError(
-                    f"{field}.uri: file {file.path} has no column '{column}' (it has {', '.join(found.names)}): name"
-                    f" the right column in {field}"
+                    f"{field}.uri: file {file.path} has no column '{column.name}' (it has {', '.join(found.names)}):"
+                    f" name the right column in {field}"
                 )
-    return Source(field, root_uri, tuple(file for file, _ in opened), first)
+    types = {column.name: _type_of(column, opened) for column in wanted}
+    return Source(field, root_uri, tuple(file for file, _ in opened), types)
+
+
+def _type_of(column: _Column, opened: Sequence[tuple[SourceFile, pa.Schema]]) -> pa.DataType:
+    """The column's type, the first that is not null; InputError, naming the file, for one that cannot be used."""
+    first, first_type = opened[0][0], pa.null()
+    for file, found in opened:
+        kind = found.field(column.name).type
+        if not column.use.accepts(kind):
+            raise InputError(f"{column.field}={column.name} is of type {kind} in file {file.path}: {column.use.remedy}")
+        if pa.types.is_null(first_type):
+            first, first_type = file, kind
+        elif not pa.types.is_null(kind) and not column.use.mixes(first_type, kind):
+            raise InputError(
+                f"{column.field}={column.name} is of type {first_type} in file {first.path} and {kind} in file"
+                f" {file.path}: give it one type in all files"
+            )
+    return first_type
 
 
 def _root_and_pattern(uri: str) -> tuple[str, str | None]:
@@ -188,10 +244,21 @@ def _list_parquet(store: Store, pattern: str | None) -> list[pafs.FileInfo]:
     for info in store.filesystem.get_file_info(selector):
         relative = info.path[len(root) :].lstrip("/")
         hidden = any(part.startswith(("_", ".")) for part in relative.split("/"))
-        matches = fnmatch.fnmatch(relative, pattern) if pattern else relative.endswith((".parquet", ".parq", ".pq"))
+        matches = _matches(relative, pattern) if pattern else relative.endswith((".parquet", ".parq", ".pq"))
         if info.type == pafs.FileType.File and matches and not hidden:
             found.append(info)
     return sorted(found, key=lambda info: info.path)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a pattern fits folder by folder: ``*`` within a name, ``**`` any number of folders."""
+    head, _, rest = pattern.partition("/")
+    name, _, below = path.partition("/")
+    if head == "**":
+        return not rest or _matches(path, rest) or ("/" in path and _matches(below, pattern))
+    if not fnmatch.fnmatchcase(name, head):
+        return False
+    return _matches(below, rest) if below and rest else not below and not rest
 
 
 def _open_file(store: Store, field: str, info: pafs.FileInfo) -> tuple[SourceFile, pa.Schema]:
@@ -213,9 +280,8 @@ def _read_file(
 ) -> pa.Table:
     try:
         with store.filesystem.open_input_file(store.full(path)) as stream, pq.ParquetFile(stream) as file:
-            if groups is None:
-                return file.read(columns=list(columns))
-            return file.read_row_groups(list(groups), columns=list(columns))
+            wanted = range(file.num_row_groups) if groups is None else groups
+            return plain_text(file.read_row_groups(list(wanted), columns=list(columns)))
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{field}: file {store.uri}/{path} is damaged ({str(error).partition(chr(10))[0]}):"
@@ -224,18 +290,12 @@ def _read_file(
 
 
 def _one_id_type(named: Sequence[tuple[str, Source, str]]) -> pa.DataType:
-    """Ids compare across tables only when all are integers or all are strings."""
+    """Ids compare across tables only when all are integers or all are strings; a column of nulls says neither."""
     kinds: dict[pa.DataType, str] = {}
     for field, source, column in named:
-        found = source.arrow_schema.field(column).type
-        if not (pa.types.is_integer(found) or pa.types.is_floating(found) or _is_text(found)):
-            raise InputError(f"{field}={column} is of type {found}: ids are integers or strings; convert the column")
-        kinds.setdefault(schema.id_type(found), f"{field}={column} ({found})")
+        found = source.types[column]
+        if not pa.types.is_null(found):
+            kinds.setdefault(schema.id_type(found), f"{field}={column} ({found})")
     if len(kinds) > 1:
         raise InputError(f"{' and '.join(kinds.values())} do not compare: give both the same type")
-    return next(iter(kinds))
-
-
-def _is_text(found: pa.DataType) -> bool:
-    dictionary = pa.types.is_dictionary(found) and _is_text(found.value_type)
-    return bool(dictionary or pa.types.is_string(found) or pa.types.is_large_string(found))
+    return next(iter(kinds), pa.large_string())

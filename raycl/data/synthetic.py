@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raycl.errors import ConfigError
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 REASONS = ("null_user", "null_item", "null_time", "time_out_of_range", "unknown_event", "unknown_item", "duplicate")
 """The faults that are injected, by the names that the cleaner counts them under."""
+TRUTH_FILE = "truth.json"
 TOP = 20  # length of the lists that the truth is about
 _EVENTS = {"view": 0.8, "cart": 0.15, "purchase": 0.05, "impression": 0.0}
 _LATEST_S = 4_102_444_800  # 2100-01-01
@@ -26,6 +29,7 @@ _SESSION_EVENTS, _LEAST_EVENTS, _MOST_EVENTS = 5, 5, 200
 _LONGEST_GAP_S = 3_600  # 200 of them fit in 10 days, the shortest log
 _SLOT_BITS = 8  # for an event's place in its user's history
 _SAMPLED_USERS = 500
+_OPTIONS = {"num_rows": "--rows", "num_items": "--items", "seed": "--seed"}  # of the command
 _ID_STRIDE = 10_000_000  # between the ids of one shard and the next
 _ADJECTIVES = "Amber Bold Bright Calm Clever Curious Early Gentle Golden Hidden Little Lucky Misty Quiet Rustic Wild"
 _PLACES = "Bay Birch Brook Canyon Cliff Coast Creek Desert Dune Field Forest Garden Harbor Lagoon Meadow River Shore"
@@ -37,7 +41,7 @@ Flute Speaker Camera Tripod Keyboard Telescope Compass Globe Easel Sketchbook Pe
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """What a synthetic log is a function of; ValueError on values that make none.
+    """What a synthetic log is a function of; ConfigError on values that make none.
 
     ``events_per_user`` is the mean of good events, of which every user has 5 or more; ``bad_share`` the share of rows
     with a fault. Shards have ``rows_per_shard`` rows or fewer, all the same number to within one.
@@ -67,7 +71,8 @@ class SyntheticSpec:
         }
         for field, (least, most) in limits.items():
             if not least <= getattr(self, field) <= most:
-                raise ValueError(f"{field}={getattr(self, field)} makes no log: use {least} to {most}")
+                option = f" ({_OPTIONS[field]})" if field in _OPTIONS else ""
+                raise ConfigError(f"{field}={getattr(self, field)}{option} makes no log: use {least} to {most}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl.data import clean
+from raycl.data.columns import whole
+
+_ROWS_AT_ONCE = 1_000_000
+"""Rows of counts that wait to be added up, or as many as the sum has where those are more."""
 
 
 class IdMap:
@@ -27,8 +31,7 @@ class IdMap:
 
     def rows(self, ids: Any) -> npt.NDArray[np.int32]:
         """The row of each id, -1 for an id that is null or not in the map."""
-        if isinstance(ids, pa.ChunkedArray):
-            ids = ids.combine_chunks()
+        ids = whole(ids)
         if self._numbers is None or ids.null_count or not len(self._numbers):
             found = pc.index_in(ids, value_set=self.ids)
             return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int32)
@@ -50,7 +53,22 @@ def count_ids(ids: Any) -> pa.Table:
 
 
 def merge_counts(parts: Iterable[pa.Table]) -> pa.Table:
-    """Sum tables of ``item`` and ``count`` by item, in ascending order of item."""
+    """Sum tables of ``item`` and ``count`` by item, in ascending order of item.
+
+    Parts are folded into the sum as they come, so memory holds a few times the sum, however many parts there are.
+    """
+    held: list[pa.Table] = []
+    num_rows = num_summed = 0
+    for part in parts:
+        held.append(part)
+        num_rows += part.num_rows
+        if num_rows >= max(2 * num_summed, _ROWS_AT_ONCE):
+            held = [_sum_counts(held)]
+            num_rows = num_summed = held[0].num_rows
+    return _sum_counts(held)
+
+
+def _sum_counts(parts: Sequence[pa.Table]) -> pa.Table:
     frame = pl.from_arrow(pa.concat_tables(parts))
     assert isinstance(frame, pl.DataFrame)
     return frame.group_by("item").agg(pl.col("count").sum()).sort("item").to_arrow(compat_level=pl.CompatLevel.oldest())

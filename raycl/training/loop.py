@@ -34,22 +34,26 @@ _REPORT_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class Inputs:
-    """What training reads besides pairs: features of every item and user, and events of each item in training."""
+    """What training reads besides pairs: features of every item and user, and how often each item comes."""
 
     items: FeatureRows
     users: FeatureRows
     """Its last row stands for users who are not in the user table."""
     train_counts: Tensor
-    """(num_items,)"""
+    """Events of each item in training (num_items,): where there are none, no history has taught the user tower it."""
+    train_targets: Tensor
+    """Training pairs whose target is the item (num_items,): where there are none, the item tower has not learned it."""
 
     def to(self, device: torch.device) -> Inputs:
         """The same on ``device``."""
-        return Inputs(self.items.to(device), self.users.to(device), self.train_counts.to(device))
+        return Inputs(
+            self.items.to(device), self.users.to(device), self.train_counts.to(device), self.train_targets.to(device)
+        )
 
     @functools.cached_property
     def log_q(self) -> Tensor:
-        """Log of each item's share of training events (num_items,): how often a batch draws it."""
-        return (self.train_counts.clamp(min=1) / self.train_counts.sum().clamp(min=1)).float().log()
+        """Log of each item's share of training pairs (num_items,): how often a batch draws it."""
+        return (self.train_targets.clamp(min=1) / self.train_targets.sum().clamp(min=1)).float().log()
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,8 @@ def build(job: Job) -> TwoTower:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed % 2**63)
         towers = TwoTower(job.spec)
-    known = job.inputs.train_counts > 0
-    towers.user.known.copy_(known)
-    towers.item.known.copy_(known)
+    towers.user.known.copy_(job.inputs.train_counts > 0)
+    towers.item.known.copy_(job.inputs.train_targets > 0)
     return towers
 
 

@@ -34,12 +34,12 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             f" lower it"
         )
     item_encoders, user_encoders = pairs.encoders("items"), pairs.encoders("users")
-    train_counts = torch.from_numpy(pairs.train_counts().copy())
+    num_items = pairs.vocabulary().num_rows
     encoded_users = pairs.encoded("users")
     num_users = encoded_users.num_rows if encoded_users is not None else 0
     return Job(
         TowerSpec(
-            len(train_counts),
+            num_items,
             pairs.rules.max_history,
             FeatureSizes.of(item_encoders),
             FeatureSizes.of(user_encoders),
@@ -49,9 +49,10 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
         config.loss,
         stream,
         Inputs(
-            inputs.from_table(pairs.encoded("items"), item_encoders, len(train_counts)),
+            inputs.from_table(pairs.encoded("items"), item_encoders, num_items),
             inputs.from_table(encoded_users, user_encoders, num_users, unknown_row=True),
-            train_counts,
+            torch.from_numpy(pairs.train_counts().copy()),
+            torch.from_numpy(pairs.train_targets().copy()),
         ),
         store,
         config.seed,

@@ -39,6 +39,7 @@ def run(
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False
     workspace.store.require_writable()
+    pairs.verified("vocab").complete("train")
     draft = workspace.draft(STAGE, digest, fresh=force)
     job = prepare(config, Pairs.of(pairs), draft.store)
     ray_runtime.connect(config.ray)
@@ -135,7 +136,7 @@ def _relay(events: Queue, report: loop.Report) -> Iterator[None]:
 
 
 def _train(config: Config, pairs: Version, draft: Draft, report: loop.Report, device: torch.device) -> None:
-    """The whole run of one process; rank 0 leaves the towers and the record."""
+    """The whole run of one process, which verifies its share of the files; rank 0 leaves the towers and the record."""
     torch.set_num_threads(max(1, min(config.train.threads_per_worker, os.cpu_count() or 1)))
     rates: list[float] = []
 
@@ -144,6 +145,8 @@ def _train(config: Config, pairs: Version, draft: Draft, report: loop.Report, de
             rates.append(float(event["pairs_per_s"]))
         report(event)
 
+    mine = Pairs.of(pairs).files("train")[exchange.rank() :: exchange.world_size()]
+    pairs.verified(*(path for path, _ in mine))
     job = prepare(config, Pairs.of(pairs), Store(draft.store.uri))
     towers, progress = loop.fit(job, device, listen)
     if exchange.rank() == 0:

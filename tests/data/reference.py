@@ -45,6 +45,7 @@ class Expected:
     dropped: Counter[str] = field(default_factory=Counter)
     num_pairs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
     train_counts: Counter[int] = field(default_factory=Counter)
+    train_targets: Counter[int] = field(default_factory=Counter)
     num_events: int = 0
 
 
@@ -105,9 +106,10 @@ def build(
                 user, user_row.get(user, -1), first, tuple(columns[0]), tuple(columns[1]), tuple(e[2] for e in seen)
             )
             expected.parts[name].append(packed)
-            expected.num_pairs[name] += sum(
-                _known(place, first, len(seen), part, rules) >= rules.min_history for place in range(first, len(seen))
-            )
+            made = [place for place in range(first, len(seen)) if _known(place, first, seen, part, rules)]
+            expected.num_pairs[name] += len(made)
+            if part == 0:
+                expected.train_targets.update(packed.items[place] for place in made)
     return expected
 
 
@@ -121,10 +123,18 @@ def _kept(events: list[Event], item_row: dict[Id, int], rules: PairRules, expect
     if len(kept) > rules.max_user_events:
         expected.dropped["robot_user"] += len(kept)
         return []
-    if len(kept) < rules.min_user_events:
-        expected.dropped["rare_user"] += len(kept)
+    events = list(kept.values())
+    if rules.history == "before" and isinstance(rules.split, ColumnSplit):
+        events = [
+            event
+            for event in kept.values()
+            if not any(other.split > event.split and other.time_ms < event.time_ms for other in kept.values())
+        ]
+        expected.dropped["after_held_out"] += len(kept) - len(events)
+    if len(events) < rules.min_user_events:
+        expected.dropped["rare_user"] += len(events)
         return []
-    return list(kept.values())
+    return events
 
 
 def _parts(events: list[Event], item_row: dict[Id, int], rules: PairRules, cuts: Cuts, val_is_named: bool) -> list[int]:
@@ -134,7 +144,9 @@ def _parts(events: list[Event], item_row: dict[Id, int], rules: PairRules, cuts:
         return [(e.time_ms >= cuts.val_from_ms) + (e.time_ms >= cuts.test_from_ms) for e in events]
     parts = [event.split for event in events]
     training = [place for place, part in enumerate(parts) if part == 0]
-    if rules.split.hold_out_val and not val_is_named and len(training) >= 3:
+    if rules.split.hold_out_val and not val_is_named and len(training) >= 3 and rules.history == "before":
+        parts[training[-1]] = 1
+    elif rules.split.hold_out_val and not val_is_named and len(training) >= 3:
         drawn = {
             place: splitmix64(hash_id(events[place].user) ^ splitmix64(item_row[events[place].item]))
             for place in training
@@ -143,8 +155,8 @@ def _parts(events: list[Event], item_row: dict[Id, int], rules: PairRules, cuts:
     return parts
 
 
-def _known(place: int, first: int, size: int, part: int, rules: PairRules) -> int:
-    """How many events stand behind a target."""
+def _known(place: int, first: int, seen: Sequence[Event], part: int, rules: PairRules) -> bool:
+    """Whether enough events stand behind a target."""
     if rules.history == "before":
-        return place
-    return first if part else size - 1
+        return sum(event.time_ms < seen[place].time_ms for event in seen) >= rules.min_history
+    return (first if part else len(seen) - 1) >= rules.min_history

@@ -82,7 +82,13 @@ def test_the_faults_cover_every_reason() -> None:
 def test_a_row_with_one_fault_carries_its_reason(reason: str) -> None:
     events, bad = FULL.clean(rows({}, FAULTS[reason], {"u": 2}))
     assert events["user"].to_pylist() == [1, 2]
-    assert bad.to_pylist() == [GOOD | FAULTS[reason] | {"reason": reason}]
+    assert bad.to_pylist() == [GOOD | FAULTS[reason] | {"reason": reason, "row": 1}]
+
+
+def test_a_bad_row_keeps_its_number_in_the_file() -> None:
+    table = rows({}, {"u": None}, {}, {"i": None})
+    assert FULL.clean(table)[1]["row"].to_pylist() == [1, 3]
+    assert FULL.clean(table, first_row=1_000)[1]["row"].to_pylist() == [1_001, 1_003]
 
 
 @pytest.mark.parametrize("first", range(len(REASONS)))
@@ -119,6 +125,12 @@ def test_a_weight_that_is_negative_or_not_finite_is_bad(weight: float | None) ->
     assert FULL.clean(rows({"w": weight}))[1]["reason"].to_pylist() == ["bad_weight"]
 
 
+def test_a_weight_that_overflows_by_its_event_type_is_bad() -> None:
+    events, bad = FULL.clean(rows({"w": 3e38}, {"w": 3e38, "e": "buy"}, {"w": 1e200}))
+    assert events["weight"].to_pylist() == [pytest.approx(3e38)]
+    assert bad["reason"].to_pylist() == ["bad_weight"] * 2
+
+
 def test_a_weight_may_be_an_integer_or_zero() -> None:
     table = pa.table({"u": [1, 2], "i": [1, 2], "w": pa.array([0, 7], pa.int16())})
     assert cleaner("weight").clean(table)[0]["weight"].to_pylist() == [0.0, 7.0]
@@ -127,6 +139,15 @@ def test_a_weight_may_be_an_integer_or_zero() -> None:
 def test_a_weight_that_is_no_number_is_refused() -> None:
     with pytest.raises(InputError, match=r"columns\.weight=w is of type string: use a number"):
         cleaner("weight").clean(pa.table({"u": [1], "i": [1], "w": ["heavy"]}))
+
+
+@pytest.mark.parametrize("role", ["event", "split"])
+def test_a_word_of_another_type_is_refused(role: str) -> None:
+    table = pa.table({"u": [1], "i": [1], NAMED[role]: [["view"]]})
+    with pytest.raises(
+        InputError, match=rf"columns\.{role}={NAMED[role]} is of type list<.*>: use strings or integers"
+    ):
+        cleaner(role).clean(table)
 
 
 def test_without_the_optional_columns_every_row_is_a_plain_event() -> None:
@@ -182,7 +203,7 @@ def test_a_time_of_another_type_is_refused() -> None:
         times_of(["2024-01-01"])
 
 
-@pytest.mark.parametrize("kind", [pa.int8(), pa.uint32(), pa.int64(), pa.float64()])
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint32(), pa.int64(), pa.float16(), pa.float64()])
 def test_whole_numbers_are_ids(kind: pa.DataType) -> None:
     assert users_of(pa.array([3, None, 4], kind), pa.int64()) == [3, 4]
 
@@ -190,6 +211,12 @@ def test_whole_numbers_are_ids(kind: pa.DataType) -> None:
 def test_numbers_that_are_not_whole_are_no_ids() -> None:
     column = [1.0, 1.5, float("nan"), float("inf"), float("-inf"), 1e300, -2.0]
     assert users_of(column, pa.int64()) == [1, -2]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.large_string()])
+def test_a_column_of_nulls_holds_no_ids_and_no_times(kind: pa.DataType) -> None:
+    assert users_of(pa.nulls(2), kind) == []
+    assert times_of(pa.nulls(1)) == ["null_time"]
 
 
 def test_empty_strings_are_no_ids() -> None:
@@ -271,5 +298,8 @@ def check_conservation(log: list[dict[str, Any]], raw: pa.Schema, reader: Cleane
     assert events["user"].to_pylist() == [row["u"] for row in kept]
     assert events["item"].to_pylist() == [row["i"] for row in kept]
     assert events["weight"].to_pylist() == [WEIGHTS[row["e"]] * row["w"] for row in kept]
-    expected = table.append_column("reason", pa.array(reasons, pa.string())).filter(pc.field("reason").is_valid())
+    expected = table.append_column("reason", pa.array(reasons, pa.string()))
+    expected = expected.append_column("row", pa.array(range(len(log)), pa.int64())).filter(
+        pc.field("reason").is_valid()
+    )
     assert repr(bad.to_pylist()) == repr(expected.to_pylist())  # as text, since NaN is not equal to NaN

@@ -46,6 +46,17 @@ def test_only_the_most_frequent_values_are_kept() -> None:
     assert bags(encoder, ["b", "a"]) == [[0], [2]]
 
 
+def test_the_values_are_indexed_once_and_that_changes_no_encoder() -> None:
+    """A server encodes one row at a time; the index is neither compared, nor hashed, nor written."""
+    used, fresh = fit(["b", "a", "a"], "categorical"), fit(["b", "a", "a"], "categorical")
+    before = used._token_of
+    assert bags(used, ["b"]) == bags(used, ["b"]) == [[2]]
+    assert used._token_of is before
+    assert used == fresh
+    assert hash(used) == hash(fresh)
+    assert Encoders((used,)).to_json() == Encoders((fresh,)).to_json()
+
+
 def test_categorical_numbers_are_their_text() -> None:
     encoder = fit([30, 4, 4], "categorical")
     assert encoder.values == ("4", "30")

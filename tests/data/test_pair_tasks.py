@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from raycl import journey, ray_runtime
+from raycl import journey, lineage, ray_runtime, schema
 from raycl.config import Config
-from raycl.data import ray_pairs, sources
+from raycl.data import clean, pair_tasks, ray_pairs, sources
 from raycl.data.handoff import Pairs
+from raycl.data.hashing import bucket_of
+from raycl.data.reader import PairStream
 from raycl.errors import InputError
 from raycl.storage import tables
 from raycl.storage.versions import Version
 from tests.data import whole
 from tests.data.builders import in_this_process, packed, write_parquet
+from tests.data.reference import PARTS
 
 NAMED_VAL = {"user": "who", "item": "what", "time": "when", "split": "part_with_val"}
 NO_TIME = {"user": "who", "item": "what", "time": None, "split": "part"}
@@ -74,6 +79,7 @@ def test_every_kind_of_log_has_rows_to_compare(tmp_path: Path) -> None:
         expected = whole.truth(settings(tmp_path, kind))
         assert min(expected.num_pairs["train"], expected.num_pairs["test"], expected.num_pairs["val"]) > 4, kind
         assert expected.dropped["duplicate"] > 4, kind
+        assert (expected.dropped.get("after_held_out", 0) > 4) is kind.startswith("column"), kind
 
 
 def test_quarantine_files_hold_the_bad_rows_with_reason_and_file(tmp_path: Path) -> None:
@@ -83,10 +89,23 @@ def test_quarantine_files_hold_the_bad_rows_with_reason_and_file(tmp_path: Path)
     reasons = [row["reason"] for table in files for row in table.to_pylist()]
     origins = {row["file"] for table in files for row in table.to_pylist()}
     assert {reason: reasons.count(reason) for reason in set(reasons)} == {
-        reason: rows for reason, rows in version.manifest.dropped.items() if reason not in ("duplicate", "rare_user")
+        reason: rows for reason, rows in version.manifest.dropped.items() if reason in clean.REASONS
     }
     assert {"null_user", "time_out_of_range", "unknown_event", "bad_weight", "unknown_split"} <= set(reasons)
     assert origins == {f"{tmp_path}/log/part-000.parquet", f"{tmp_path}/log/part-001.parquet"}
+
+
+@pytest.mark.parametrize("rows_per_fragment", [1, 130, 10_000])
+def test_a_quarantined_row_is_found_in_its_file_by_its_number(tmp_path: Path, rows_per_fragment: int) -> None:
+    whole.write_log(tmp_path)
+    version, _ = run(settings(tmp_path, "column_held_out", rows_per_fragment=rows_per_fragment))
+    paths = [f"quarantine/{name}" for name in version.store.names("quarantine")]
+    bad = [row for path in paths for row in tables.read(version.store, path).to_pylist()]
+    assert len(bad) > 50
+    for row in bad:
+        raw = pq.read_table(row.pop("file")).slice(row.pop("row"), 1).to_pylist()[0]
+        assert row.pop("reason") in clean.REASONS
+        assert row == {name: raw[name] for name in row}
 
 
 def test_a_split_column_is_read_by_a_split_by_column_only(tmp_path: Path) -> None:
@@ -114,6 +133,80 @@ def test_users_and_items_have_the_rows_of_their_tables(tmp_path: Path) -> None:
     assert encoded.num_rows == 30
     assert pairs.catalogue().column_names == ["item", "title", "price"]
     assert pairs.train_counts().sum() == sum(len(row.items) for row in whole.found(version).rows["train"])
+
+
+def test_train_targets_are_what_an_epoch_draws(tmp_path: Path) -> None:
+    whole.write_log(tmp_path)
+    for kind in KINDS:
+        pairs = Pairs.of(run(settings(tmp_path, kind))[0])
+        stream = PairStream(pairs.store, pairs.files("train"), pairs.rules, 1, 1_000, 0)
+        drawn = np.concatenate([batch.item for batch in stream.epoch(0)])
+        assert np.bincount(drawn, minlength=len(pairs.train_targets())).tolist() == pairs.train_targets().tolist()
+        assert (pairs.train_targets() <= pairs.train_counts()).all()
+
+
+def test_the_features_of_a_user_are_plain_values_that_encode_as_the_table_does(tmp_path: Path) -> None:
+    whole.write_log(tmp_path)
+    table = {
+        "id": ["u1", "u2", "u3", ""],
+        "user": pa.array([31, 7, None, 1], pa.int16()),
+        "likes": [["tea", "rope"], [], None, ["x"]],
+        "words": ["ink|tea", "", None, "x"],
+        "height": [1.5, float("nan"), None, 2.0],
+        "since": pa.array([0, 1, None, 1], pa.date32()),
+    }
+    write_parquet(pa.table(table), tmp_path / "users")
+    kinds = {"user": "categorical", "likes": "multi", "words": "multi", "height": "numeric", "since": "text"}
+    features = [{"column": column, "kind": kind} for column, kind in kinds.items()]
+    users = {"uri": str(tmp_path / "users"), "id_column": "id", "features": features}
+    pairs = Pairs.of(run(whole.config(tmp_path, users=users))[0])
+    first = {"user": "31", "likes": ["tea", "rope"], "words": "ink|tea", "height": 1.5, "since": "1970-01-01"}
+    found = [pairs.user_features_of(user) for user in ("u1", "u2", "u3", "u4", 5)]
+    assert found == [first, {"user": "7", "likes": [], "words": "", "since": "1970-01-02"}, {}, None, None]
+    assert json.loads(json.dumps(found)) == found
+    encoded = pairs.encoded("users")
+    assert encoded is not None
+    assert pairs.encoders("users").encode_rows([row for row in found if row is not None]).equals(encoded)
+
+
+def test_users_of_no_table_or_a_table_without_features_have_no_features(tmp_path: Path) -> None:
+    whole.write_log(tmp_path)
+    users = {"uri": str(tmp_path / "users"), "id_column": "id"}
+    bare = Pairs.of(run(whole.config(tmp_path, users=users))[0])
+    assert (bare.user_features_of("u1"), bare.user_features_of("nobody")) == ({}, None)
+    assert Pairs.of(run(whole.config(tmp_path, users=None))[0]).user_features_of("u1") is None
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_buckets"),
+    [
+        *[(1, 1), (25_000, 1), (25_001, 2), (300_000, 12), (400_000, 16), (32_000_000, 16)],
+        *[(32_000_001, 17), (10**9, 500)],
+    ],
+)
+def test_buckets_that_are_not_asked_for_follow_from_the_rows(num_rows: int, num_buckets: int) -> None:
+    assert pair_tasks.derived_buckets(num_rows) == num_buckets
+
+
+def test_a_derived_number_of_buckets_is_found_again_and_read_by_later_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole.write_log(tmp_path)
+    config = settings(tmp_path, "leave_last_out", num_buckets=None)
+    monkeypatch.setattr(pair_tasks, "_LEAST_ROWS", 100)
+    kill_after(monkeypatch, "build", 3)
+    with pytest.raises(Killed):
+        run(config)
+    monkeypatch.setattr(pair_tasks, "_LEAST_ROWS", 10)  # what the killed run decided stands
+    monkeypatch.setattr(ray_runtime, "map_tasks", in_this_process)
+    version, _ = run(config)
+    pairs = Pairs.of(version)
+    assert (pairs.num_buckets, len(pairs.files("val"))) == (8, 8)
+    assert run(config)[0].name == version.name == lineage.pairs(config, journey.workspace(config)).name
+    for number, (path, _) in enumerate(pairs.files("train")):
+        users = tables.read(pairs.store, path)["user"]
+        assert set(bucket_of(users, pairs.num_buckets).tolist()) <= {number}
+    assert whole.found(version) == whole.truth(config)
 
 
 def test_a_user_table_without_features_gives_no_rows(tmp_path: Path) -> None:
@@ -156,6 +249,18 @@ def test_a_changed_log_or_config_makes_another_version(tmp_path: Path) -> None:
     assert worked
     assert changed.manifest.counts["rows_in"] == 741
     assert len(names | {changed.name}) == 3
+
+
+def test_pairs_of_an_older_format_are_not_taken_for_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole.write_log(tmp_path)
+    config = settings(tmp_path, "leave_last_out")
+    monkeypatch.setattr(schema, "PAIRS_FORMAT", 1)
+    older, _ = run(config)
+    monkeypatch.undo()
+    whole.without_ray(monkeypatch)
+    newer, worked = run(config)
+    assert worked
+    assert older.manifest.fingerprint != newer.manifest.fingerprint
 
 
 class Killed(Exception):
@@ -255,3 +360,26 @@ def test_fragments_of_two_logs_are_told_apart(tmp_path: Path) -> None:
     one = whole.found(run(config)[0]).rows["train"]
     assert np.sum([len(row.items) for row in rows]) > 1.8 * np.sum([len(row.items) for row in one])
     assert {time for row in rows for time in row.times_ms} > {time // 1_000 for row in one for time in row.times_ms}
+
+
+RECORD = {"users": dict.fromkeys(PARTS, 1), "pairs": dict.fromkeys(PARTS, 2)}
+
+
+def test_counts_of_tasks_add_up() -> None:
+    cleaned = [{"rows": 10, "dropped": {"null_user": 2}}, {"rows": 7, "dropped": {"null_user": 1, "null_item": 1}}]
+    built = [RECORD | {"events": 9, "dropped": {"duplicate": 3}}, RECORD | {"events": 1, "dropped": {}}]
+    counts, dropped = pair_tasks.add_up(cleaned, built)
+    assert dropped == {"null_user": 3, "null_item": 1, "duplicate": 3}
+    parts = {f"{part}_{kind}": count for part in PARTS for kind, count in (("users", 2), ("pairs", 4))}
+    assert counts == {"rows_in": 17, "events": 10} | parts
+
+
+def test_a_row_that_no_task_counts_is_our_own_fault() -> None:
+    with pytest.raises(AssertionError, match=r"rows were lost: 10 in, 8 kept, {'duplicate': 1} dropped"):
+        pair_tasks.add_up([{"rows": 10, "dropped": {}}], [RECORD | {"events": 8, "dropped": {"duplicate": 1}}])
+
+
+def test_no_training_pairs_are_the_logs_fault() -> None:
+    record = RECORD | {"events": 0, "dropped": {"rare_user": 4}, "pairs": dict.fromkeys(PARTS, 0)}
+    with pytest.raises(InputError, match=r"^logs: 4 rows leave no training pairs \(dropped: {'rare_user': 4}\)"):
+        pair_tasks.add_up([{"rows": 4, "dropped": {}}], [record])

@@ -40,8 +40,10 @@ def part_table(rows: Sequence[Packed]) -> pa.Table:
     return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
-def row_of(user: int, items: Sequence[int], first_target: int = 0) -> Packed:
-    return Packed(user, user - 1, first_target, tuple(items), tuple(0.5 + item for item in items), tuple(items))
+def row_of(user: int, items: Sequence[int], first_target: int = 0, times: Sequence[int] | None = None) -> Packed:
+    """A user whose events are a moment apart, unless ``times`` says otherwise."""
+    weights = tuple(0.5 + item for item in items)
+    return Packed(user, user - 1, first_target, tuple(items), weights, tuple(times or range(10, 10 + len(items))))
 
 
 def flat(parts: Iterable[Iterable[T]]) -> list[T]:
@@ -58,8 +60,9 @@ def naive_pairs(rows: Sequence[Packed], settings: PairRules) -> list[Pair]:
     found: list[Pair] = []
     for row in rows:
         for place in range(row.first_target, len(row.items)):
-            if place >= settings.min_history:
-                before = row.items[:place][::-1][: settings.max_history]
+            earlier = [item for item, time in zip(row.items, row.times_ms, strict=True) if time < row.times_ms[place]]
+            if len(earlier) >= settings.min_history:
+                before = tuple(earlier[::-1][: settings.max_history])
                 history = before + (-1,) * (settings.max_history - len(before))
                 found.append((history, row.items[place], row.weights[place], row.user_row))
     return found
@@ -67,11 +70,12 @@ def naive_pairs(rows: Sequence[Packed], settings: PairRules) -> list[Pair]:
 
 @st.composite
 def parts(draw: st.DrawFn) -> list[Packed]:
-    """Users with repeated items, with and without context."""
+    """Users with repeated items and equal times, with and without context."""
     rows = []
     for user in range(draw(st.integers(0, 6))):
         items = draw(st.lists(st.integers(0, 5), min_size=1, max_size=8))
-        rows.append(row_of(user, items, draw(st.integers(0, len(items) - 1))))
+        times = sorted(draw(st.lists(st.integers(0, 4), min_size=len(items), max_size=len(items))))
+        rows.append(row_of(user, items, draw(st.integers(0, len(items) - 1)), times))
     return rows
 
 
@@ -88,10 +92,22 @@ def test_pairs_are_those_of_a_loop_over_events(rows: list[Packed], settings: dic
 
 @many_cases
 @given(parts(), st.integers(1, 5))
-def test_a_state_is_the_newest_context_before_the_first_target(rows: list[Packed], width: int) -> None:
+def test_a_state_is_the_newest_context_strictly_before_the_first_target(rows: list[Packed], width: int) -> None:
     states = Sequences.from_table(part_table(rows)).states(rules(max_history=width))
-    context = [row.items[: row.first_target][::-1][:width] for row in rows]
-    assert states.tolist() == [list(items) + [-1] * (width - len(items)) for items in context]
+    for state, row in zip(states.tolist(), rows, strict=True):
+        asked_at = row.times_ms[row.first_target]
+        earlier = [item for item, time in zip(row.items, row.times_ms, strict=True) if time < asked_at]
+        assert state == (earlier[::-1] + [-1] * width)[:width]
+
+
+def test_events_of_one_moment_are_in_none_of_each_others_histories() -> None:
+    rows = [row_of(1, [7, 8, 9, 6], times=[5] * 4), row_of(2, [1, 2, 3, 4], 2, times=[5, 6, 6, 7])]
+    packed, chosen = Sequences.from_table(part_table(rows)), rules(min_history=0)
+    found = [(item, history) for history, item, _, _ in pairs_of(reader.batch(packed, packed.targets(chosen), chosen))]
+    alone = [(item, (-1, -1, -1)) for item in (7, 8, 9, 6)]
+    assert found == [*alone, (3, (1, -1, -1)), (4, (3, 2, 1))]
+    assert packed.targets(rules()).tolist() == [6, 7]
+    assert packed.states(chosen).tolist() == [[-1, -1, -1], [1, -1, -1]]
 
 
 @many_cases

@@ -101,7 +101,9 @@ def check(case: Case) -> None:
     assert built.dropped == {reason: rows for reason, rows in expected.dropped.items() if rows}
     assert (built.num_events, built.num_pairs) == (expected.num_events, expected.num_pairs)
     assert built.num_events + sum(built.dropped.values()) == len(case.log)
-    assert built.train_counts.tolist() == [expected.train_counts[row] for row in range(len(case.items))]
+    rows = range(len(case.items))
+    assert built.train_counts.tolist() == [expected.train_counts[row] for row in rows]
+    assert built.train_targets.tolist() == [expected.train_targets[row] for row in rows]
 
 
 @many_cases
@@ -185,6 +187,53 @@ def test_the_last_event_is_for_test_and_the_one_before_for_validation() -> None:
 def test_a_user_with_two_events_is_for_training_alone() -> None:
     found = built([Event(1, 1, 10), Event(1, 2, 20)], rules())
     assert (items_of(found, "train"), items_of(found, "val"), items_of(found, "test")) == ([(0, [1, 2])], [], [])
+
+
+def test_an_item_that_is_only_a_first_event_is_in_training_but_never_a_target() -> None:
+    found = built([Event(1, 7, 10), Event(1, 2, 20), Event(2, 7, 10), Event(2, 7, 30)], rules(min_history=1))
+    assert (found.train_counts[7], found.train_targets[7]) == (3, 1)
+    assert (found.train_counts[2], found.train_targets[2]) == (1, 1)
+    assert found.train_targets.sum() == found.num_pairs["train"] == 2
+
+
+def test_events_of_one_moment_are_not_behind_one_another() -> None:
+    log = [Event(1, item, 10) for item in range(4)] + [Event(1, 5, 20)]
+    one_moment = built(log[:4], rules(min_user_events=1, split=BY_TIME), Cuts(99, 99))
+    assert (one_moment.num_pairs["train"], one_moment.train_targets.sum()) == (0, 0)
+    two_moments = built(log, rules(split=BY_TIME, min_history=4), Cuts(99, 99))
+    assert (two_moments.num_pairs["train"], two_moments.train_targets[5]) == (1, 1)
+
+
+def test_training_events_after_the_users_first_held_out_event_are_dropped_and_counted() -> None:
+    log = [Event(1, 9, 10, split=2), *(Event(1, item, 10 * item) for item in (2, 3, 4))]
+    log += [
+        Event(2, 1, 5),
+        Event(2, 2, 6),
+        Event(2, 3, 7, split=1),
+        Event(2, 4, 7),
+        Event(2, 5, 8),
+        Event(2, 6, 9, split=2),
+    ]
+    found = built(log, rules(split=COLUMN))
+    assert found.dropped == {"after_held_out": 4, "rare_user": 1}
+    assert items_of(found, "train") == [(0, [1, 2, 4])]
+    assert items_of(found, "val") == [(3, [1, 2, 4, 3])]
+    assert items_of(found, "test") == [(4, [1, 2, 4, 3, 6])]
+    assert built(log, rules(split=COLUMN, history="others")).dropped == {}
+
+
+@many_cases
+@given(cases(st.sampled_from([COLUMN, HELD_OUT, LAST_OUT, BY_TIME])))
+def test_no_event_of_a_sequence_is_older_than_the_one_before_it(case: Case) -> None:
+    found = packed_parts(build(case._replace(rules=case.rules.model_copy(update={"history": "before"}))))
+    assert all(list(row.times_ms) == sorted(row.times_ms) for rows in found.values() for row in rows)
+
+
+def test_the_last_training_event_is_held_out_where_histories_follow_time() -> None:
+    log = [Event(1, item, 10 * item) for item in range(1, 5)] + [Event(1, 9, 90, split=2)]
+    found = built(log, rules(split=HELD_OUT))
+    assert (items_of(found, "train"), items_of(found, "val")) == ([(0, [1, 2, 3])], [(3, [1, 2, 3, 4])])
+    assert found.dropped == {}
 
 
 def test_a_repeat_of_the_same_event_is_dropped_once() -> None:

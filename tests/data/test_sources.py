@@ -68,7 +68,28 @@ def test_a_pattern_chooses_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["absent", "absent.parquet", "*.parquet"])
 def test_no_files_are_refused(tmp_path: Path, name: str) -> None:
-    assert refusal(tmp_path / name) == f"logs.0.uri={tmp_path / name} holds no Parquet files: check the path"
+    hint = "; '*' stays within a folder, '**' goes through folders" if "*" in name else ""
+    assert refusal(tmp_path / name) == f"logs.0.uri={tmp_path / name} holds no Parquet files: check the path{hint}"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        ("events/*.parquet", ["a.parquet"]),
+        ("events/*/*.parquet", ["backup/x.parquet"]),
+        ("events/**/*.parquet", ["a.parquet", "backup/old/y.parquet", "backup/x.parquet"]),
+        ("events/**/old/*", ["backup/old/y.parquet"]),
+        ("events/**", ["a.parquet", "backup/old/y.parquet", "backup/x.parquet"]),
+        ("events/b*/**/*.parquet", ["backup/old/y.parquet", "backup/x.parquet"]),
+        ("events/[a]*.par?uet", ["a.parquet"]),
+    ],
+)
+def test_a_star_stays_within_a_folder_and_two_go_through(tmp_path: Path, pattern: str, chosen: list[str]) -> None:
+    for name in ("a.parquet", "backup/x.parquet", "backup/old/y.parquet"):
+        (tmp_path / "events" / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table(), tmp_path / "events" / name)
+    (log,) = opened(f"{tmp_path}/{pattern}").logs
+    assert [file.path for file in log.files] == chosen
 
 
 def test_an_unknown_scheme_is_refused() -> None:
@@ -135,8 +156,95 @@ def test_ids_are_integers_or_strings(tmp_path: Path, values: Any, kind: pa.DataT
 def test_ids_of_another_type_are_refused(tmp_path: Path) -> None:
     write_parquet(table(item_id=[True] * 5), tmp_path)
     assert refusal(tmp_path) == (
-        "logs.0.columns.item=item_id is of type bool: ids are integers or strings; convert the column"
+        "logs.0.columns.item=item_id is of type bool in file part-000.parquet: ids are integers or strings; convert"
+        " the column"
     )
+
+
+def test_ids_of_another_kind_in_a_later_file_are_refused_with_both_files(tmp_path: Path) -> None:
+    pq.write_table(table(user_id=pa.nulls(5)), tmp_path / "a.parquet")
+    pq.write_table(table(user_id=[1.0] * 5), tmp_path / "b.parquet")
+    pq.write_table(table(user_id=list("abcde")), tmp_path / "c.parquet")
+    assert refusal(tmp_path) == (
+        "logs.0.columns.user=user_id is of type double in file b.parquet and string in file c.parquet: give it one type"
+        " in all files"
+    )
+
+
+def test_ids_of_nulls_alone_take_the_kind_of_the_other_tables(tmp_path: Path) -> None:
+    write_parquet(table(user_id=pa.nulls(5)), tmp_path / "a")
+    write_parquet(table(), tmp_path / "b")
+    assert opened(tmp_path / "a", tmp_path / "b").user_type == pa.int64()
+    assert opened(tmp_path / "a").user_type == pa.large_string()
+
+
+def test_a_wrong_type_of_any_file_is_refused_by_field_and_file(tmp_path: Path) -> None:
+    pq.write_table(table(), tmp_path / "a.parquet")
+    pq.write_table(table(timestamp=["2024-01-01"] * 5), tmp_path / "b.parquet")
+    assert refusal(tmp_path) == (
+        "logs.0.columns.time=timestamp is of type string in file b.parquet: use a timestamp, a date, an integer or a"
+        " float"
+    )
+
+
+def test_a_time_may_be_of_another_type_in_each_file(tmp_path: Path) -> None:
+    pq.write_table(table(), tmp_path / "a.parquet")
+    pq.write_table(table(timestamp=pa.array([1] * 5, pa.timestamp("s"))), tmp_path / "b.parquet")
+    assert opened(tmp_path).logs[0].num_rows == 10
+
+
+@pytest.mark.parametrize(
+    ("path", "section"),
+    [
+        ("items.title_column", {"title_column": "odd"}),
+        ("items.features.0.column", {"title_column": None, "features": [{"column": "odd"}]}),
+        ("items.features.0.column", {"title_column": None, "features": [{"column": "odd", "kind": "text"}]}),
+        ("items.features.0.column", {"title_column": None, "features": [{"column": "odd", "kind": "numeric"}]}),
+    ],
+)
+def test_a_wrong_type_in_the_catalogue_is_refused_by_its_field(
+    tmp_path: Path, path: str, section: dict[str, Any]
+) -> None:
+    write_parquet(table(), tmp_path / "log")
+    write_parquet(pa.table({"item_id": [1], "odd": [["a"]]}), tmp_path / "items")
+    message = refusal(tmp_path / "log", items={"uri": str(tmp_path / "items"), **section})
+    assert message.startswith(f"{path}=odd is of type list<")
+    assert "in file part-000.parquet: use " in message
+
+
+def test_files_of_a_catalogue_whose_types_make_no_table_are_refused(tmp_path: Path) -> None:
+    write_parquet(table(), tmp_path / "log")
+    (tmp_path / "items").mkdir()
+    pq.write_table(pa.table({"item_id": [1], "year": [1999]}), tmp_path / "items" / "a.parquet")
+    pq.write_table(pa.table({"item_id": [2], "year": ["1999"]}), tmp_path / "items" / "b.parquet")
+    catalogue = {"uri": str(tmp_path / "items"), "title_column": None, "display": ["year"]}
+    assert refusal(tmp_path / "log", items=catalogue) == (
+        "items.display.0=year is of type int64 in file a.parquet and string in file b.parquet: give it one type in all"
+        " files"
+    )
+
+
+def test_text_of_any_kind_makes_one_table(tmp_path: Path) -> None:
+    write_parquet(table(), tmp_path / "log")
+    (tmp_path / "items").mkdir()
+    for number, kind in enumerate([pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), "str")]):
+        colour = pa.array(["red"]).cast(kind)
+        pq.write_table(pa.table({"item_id": [number], "c": colour}), tmp_path / "items" / f"{number}.parquet")
+    catalogue = {"uri": str(tmp_path / "items"), "title_column": "c"}
+    items = opened(tmp_path / "log", items=catalogue).items
+    assert items is not None
+    assert items.read(["item_id", "c"]).to_pydict() == {"item_id": [0, 1, 2, 3], "c": ["red"] * 4}
+
+
+def test_values_that_make_no_table_are_refused(tmp_path: Path) -> None:
+    write_parquet(table(), tmp_path / "log")
+    (tmp_path / "items").mkdir()
+    pq.write_table(pa.table({"item_id": [2**62 + 1]}), tmp_path / "items" / "a.parquet")
+    pq.write_table(pa.table({"item_id": [0.5]}), tmp_path / "items" / "b.parquet")
+    items = opened(tmp_path / "log", items={"uri": str(tmp_path / "items"), "title_column": None}).items
+    assert items is not None
+    with pytest.raises(InputError, match=r"^items\.uri: its files do not make one table \(.*\): convert them$"):
+        items.read(["item_id"])
 
 
 def test_strings_in_one_log_and_integers_in_another_are_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from raycl.data import synthetic
 from raycl.data.synthetic import Histories, SyntheticSpec, World
+from raycl.errors import ConfigError
 from raycl.storage.store import Store
 
 SPEC = SyntheticSpec(num_rows=20_003, rows_per_shard=8_000, num_items=500, seed=3, bad_share=0.05)
@@ -302,14 +303,23 @@ def test_truths_add_up() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[("num_rows", 999), ("num_items", 59), ("num_categories", 61), ("num_categories", 3), ("seed", -1)],
+        *[
+            ("num_rows", 999),
+            ("num_items", 59),
+            ("num_items", 10**8),
+            ("num_rows", 10**13),
+            ("num_categories", 61),
+            ("num_categories", 3),
+            ("seed", -1),
+        ],
         *[("events_per_user", value) for value in (7.5, 167.0, float("nan"))],
         *[("bad_share", -0.1), ("bad_share", 0.41), ("rows_per_shard", 999), ("rows_per_shard", 10_000_001)],
         *[("num_days", 9), ("start_time_s", 0), ("start_time_s", 4_102_444_800)],
     ],
 )
 def test_a_bad_spec_is_refused_by_field_value_and_remedy(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{field}={value} makes no log: use .* to "):
+    options = {"num_rows": r" \(--rows\)", "num_items": r" \(--items\)", "seed": r" \(--seed\)"}
+    with pytest.raises(ConfigError, match=rf"^{field}={value}{options.get(field, '')} makes no log: use .* to "):
         replace(SPEC, **{field: value})
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raycl.data import vocabulary
 from raycl.data.vocabulary import IdMap, count_ids, first_of_each, merge_counts, sorted_ids
 from tests.data.builders import ids, many_cases
 from tests.data.reference import Id
@@ -59,6 +63,28 @@ def test_counts_of_parts_add_up_to_the_counts_of_all(parts: list[list[int]]) -> 
     expected = Counter(one for part in parts for one in part)
     assert [(row["item"], row["count"]) for row in merged.to_pylist()] == sorted(expected.items())
     assert merged.column_names == ["item", "count"]
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 50, 1_000_000])
+def test_however_many_parts_are_merged_few_are_held(monkeypatch: pytest.MonkeyPatch, rows_at_once: int) -> None:
+    monkeypatch.setattr(vocabulary, "_ROWS_AT_ONCE", rows_at_once)
+    generator, held, most = np.random.default_rng(0), [], 0
+    expected: Counter[int] = Counter()
+
+    def parts() -> Iterator[pa.Table]:
+        nonlocal most
+        for _ in range(60):
+            raw = generator.integers(0, 100, 30)
+            expected.update(raw.tolist())
+            part = count_ids(pa.array(raw))
+            held.append(weakref.ref(part))
+            most = max(most, sum(one() is not None for one in held))
+            yield part
+
+    merged = merge_counts(parts())
+    assert {row["item"]: row["count"] for row in merged.to_pylist()} == expected
+    assert merged["item"].to_pylist() == sorted(expected)
+    assert most <= (60 if rows_at_once > 2_000 else 12)
 
 
 def test_counts_of_strings_are_in_the_order_of_an_id_map() -> None:

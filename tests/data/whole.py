@@ -18,7 +18,7 @@ from raycl.data import clean, sequences, sources, vocabulary
 from raycl.data.handoff import Pairs
 from raycl.storage import tables
 from raycl.storage.versions import Version
-from tests.data.builders import in_this_process, packed_parts, write_parquet
+from tests.data.builders import in_this_process, packed, packed_parts, write_parquet
 from tests.data.reference import PARTS, Packed
 
 LATEST_MS = 4_000_000_000_000
@@ -62,8 +62,8 @@ def write_log(folder: Path, *, num_files: int = 2, rows_per_group: int = 50) -> 
         "much": [-1.0 if fault == 0 else 0.5 + fault % 3 for fault in _faults(5)],
         "part": [("train", "train", "train", "test", "dev")[fault % 5] for fault in _faults(6)],
         "part_with_val": [
-            "val" if user in ("u1", "u9") and fault % 2 else ("train", "test")[fault % 5 == 0]
-            for user, fault in zip(users, _faults(7), strict=True)
+            "test" if time > 300 or (time > 200 and fault < 10) else "val" if time > 200 and user > "u2" else "train"
+            for user, time, fault in zip(users, _times(size), _faults(7), strict=True)
         ],
     }
     table = pa.table(log)
@@ -130,9 +130,14 @@ def truth(settings: Config) -> Truth:
         packed_parts(built),
         built.num_pairs,
         clean.count_reasons(bad) | built.dropped,
-        Counter(repr(row) for row in bad.to_pylist()),
+        Counter(repr(row) for row in bad.drop_columns("row").to_pylist()),
         [
-            {"item": one, "log_count": counted[one], "train_count": int(built.train_counts[row])}
+            {
+                "item": one,
+                "log_count": counted[one],
+                "train_count": int(built.train_counts[row]),
+                "train_targets": int(built.train_targets[row]),
+            }
             for row, one in enumerate(ids)
         ],
     )
@@ -144,12 +149,12 @@ def found(version: Version) -> Truth:
     rows: dict[str, list[Packed]] = {}
     for part in PARTS:
         files = [tables.read(version.store, path) for path, _ in pairs.files(part)]
-        built = sequences.Built({part: pa.concat_tables(files) for part in PARTS}, {}, 0, {}, np.zeros(0, np.int64))
-        rows[part] = sorted(packed_parts(built)[part])
+        rows[part] = sorted(packed(pa.concat_tables(files)))
     bad: Counter[str] = Counter()
     for name in version.store.names("quarantine"):
         bad.update(
-            repr(row) for row in tables.read(version.store, f"quarantine/{name}").drop_columns("file").to_pylist()
+            repr(row)
+            for row in tables.read(version.store, f"quarantine/{name}").drop_columns(["file", "row"]).to_pylist()
         )
     return Truth(
         rows,

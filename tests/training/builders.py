@@ -20,6 +20,7 @@ from raycl.storage.store import Store
 from raycl.training.loop import Inputs, Job
 
 NUM_ITEMS, NUM_USERS, MAX_HISTORY = 20, 12, 4
+FIRST_ONLY = NUM_ITEMS - 2
 SPLIT = {"kind": "leave_last_out"}
 
 
@@ -33,16 +34,19 @@ def job(
 ) -> Job:
     """A run over 84 pairs in 3 files, 5 steps an epoch, with checkpoints under ``folder``; always the same pairs.
 
-    Items and users have features, some items are repeated in a batch, and one item is unknown to training.
+    Items and users have features, some items are repeated in a batch, one item is unknown to training, and one is only
+    ever a user's first event.
     """
     store = Store(str(folder / "pairs"))
     generator = np.random.default_rng(4)
     item = torch.Generator().manual_seed(4)
-    files, counts = [], np.zeros(NUM_ITEMS, dtype=np.int64)
+    files, counts, targets = [], np.zeros(NUM_ITEMS, dtype=np.int64), np.zeros(NUM_ITEMS, dtype=np.int64)
     for number in range(3):
         sizes = [8] * 4
-        items = [generator.integers(0, NUM_ITEMS - 1, size) ** 2 // (NUM_ITEMS - 1) for size in sizes]
+        items = [generator.integers(0, NUM_ITEMS - 2, size) ** 2 // (NUM_ITEMS - 2) for size in sizes]
+        items[0][0] = FIRST_ONLY
         counts += np.bincount(np.concatenate(items), minlength=NUM_ITEMS)
+        targets += np.bincount(np.concatenate([one[1:] for one in items]), minlength=NUM_ITEMS)
         _write(store, f"train/part-{number:06d}.parquet", items, generator, first_user=4 * number)
         files.append((f"train/part-{number:06d}.parquet", sum(sizes) - len(sizes)))
     rules = PairRules.model_validate({"max_history": MAX_HISTORY, "split": SPLIT})
@@ -62,7 +66,7 @@ def job(
         settings,
         LossConfig.model_validate(loss or {}),
         PairStream(store, tuple(files), rules, settings.global_batch_size, 40, seed),
-        Inputs(_features(NUM_ITEMS, item), _features(NUM_USERS - 1, item), torch.from_numpy(counts)),
+        Inputs(_features(NUM_ITEMS, item), _features(NUM_USERS - 1, item), *map(torch.from_numpy, (counts, targets))),
         Store(str(folder / "towers")),
         seed,
     )
@@ -73,7 +77,8 @@ def _write(store: Store, path: str, items: list[Any], generator: np.random.Gener
     users = list(range(first_user, first_user + len(items)))
     rows = [user if user < NUM_USERS - 2 else -1 for user in users]
     weights = [generator.uniform(0.5, 2.0, len(one)) for one in items]
-    columns = [users, rows, [0] * len(items), items, weights, items]
+    times = [range(1, len(one) + 1) for one in items]
+    columns = [users, rows, [0] * len(items), items, weights, times]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)]
     tables.write(store, path, pa.Table.from_arrays(arrays, schema=wanted))
 

@@ -19,7 +19,7 @@ from raycl.training import checkpoint, loop
 from raycl.training.checkpoint import Progress
 from raycl.training.loop import Job
 from raycl.training.schedule import learning_rate
-from tests.training.builders import NUM_ITEMS, assert_equal_bits, job, weights_of
+from tests.training.builders import FIRST_ONLY, NUM_ITEMS, assert_equal_bits, job, weights_of
 
 CPU = torch.device("cpu")
 STEPS = 5
@@ -110,18 +110,21 @@ def test_runs_of_other_seeds_differ(tmp_path: Path) -> None:
     assert len(set(losses)) == 3
 
 
-def test_items_without_training_events_are_unknown_to_both_towers(tmp_path: Path) -> None:
+def test_an_item_is_known_to_the_tower_that_training_showed_it_to(tmp_path: Path) -> None:
     run = job(tmp_path)
     towers = loop.build(run)
-    expected = (run.inputs.train_counts > 0).tolist()
-    assert towers.user.known.tolist() == towers.item.known.tolist() == expected
-    assert not expected[NUM_ITEMS - 1]
+    assert towers.user.known.tolist() == (run.inputs.train_counts > 0).tolist()
+    assert towers.item.known.tolist() == (run.inputs.train_targets > 0).tolist()
+    assert [tower.known[FIRST_ONLY].item() for tower in (towers.user, towers.item)] == [True, False]
+    assert [tower.known[NUM_ITEMS - 1].item() for tower in (towers.user, towers.item)] == [False, False]
 
 
-def test_log_q_is_the_log_of_the_share_of_training_events(tmp_path: Path) -> None:
-    inputs = job(tmp_path).inputs
-    counts = inputs.train_counts.numpy()
-    assert inputs.log_q.numpy() == pytest.approx(np.log(np.maximum(counts, 1) / counts.sum()), rel=1e-6)
+def test_log_q_is_the_log_of_how_often_an_epoch_draws_an_item(tmp_path: Path) -> None:
+    run = job(tmp_path)
+    stream = replace(run.stream, global_batch_size=1)
+    drawn = np.bincount(np.concatenate([batch.item for batch in stream.epoch(0)]), minlength=NUM_ITEMS)
+    assert drawn.sum() == 84
+    assert run.inputs.log_q.numpy() == pytest.approx(np.log(np.maximum(drawn, 1) / drawn.sum()), rel=1e-6)
 
 
 def test_log_q_and_temperature_reach_the_loss(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_a_run_has_the_sizes_of_its_pairs(tmp_path: Path) -> None:
     assert (len(run.inputs.items), len(run.inputs.users)) == (25, 31)
     assert run.inputs.users.tokens[0][-1].tolist() == [0]
     assert run.inputs.train_counts.tolist() == pairs.train_counts().tolist()
+    assert run.inputs.train_targets.tolist() == pairs.train_targets().tolist() != pairs.train_counts().tolist()
     assert run.stream.steps == sum(count for _, count in pairs.files("train")) // 32
     assert (run.seed, run.stream.rules) == (config.seed, config.pairs)
 

@@ -1,0 +1,104 @@
+"""Which Arrow types a column may have for what it is used as, told from a file's footer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from raycl import schema
+
+
+def _same_id(first: pa.DataType, second: pa.DataType) -> bool:
+    return bool(schema.id_type(first) == schema.id_type(second))
+
+
+def _each_alone(_first: pa.DataType, _second: pa.DataType) -> bool:
+    return True
+
+
+def _one_table(first: pa.DataType, second: pa.DataType) -> bool:
+    parts = [plain_text(pa.table({"column": pa.nulls(0, kind)})) for kind in (first, second)]
+    try:
+        pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowException:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a column is read as.
+
+    ``remedy`` ends the error for a type that it does not accept; ``mixes`` says whether two files of one source may
+    have these types, neither of them null.
+    """
+
+    accepts: Callable[[pa.DataType], bool]
+    remedy: str
+    mixes: Callable[[pa.DataType, pa.DataType], bool] = _one_table
+
+
+def plain_text(table: pa.Table) -> pa.Table:
+    """The table with all its text as large_string, which other text can be appended to."""
+    for position, field in enumerate(table.schema):
+        if _is_text(field.type):
+            table = table.set_column(position, field.name, table[position].cast(pa.large_string()))
+    return table
+
+
+def _is_number(found: pa.DataType) -> bool:
+    """Integers and floats of any width."""
+    return bool(pa.types.is_integer(found) or pa.types.is_floating(found))
+
+
+def _is_text(found: pa.DataType) -> bool:
+    """Strings, plain or as a dictionary."""
+    if pa.types.is_dictionary(found):
+        return _is_text(found.value_type) and not pa.types.is_string_view(found.value_type)  # Arrow has no such cast
+    return bool(pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found))
+
+
+def _is_list(found: pa.DataType) -> bool:
+    """Lists whose values can be written as text."""
+    return bool((pa.types.is_list(found) or pa.types.is_large_list(found)) and _is_word(found.value_type))
+
+
+def _is_id(found: pa.DataType) -> bool:
+    return bool(_is_number(found) or _is_text(found) or pa.types.is_null(found))
+
+
+def _is_time(found: pa.DataType) -> bool:
+    return bool(_is_number(found) or _is_moment(found) or pa.types.is_null(found))
+
+
+def _is_moment(found: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(found) or pa.types.is_date(found))
+
+
+def _is_quantity(found: pa.DataType) -> bool:
+    boolean_or_decimal = pa.types.is_boolean(found) or pa.types.is_decimal(found)
+    return bool(_is_number(found) or boolean_or_decimal or pa.types.is_null(found))
+
+
+def _is_word(found: pa.DataType) -> bool:
+    """What Arrow writes as text one value at a time."""
+    if pa.types.is_dictionary(found):
+        return _is_text(found) or _is_number(found.value_type)
+    return bool(_is_text(found) or _is_quantity(found) or _is_moment(found))
+
+
+ID = Use(_is_id, "ids are integers or strings; convert the column", _same_id)
+TITLE = Use(_is_word, "use a string")
+SHOWN = Use(lambda _: True, "")
+EVENT = Use(_is_word, "use strings or integers", _each_alone)
+TIME = Use(_is_time, "use a timestamp, a date, an integer or a float", _each_alone)
+WEIGHT = Use(_is_quantity, "use a number", _each_alone)
+FEATURES = {
+    "categorical": Use(_is_word, "use strings or numbers, and kind: multi for lists of them"),
+    "multi": Use(lambda found: _is_word(found) or _is_list(found), "use strings, numbers or lists of them"),
+    "numeric": Use(lambda found: _is_quantity(found) or _is_text(found), "use a number"),
+    "text": Use(_is_word, "use a string"),
+}
+"""By the kind of the feature; a numeric one may be written as text."""
