@@ -33,6 +33,7 @@ app.add_typer(config_app, name="config")
 _BadCommand: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
 """What Typer returns after Ctrl-C."""
+_STOP_WITHIN_S = 10.0
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the whole journey.")]
 Overrides = Annotated[
@@ -76,7 +77,10 @@ def publish(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = F
 def run(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
     """All stages, from logs to a published release; finished ones are not done again."""
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
-    run_all(loaded, screen, force=force)
+    try:
+        journey.run(loaded, screen.epoch, screen.outcome, force=force)
+    finally:
+        screen.end_epochs()
 
 
 @app.command()
@@ -92,7 +96,10 @@ def serve(config: ConfigPath, overrides: Overrides = None) -> None:
         signal.signal(number, lambda *_: stopped.set())
     screen.say(f"serving at {url} (POST /v1/retrieve, documentation at /docs); stop with Ctrl-C")
     stopped.wait()
-    ray_serve.stop()
+    goodbye = threading.Thread(target=ray_serve.stop, daemon=True)
+    goodbye.start()
+    goodbye.join(_STOP_WITHIN_S)  # it never returns where the signal took Ray's own processes too
+    environment.leave(0)
 
 
 @app.command()
@@ -101,26 +108,29 @@ def query(
     overrides: Overrides = None,
     user: Annotated[str | None, typer.Option(help="Ask with this user's events, as the pairs know them.")] = None,
     history: Annotated[str | None, typer.Option(help="Item ids, comma-separated, the newest last.")] = None,
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many items.")] = 10,
+    k: Annotated[
+        int | None, typer.Option("-k", "--k", min=1, help="How many items; by default what the service gives.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="The service; by default where the config serves.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the running service, and print its answer with titles."""
     from raycl.data.handoff import Pairs
     from raycl.serving import client
-    from raycl.serving.api import Query
+    from raycl.serving.api import MOST_IDS, Query
     from raycl.serving.retriever import describe
 
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
     if (user is None) == (history is None):
         raise ConfigError("give either --user ID or --history ID,ID,...")
+    if url is None and not loaded.serving.port:
+        raise ConfigError("serving.port=0 is another port at each start: give --url with what 'raycl serve' said")
     if user is not None:
-        items = client.history_of(Pairs.of(lineage.pairs(loaded, journey.workspace(loaded))), user)
+        asked = client.query_of(Pairs.of(lineage.pairs(loaded, journey.workspace(loaded))), user, k)
     else:
         items = [part.strip() for part in str(history).split(",") if part.strip()]
-    answer = client.ask(
-        url or f"http://{loaded.serving.host}:{loaded.serving.port}", Query(history=items[-10_000:], k=k)
-    )
+        asked = client.with_k(Query(history=list(items[-MOST_IDS:])), k)
+    answer = client.ask(url or f"http://{loaded.serving.host}:{loaded.serving.port}", asked)
     if as_json:
         screen.json(answer.model_dump())
     else:
@@ -151,7 +161,7 @@ def synth(
 @app.command()
 def demo(
     workspace: Annotated[str, typer.Option(help="Where to work.")] = "workspace/demo",
-    rows: Annotated[int, typer.Option(min=10_000, help="Log rows to make.")] = 200_000,
+    rows: Annotated[int, typer.Option(min=50_000, help="Log rows to make.")] = 200_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """The whole journey on a synthetic log, ending with answers over HTTP."""
@@ -167,10 +177,21 @@ def config_schema() -> None:
 
 
 @config_app.command("check")
-def config_check(config: ConfigPath, overrides: Overrides = None) -> None:
+def config_check(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Open the logs and tables too: files, columns, types.")
+    ] = False,
+) -> None:
     """Check a config and say that it is good, or what to change."""
     loaded = config_file.load(config, overrides or ())
-    Screen(as_json=False).say(f"{config} is good: workspace {loaded.workspace}, {len(loaded.logs)} log source(s)")
+    found = f"{len(loaded.logs)} log source(s)"
+    if inputs:
+        from raycl.data import sources
+
+        found += f" of {sum(log.num_rows for log in sources.open_inputs(loaded).logs):,} rows"
+    Screen(as_json=False).say(f"{config} is good: workspace {loaded.workspace}, {found}")
 
 
 @app.callback(invoke_without_command=True)
@@ -181,28 +202,16 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
         raise typer.Exit
 
 
-def run_all(config: Config, screen: Screen, *, force: bool = False) -> list[Outcome]:
-    """Every stage in order, each ending with its summary; GateRefused leaves the release unpublished."""
-    stages: list[Callable[[], Outcome]] = [
-        lambda: journey.pairs(config, force=force),
-        lambda: journey.train(config, screen.epoch, force=force),
-        lambda: journey.evaluate(config, force=force),
-        lambda: journey.index(config, force=force),
-        lambda: journey.publish(config),
-    ]
-    outcomes = []
-    for stage in stages:
-        outcomes.append(_finish(stage, screen))
-    return outcomes
-
-
 def require_published(config: Config) -> None:
-    """InputError where the workspace has no current release to serve."""
+    """InputError where the workspace has no current release to serve, CorruptRelease where it cannot be loaded."""
+    from raycl.index import release
     from raycl.storage import pointer
 
     store = journey.workspace(config).store
-    if pointer.current(store) is None:
+    published = pointer.current(store)
+    if published is None:
         raise InputError(f"workspace={store.uri} has no published release: run 'raycl run' or 'raycl publish' first")
+    release.load(store.under(f"releases/{published.release}"))
 
 
 def job(stage: str) -> None:
@@ -215,7 +224,13 @@ def main(arguments: list[str] | None = None) -> None:
     environment.prepare()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("raycl").setLevel(logging.INFO)
-    sys.exit(_exit_code(lambda: app(args=arguments, standalone_mode=False)))
+    code = _exit_code(lambda: app(args=arguments, standalone_mode=False))
+    if code == _INTERRUPTED:
+        forced = "--force" in (sys.argv if arguments is None else arguments)
+        again = "without --force" if forced else "again"
+        Screen(as_json=False).error(f"interrupted; run the same command {again} to go on")
+        environment.leave(1)
+    sys.exit(code)
 
 
 def _exit_code(command: Callable[[], Any]) -> int:
@@ -229,10 +244,11 @@ def _exit_code(command: Callable[[], Any]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        returned = _INTERRUPTED
-    if returned == _INTERRUPTED:
-        screen.error("interrupted; run the same command again to go on")
-        return 1
+        return _INTERRUPTED
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:  # which Ray's handler turns into this exit
+            raise
+        return _INTERRUPTED
     return returned if isinstance(returned, int) else 0
 
 
@@ -240,13 +256,7 @@ def _stage(
     config: Path, overrides: list[str] | None, as_json: bool, stage: Callable[[Config, Screen], Outcome]
 ) -> None:
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
-    _finish(lambda: stage(loaded, screen), screen)
-
-
-def _finish(stage: Callable[[], Outcome], screen: Screen) -> Outcome:
     try:
-        outcome = stage()
+        screen.outcome(stage(loaded, screen))
     finally:
         screen.end_epochs()
-    screen.outcome(outcome)
-    return outcome

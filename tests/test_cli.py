@@ -20,6 +20,7 @@ from raycl import __version__, cli, config_file, environment, journey, ray_runti
 from raycl.config import Config
 from raycl.serving import client
 from raycl.serving.api import Answer, Item, Query
+from raycl.storage import pointer
 from tests import tiny as builders
 
 STAGES = ("pairs", "train", "evaluate", "index", "publish")
@@ -62,6 +63,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     monkeypatch.setattr(ray_runtime, "connect", refuse)
     monkeypatch.setattr(environment, "prepare", lambda: None)
+    monkeypatch.setattr(environment, "leave", sys.exit)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     log, level = logging.getLogger("raycl"), logging.getLogger("raycl").level
     yield command
@@ -305,6 +307,12 @@ def test_a_query_is_asked_with_a_user_or_with_a_history(run: Run, fresh: Path, w
     assert one_line(ended) == "give either --user ID or --history ID,ID,..."
 
 
+def test_a_query_to_any_free_port_needs_the_url(run: Run, fresh: Path) -> None:
+    ended = run("query", fresh, "--history", "101", "--set", "serving.port=0")
+    assert ended.code == 2
+    assert one_line(ended) == "serving.port=0 is another port at each start: give --url with what 'raycl serve' said"
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Query]]:
     """What the service was asked; it answers with one item."""
@@ -328,14 +336,29 @@ def test_a_query_for_a_user_is_asked_with_the_users_events(
     assert (told["release"], told["items"][0]["title"]) == ("r1", "Item 104")
     log = pq.read_table(tiny.logs[0].uri).to_pylist()
     expected: list[int | str] = [row["item_id"] for row in log if row["user_id"] == 1]
-    assert asked == [("http://host:9", Query(history=expected, k=3))]
+    assert asked == [("http://host:9", Query(history=expected, user={"country": "pe", "age": 20.0}, k=3))]
 
 
 def test_a_query_with_a_history_prints_titles(run: Run, fresh: Path, asked: list[tuple[str, Query]]) -> None:
     ended = run("query", fresh, "--history", " 101,102 ,", "--set", "serving.port=8123")
     assert ended.code == 0
-    assert asked == [("http://127.0.0.1:8123", Query(history=["101", "102"], k=10))]
+    assert asked == [("http://127.0.0.1:8123", Query(history=["101", "102"]))]
+    assert "k" not in asked[0][1].model_fields_set
     assert all(word in ended.out for word in ("release r1", "Item 104", "0.2500", "4.5000"))
+
+
+@pytest.mark.parametrize("content", [b"not an index", None])
+def test_a_release_that_cannot_be_loaded_is_not_said_to_be_served(
+    run: Run, tiny: Config, tmp_path: Path, content: bytes | None
+) -> None:
+    config = builders.copied(tiny, tmp_path)
+    published = pointer.current(journey.workspace(config).store)
+    assert published is not None
+    shard = Path(config.workspace, "releases", published.release, "shards", "00001.faiss")
+    shard.unlink() if content is None else shard.write_bytes(content)
+    ended = run("serve", written(config, tmp_path))
+    assert ended.code == 1
+    assert one_line(ended).startswith(str(shard))
 
 
 def test_serving_on_a_port_that_is_taken_is_2_before_ray_starts(run: Run, tiny: Config, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ class Evidence:
     index_recall: float
     num_queries: int
     recall: float
-    """Of the towers on the test part, at ``recall_at`` items."""
+    """Of the towers on the evaluation's ``part``, at ``recall_at`` items."""
     popularity_recall: float
     recall_at: int
+    part: str
     num_items: int
     num_vectors: int
     """Items that the index holds; those with vectors that are not finite are left out."""
@@ -43,7 +44,7 @@ def decide(evidence: Evidence, config: GateConfig) -> Verdict:
             config.min_index_recall,
             f" on {evidence.num_queries:,} queries",
         ),
-        (f"recall@{evidence.recall_at}", evidence.recall, config.min_recall, " on the test part"),
+        (f"recall@{evidence.recall_at}", evidence.recall, config.min_recall, f" on the {evidence.part} part"),
         ("recall over popularity", over, config.min_over_popularity, " times"),
         (
             "indexed share of items",

@@ -12,12 +12,12 @@ from raycl.storage.versions import Version, Workspace
 
 
 def publish(workspace: Workspace, version: Version) -> Pointer:
-    """Make a release current, after checking every file and the gate's verdict; again does nothing.
+    """Make a release current, after loading it as a server would and asking the gate's verdict; again does nothing.
 
-    Raises GateRefused with the gate's reason, and CorruptRelease where a file is not what was built.
+    Raises GateRefused with the gate's reason, and CorruptRelease where a file is not what was built or cannot be read.
     """
     workspace.store.require_writable()
-    release.verify(version.store)
+    release.load(version.store)
     verdict = json.loads(version.store.read(release.GATE_FILE))["verdict"]
     if not verdict["publish"]:
         raise GateRefused(f"release {version.name} is not published: {verdict['reason']}")

@@ -1,16 +1,13 @@
-"""The index stage on Ray Data: runs of items are embedded, then shards built, each a task of its own."""
+"""The index stage on Ray: which of its tasks run beside one another, and which need a GPU."""
 
 from __future__ import annotations
 
 from raycl import lineage, ray_runtime
 from raycl.config import Config
-from raycl.data.handoff import Pairs
-from raycl.errors import RayclError
-from raycl.index import build, release, tasks
+from raycl.index import build, search, tasks
+from raycl.index.tasks import STAGE
 from raycl.model import weights
 from raycl.storage.versions import Version, Workspace
-
-STAGE = "releases"
 
 
 def run(
@@ -18,58 +15,34 @@ def run(
 ) -> tuple[Version, bool]:
     """Build the release of ``towers`` and judge it; the second value is False when it was built before.
 
-    The release is complete whatever the verdict; only ``publish`` asks for it. RayclError where no vector is finite.
+    The release is complete whatever the verdict; only ``publish`` asks for it.
     """
     digest = lineage.digest(config, STAGE, towers.name, evaluation.name)
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False
     workspace.store.require_writable()
-    pairs_version = workspace.open("pairs", towers.manifest.inputs["pairs"])
-    draft = workspace.draft(STAGE, digest, fresh=force)
-    job = tasks.Job(draft, Pairs.of(pairs_version), towers.store, config, pairs_version.manifest.counts["items"])
+    towers.verified(weights.USER_FILE, weights.ITEM_FILE, weights.CONFIG_FILE)
+    pairs = workspace.open("pairs", towers.manifest.inputs["pairs"]).verified("vocab").complete("test")
+    draft = workspace.draft(STAGE, digest, cut=lineage.cut(config, STAGE), fresh=force)
+    job = tasks.Job(draft, pairs, towers, evaluation, config)
 
     ray_runtime.connect(config.ray)
-    embedded = ray_runtime.map_tasks("embed", lambda block: tasks.embed_block(job, block), job.num_blocks)
-    not_finite = sum(record["not_finite"] for record in embedded)
-    if not_finite == job.num_items:
-        raise RayclError(
-            f"no item has a finite vector in towers {towers.name}: lower train.learning_rate and train again"
+    blocks = ray_runtime.map_tasks("embed", lambda block: tasks.embed_block(job, block), job.num_blocks)
+    embedded = tasks.agree(job, blocks)
+    plan = build.plan(config.index, embedded.num_vectors)
+    if plan.num_lists:
+        gpus = min(ray_runtime.num_gpus(), 1) if config.index.use_gpu != "never" else 0
+        ray_runtime.call("train_quantizer", lambda: tasks.train_quantizer(job, plan), num_gpus=gpus)
+    ray_runtime.call("draw_queries", lambda: tasks.draw_queries(job))
+    shards = ray_runtime.map_tasks("build_shard", lambda shard: tasks.build_shard(job, plan, shard), job.num_shards)
+    merged = ray_runtime.call("merge_truth", lambda: tasks.merge_truth(job, embedded))
+    truth = tasks.truth_of(job, embedded, merged)
+
+    def measure(nprobe: int) -> list[float]:
+        found = ray_runtime.map_tasks(
+            "measure", lambda shard: tasks.measure_shard(job, shard, nprobe, truth), job.num_shards
         )
-    plan = build.plan(config.index, job.num_items - not_finite)
-    centroids = tasks.train_quantizer(job, plan)
-    shards = ray_runtime.map_tasks(
-        "build_shard", lambda shard: tasks.build_shard(job, shard, centroids), config.index.num_shards
-    )
-    tasks.write_user_side(job)
-    nprobe, evidence, verdict = tasks.judge(job, plan, evaluation.manifest.facts)
-    made = towers.manifest.checksums
-    origin = release.Lineage(
-        pairs_version.name, towers.name, evaluation.name, made[weights.USER_FILE], made[weights.ITEM_FILE]
-    )
-    how = release.Search(
-        plan.kind,
-        config.index.num_shards,
-        plan.num_lists,
-        nprobe,
-        weights.load_spec(towers.store).model.dim,
-        origin.item_tower,
-    )
-    release.write_facts(draft.store, how, origin, evidence, verdict)
-    version = draft.commit(
-        inputs={"pairs": pairs_version.name, "towers": towers.name, "evaluation": evaluation.name},
-        config=lineage.part(config, STAGE),
-        counts={
-            "items": job.num_items,
-            "vectors": sum(record["items"] for record in shards),
-            "index_bytes": sum(record["bytes"] for record in shards),
-        },
-        dropped={"not_finite": not_finite} if not_finite else {},
-        facts={
-            "index_recall": evidence.index_recall,
-            "nprobe": nprobe,
-            "plan": plan.reason,
-            "publish": verdict.publish,
-            "reason": verdict.reason,
-        },
-    )
-    return version, True
+        return tasks.recalls(truth, found)
+
+    depths = search.tune(measure, truth.ks, plan.num_lists, config.gate.min_index_recall)
+    return tasks.finish(job, plan, embedded, shards, truth, depths), True

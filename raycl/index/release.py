@@ -3,23 +3,25 @@
 user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user)
 shards/       00000.faiss ...
 catalogue/    items.parquet: one vocabulary row a row
-search.json   how to search, and which item tower made the vectors
-lineage.json  the versions that it came from, and the towers' checksums
+search.json   how to search, and which item tower made the vectors: the weights that the embedding tasks read
+lineage.json  the versions that it came from, and the checksums that the towers' manifest has
 gate.json     evidence and verdict
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
 from raycl.data.features import Encoders
 from raycl.errors import CorruptRelease
 from raycl.index.gate import Evidence, Verdict
-from raycl.index.search import ShardedIndex
+from raycl.index.search import Depth, ShardedIndex
 from raycl.model import weights
 from raycl.model.towers import UserTower
 from raycl.storage import tables
@@ -46,9 +48,14 @@ class Search:
     kind: str
     num_shards: int
     num_lists: int
-    nprobe: int
+    depths: tuple[Depth, ...]
     dim: int
     item_tower: str
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Self:
+        """The inverse of ``asdict``."""
+        return cls(**{**plain, "depths": tuple(Depth(**depth) for depth in plain["depths"])})
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,9 @@ def verify(store: Store) -> Manifest:
     """
     manifest = Manifest.read(store)
     manifest.verify(store)
-    search, lineage = Search(**_json(store, SEARCH_FILE)), Lineage(**_json(store, LINEAGE_FILE))
+    search = _search(store)
+    with _readable(store, LINEAGE_FILE):
+        lineage = Lineage(**json.loads(store.read(LINEAGE_FILE)))
     held = manifest.checksums.get(f"{USER_TOWER}/{weights.USER_FILE}", "missing")
     if held != lineage.user_tower:
         raise CorruptRelease(
@@ -103,18 +112,35 @@ def verify(store: Store) -> Manifest:
 
 
 def load(store: Store) -> Release:
-    """Verify the release whose root is ``store``, then load all that answers need."""
+    """Verify the release whose root is ``store``, then load all that answers need.
+
+    Raises CorruptRelease, naming the file, also for one that is as it was built and still cannot be read here.
+    """
     manifest = verify(store)
-    search = Search(**_json(store, SEARCH_FILE))
-    shards = [store.read(shard_file(number)) for number in range(search.num_shards)]
-    return Release(
-        manifest.version,
-        weights.load_user(store.under(USER_TOWER)),
-        Encoders.from_json(json.loads(store.read(FEATURES_FILE))),
-        ShardedIndex.from_bytes(shards, search.nprobe),
-        tables.read(store, CATALOGUE_FILE),
-    )
+    search = _search(store)
+    user_tower = weights.load_user(store.under(USER_TOWER))
+    with _readable(store, FEATURES_FILE):
+        encoders = Encoders.from_json(json.loads(store.read(FEATURES_FILE)))
+    with _readable(store, "shards"):
+        shards = [store.read(shard_file(number)) for number in range(search.num_shards)]
+        index = ShardedIndex.from_bytes(shards, search.depths)
+    with _readable(store, CATALOGUE_FILE):
+        catalogue = tables.read(store, CATALOGUE_FILE)
+    return Release(manifest.version, user_tower, encoders, index, catalogue)
 
 
-def _json(store: Store, path: str) -> dict[str, Any]:
-    return dict(json.loads(store.read(path)))
+def _search(store: Store) -> Search:
+    with _readable(store, SEARCH_FILE):
+        return Search.from_json(json.loads(store.read(SEARCH_FILE)))
+
+
+@contextlib.contextmanager
+def _readable(store: Store, path: str) -> Iterator[None]:
+    """What a reader of ``path`` cannot make sense of becomes a CorruptRelease."""
+    try:
+        yield
+    except (FileNotFoundError, KeyError, RuntimeError, TypeError, ValueError, pa.ArrowException) as error:
+        raise CorruptRelease(
+            f"{store.uri}/{path} cannot be read by this raycl ({type(error).__name__}: {error}): build the release"
+            f" again with 'raycl index --force'"
+        ) from error

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from raycl.data.columns import whole
 from raycl.data.features import Encoders
 
 MAX_TOKENS = 32
@@ -55,8 +56,7 @@ def from_table(
 
 
 def _pad(column: pa.ChunkedArray) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
-    lists = column.combine_chunks()
-    lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
+    lists = whole(column)
     offsets = lists.offsets.to_numpy().astype(np.int64)
     values = np.append(lists.values.to_numpy(zero_copy_only=False), 0).astype(np.int32)
     sizes = np.diff(offsets)

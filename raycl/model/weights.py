@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TypeVar
 
 import safetensors.torch as st
@@ -38,17 +39,23 @@ def load_spec(store: Store) -> TowerSpec:
 
 def load_user(store: Store) -> UserTower:
     """The user tower, ready to answer; CorruptRelease where weights and shape disagree."""
-    return _load(store, USER_FILE, UserTower(load_spec(store)))
+    return _filled(store, USER_FILE, UserTower(load_spec(store)), store.read(USER_FILE))
 
 
 def load_item(store: Store) -> ItemTower:
     """The item tower, ready to embed; CorruptRelease where weights and shape disagree."""
-    return _load(store, ITEM_FILE, ItemTower(load_spec(store)))
+    return load_item_named(store)[0]
 
 
-def _load(store: Store, path: str, tower: Tower) -> Tower:
+def load_item_named(store: Store) -> tuple[ItemTower, str]:
+    """``load_item``, and the SHA-256 of the very bytes that its weights were read from."""
+    content = store.read(ITEM_FILE)
+    return _filled(store, ITEM_FILE, ItemTower(load_spec(store)), content), hashlib.sha256(content).hexdigest()
+
+
+def _filled(store: Store, path: str, tower: Tower, content: bytes) -> Tower:
     try:
-        tower.load_state_dict(st.load(store.read(path)))
+        tower.load_state_dict(st.load(content))
     except (RuntimeError, ValueError, SafetensorError) as error:
         raise CorruptRelease(f"{store.uri}/{path} does not fit {CONFIG_FILE} beside it: {error}") from error
     return tower.eval()

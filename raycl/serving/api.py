@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST_IDS = 10_000
+"""Of a history, and of what is to be left out beside it."""
+
 ItemId = int | str
 """As it stands in the JSON: text stays text, since "007" and "7" may be two items."""
 
@@ -15,14 +18,15 @@ class Query(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    history: Annotated[list[ItemId], Field(max_length=10_000)] = []
+    history: Annotated[list[ItemId], Field(max_length=MOST_IDS)] = []
     """Item ids that the user met, the newest last; ids that the release does not know are passed over and counted."""
     user: dict[str, Any] = {}
     """What is known of the user, by the names of ``users.features``."""
     k: Annotated[int, Field(ge=1)] = 10
+    """Without it ``serving.max_k`` where that is less."""
     exclude_history: bool = True
     """Leave out what is in ``history``."""
-    exclude: Annotated[list[ItemId], Field(max_length=10_000)] = []
+    exclude: Annotated[list[ItemId], Field(max_length=MOST_IDS)] = []
     """Other items to leave out."""
 
 

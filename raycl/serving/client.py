@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl.data.handoff import Pairs
-from raycl.data.hashing import hash_ids
+from raycl.data.hashing import bucket_of
 from raycl.errors import InputError, RayclError
 from raycl.schema import SPLITS
-from raycl.serving.api import Answer, Query
+from raycl.serving.api import MOST_IDS, Answer, Query
 from raycl.storage import tables
 
 
@@ -24,7 +23,11 @@ def ask(url: str, query: Query, timeout_s: float = 30.0) -> Answer:
     """
     try:
         response = httpx.post(
-            f"{url.rstrip('/')}/v1/retrieve", json=query.model_dump(), timeout=timeout_s, trust_env=False
+            f"{url.rstrip('/')}/v1/retrieve",
+            content=query.model_dump_json(exclude_unset=True),
+            headers={"content-type": "application/json"},
+            timeout=timeout_s,
+            trust_env=False,
         )
     except httpx.HTTPError as error:
         raise RayclError(
@@ -37,6 +40,19 @@ def ask(url: str, query: Query, timeout_s: float = 30.0) -> Answer:
     return Answer.model_validate_json(response.content)
 
 
+def query_of(pairs: Pairs, user: str, k: int | None = None) -> Query:
+    """All that these pairs know of a user: the newest events, and the features of the user table.
+
+    Without ``k`` the service says how many items. InputError for a user without events.
+    """
+    return with_k(Query(history=history_of(pairs, user)[-MOST_IDS:], user=pairs.user_features_of(user) or {}), k)
+
+
+def with_k(query: Query, k: int | None) -> Query:
+    """The query for ``k`` items; None leaves their number to the service."""
+    return query if k is None else query.model_copy(update={"k": k})
+
+
 def history_of(pairs: Pairs, user: str) -> list[Any]:
     """Item ids of the user's events, the newest last; InputError for a user without any in these pairs."""
     kind = tables.read(pairs.store, "train/part-000000.parquet", ["user"]).schema.field("user").type
@@ -44,7 +60,7 @@ def history_of(pairs: Pairs, user: str) -> list[Any]:
         wanted = pa.array([user]).cast(kind)
     except pa.ArrowInvalid as error:
         raise InputError(f"--user {user}: the log's user ids are of type {kind}") from error
-    bucket = int(hash_ids(wanted)[0] % np.uint64(pairs.rules.num_buckets))
+    bucket = int(bucket_of(wanted, pairs.num_buckets)[0])
     for part in reversed(SPLITS):
         table = tables.read(pairs.store, f"{part}/part-{bucket:06d}.parquet", ["user", "items"])
         found = table.filter(pc.equal(table["user"], wanted[0]))

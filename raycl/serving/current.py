@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from raycl.errors import RayclError
 from raycl.serving.retriever import Retriever
 from raycl.storage import pointer
+from raycl.storage.pointer import Pointer
 from raycl.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -16,12 +18,27 @@ Load = Callable[[str], Retriever]
 """A release's name to a retriever that is ready; raises where the release cannot be trusted."""
 
 
+_MOST_POLLS = 64
+"""Polls between two attempts at a release that could not be loaded, at the most."""
+
+
+@dataclass
+class _Failure:
+    """A publication that could not be loaded, and how many polls leave it alone before the next attempt."""
+
+    published: Pointer
+    problem: str
+    wait: int
+    left: int
+
+
 class Current:
     """One reference, replaced whole: a reader takes it once and answers from that release to the end."""
 
     def __init__(self, workspace: Store, load: Load) -> None:
         self._workspace, self._load = workspace, load
         self._retriever: Retriever | None = None
+        self._failure: _Failure | None = None
         self.problem: str | None = None
         """Why the newest published release is not the one that answers; None where it is."""
 
@@ -38,19 +55,38 @@ class Current:
     def poll(self) -> bool:
         """Look for a newer release, load it, and take it; True where the reference changed.
 
-        Whatever goes wrong is kept in ``problem`` and logged, and the old release goes on answering.
+        Whatever goes wrong is kept in ``problem``, and logged where it was not the problem before; the release before,
+        if there is one, goes on answering. A publication that cannot be loaded is left alone for 1 poll, then for 2, 4
+        and so on, since to load it again is to read all of it again; another publication is loaded at once.
         """
         try:
             published = pointer.current(self._workspace)
-            if published is None or (self._retriever is not None and self._retriever.release == published.release):
-                self.problem = None
-                return False
+        except Exception as error:
+            self._say(f"{type(error).__name__}: {error}", "the workspace cannot be asked for its newest release")
+            return False
+        if published is None or (self._retriever is not None and self._retriever.release == published.release):
+            self._failure = self.problem = None
+            return False
+        failed = self._failure if self._failure is not None and self._failure.published == published else None
+        if failed is not None and failed.left:
+            failed.left -= 1
+            self.problem = failed.problem
+            return False
+        try:
             loaded = self._load(published.release)
         except Exception as error:
-            self.problem = f"{type(error).__name__}: {error}"
-            log.exception("the newest release cannot be loaded; the one before goes on answering")
+            wait = min(2 * failed.wait, _MOST_POLLS) if failed is not None else 1
+            self._failure = _Failure(published, f"{type(error).__name__}: {error}", wait, wait)
+            self._say(self._failure.problem, f"release {published.release} cannot be loaded")
             return False
         before = self._retriever.release if self._retriever else "none"
-        self._retriever, self.problem = loaded, None
+        self._retriever, self._failure, self.problem = loaded, None, None
         log.info("release %s answers in place of %s", published.release, before)
         return True
+
+    def _say(self, problem: str, what: str) -> None:
+        """Keep the problem of the ``except`` that calls this, and log it where it is a new one."""
+        if problem != self.problem:
+            goes_on = f"{self._retriever.release} goes on answering" if self._retriever else "nothing answers"
+            log.exception("%s; %s", what, goes_on)
+        self.problem = problem

@@ -12,12 +12,13 @@ from typing import Any
 from fastapi import FastAPI, HTTPException
 from ray import serve
 
+from raycl import config_file
 from raycl.config import ServingConfig
 from raycl.errors import ConfigError, InputError, RayclError
 from raycl.index import release
 from raycl.serving.api import Answer, Query
 from raycl.serving.current import Current
-from raycl.serving.retriever import Retriever
+from raycl.serving.retriever import Checked, Retriever
 from raycl.storage.store import Store
 
 NAME = "raycl"
@@ -43,16 +44,18 @@ class Retrieval:
     async def retrieve(self, query: Query) -> Answer:
         """The items nearest to the user's state; 422 for what cannot be answered, 503 before the first release."""
         self._keep_polling()
+        if "k" not in query.model_fields_set:
+            query.k = min(query.k, self._config.max_k)
         if query.k > self._config.max_k:
             raise HTTPException(422, f"k={query.k} is above serving.max_k={self._config.max_k}: ask for fewer")
         try:
             retriever = self._current.retriever
-            retriever.check(query)
+            checked = retriever.check(query)
         except InputError as error:
             raise HTTPException(422, str(error)) from error
         except RayclError as error:
             raise HTTPException(503, str(error)) from error
-        answer: Answer = await self._answer_batch((retriever, query))
+        answer: Answer = await self._answer_batch((retriever, checked))
         return answer
 
     @api.get("/v1/release")
@@ -70,12 +73,12 @@ class Retrieval:
         return {"status": "ok"}
 
     @serve.batch
-    async def _answer_batch(self, asked: list[tuple[Retriever, Query]]) -> list[Answer]:
+    async def _answer_batch(self, asked: list[tuple[Retriever, Checked]]) -> list[Answer]:
         """Each query by the release it was checked against; a batch across a swap is two calls."""
         answers: dict[int, Answer] = {}
         for retriever in {id(one): one for one, _ in asked}.values():
             mine = [place for place, (one, _) in enumerate(asked) if one is retriever]
-            found = await asyncio.to_thread(retriever.retrieve, [asked[place][1] for place in mine])
+            found = await asyncio.to_thread(retriever.answer, [asked[place][1] for place in mine])
             answers |= dict(zip(mine, found, strict=True))
         return [answers[place] for place in range(len(asked))]
 
@@ -99,12 +102,12 @@ class Retrieval:
 def build(args: dict[str, Any]) -> serve.Application:
     """The application, from ``workspace`` and the ``serving`` part of the config; what a Serve config file imports.
 
-    Raises ConfigError for an argument it does not know.
+    Raises ConfigError for an argument it does not know, and for a part of the config that is not good.
     """
     unknown = set(args) - {"workspace", "serving"}
     if unknown or "workspace" not in args:
         raise ConfigError(f"args={sorted(args)}: give 'workspace' and, if wanted, 'serving', nothing else")
-    config = ServingConfig.model_validate(args.get("serving", {}))
+    config = config_file.check_part(ServingConfig, "serving", args.get("serving", {}))
     bound = Retrieval.options(  # type: ignore[attr-defined]
         max_ongoing_requests=4 * config.target_ongoing_requests,
         autoscaling_config={

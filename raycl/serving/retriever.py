@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,21 @@ from raycl.serving.api import Answer, Item, Query
 Encode = Callable[[npt.NDArray[np.int32], pa.Table], npt.NDArray[np.float32]]
 """Histories (queries, max_history), newest first and then -1, and encoded user features, to vectors (queries, dim)."""
 
-Search = Callable[[npt.NDArray[np.float32], int], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]
-"""Vectors (queries, dim) and k, to rows and scores (queries, k), best first, -1 where there are no more."""
+Search = Callable[
+    [npt.NDArray[np.float32], npt.NDArray[np.int64]], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+]
+"""Vectors (queries, dim) and how many items each is to get, to rows and scores (queries, most of these numbers).
+
+Best first, and -1 where there are no more or no more were asked for.
+"""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A query that a release can answer, and what it says of the user as that release's encoders put it: one row."""
+
+    query: Query
+    features: pa.Table
 
 
 class Retriever:
@@ -58,8 +73,8 @@ class Retriever:
             release.index.search,
         )
 
-    def check(self, query: Query) -> None:
-        """Raise InputError, naming field, value and remedy, where the release cannot answer this query."""
+    def check(self, query: Query) -> Checked:
+        """The query with its user encoded; InputError, naming field, value and remedy, where there is no answer."""
         known = [feature.column for feature in self._encoders.features]
         for name in query.user:
             if name not in known:
@@ -67,23 +82,28 @@ class Retriever:
                 raise InputError(
                     f"user.{name}={query.user[name]!r}: the release knows no such feature; it knows {names}"
                 )
-        self._encoders.encode_rows([query.user])
+        return Checked(query, self._encoders.encode_rows([query.user]))
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
-        """One answer a query, in order; each query has passed ``check``."""
+        """One answer a query, in order; InputError as ``check`` raises it."""
+        return self.answer([self.check(query) for query in queries])
+
+    def answer(self, checked: Sequence[Checked]) -> list[Answer]:
+        """One answer a query, in order, to what this retriever's ``check`` returned."""
+        queries = [one.query for one in checked]
         histories = [self._rows(query.history) for query in queries]
         states = np.full((len(queries), self._max_history), -1, dtype=np.int32)
         for state, rows in zip(states, histories, strict=True):
             newest = rows[rows >= 0][::-1][: self._max_history]
             state[: len(newest)] = newest
         with torch.inference_mode():
-            vectors = self._encode(states, self._encoders.encode_rows([query.user for query in queries]))
+            vectors = self._encode(states, pa.concat_tables([one.features for one in checked]))
         left_out = [
             np.concatenate([rows if query.exclude_history else rows[:0], self._rows(query.exclude)])
             for query, rows in zip(queries, histories, strict=True)
         ]
-        wanted = max(query.k + len(rows) for query, rows in zip(queries, left_out, strict=True))
-        found, scores = self._search(vectors, min(wanted, len(self._ids)))
+        wanted = [query.k + len(rows) for query, rows in zip(queries, left_out, strict=True)]
+        found, scores = self._search(vectors, np.minimum(wanted, len(self._ids)))
         return [
             self._answer(query, rows, left, ids, of_ids)
             for query, rows, left, ids, of_ids in zip(queries, histories, left_out, found, scores, strict=True)
@@ -91,10 +111,19 @@ class Retriever:
 
     def _rows(self, ids: Sequence[int | str]) -> npt.NDArray[np.int32]:
         """Vocabulary rows, -1 for an id that is not in it; an integer may come as text and text as an integer."""
-        if pa.types.is_integer(self._ids.ids.type):
-            plain = [_whole(one) for one in ids]
-            return self._ids.rows(pa.array(plain, pa.int64()))
-        return self._ids.rows(pa.array([str(one) for one in ids], self._ids.ids.type))
+        if not pa.types.is_integer(self._ids.ids.type):
+            return np.array([self._row_of_text(str(one)) for one in ids], dtype=np.int32)
+        numbers = [_whole(one) for one in ids]
+        rows = np.full(len(ids), -1, dtype=np.int32)
+        known = np.array([number is not None for number in numbers], dtype=np.bool_)
+        rows[known] = self._ids.rows(pa.array([number for number in numbers if number is not None], pa.int64()))
+        return rows
+
+    def _row_of_text(self, text: str) -> int:
+        """By bisection: ``IdMap`` would hash the whole catalogue for each query."""
+        ids = self._ids.ids
+        row = bisect.bisect_left(range(len(ids)), text, key=lambda place: ids[place].as_py())
+        return row if row < len(ids) and ids[row].as_py() == text else -1
 
     def _answer(
         self,

@@ -16,6 +16,7 @@ GOOD = Evidence(
     recall=0.3,
     popularity_recall=0.1,
     recall_at=20,
+    part="test",
     num_items=3_000,
     num_vectors=3_000,
 )
@@ -44,6 +45,10 @@ def test_each_failing_check_refuses_with_its_own_reason(change: dict[str, Any], 
     verdict = decide(replace(GOOD, **change), FLOORS)
     assert not verdict.publish
     assert verdict.reason == reason
+
+
+def test_the_reason_names_the_part_that_was_measured() -> None:
+    assert "recall@20 0.3000 >= 0.2 on the val part" in decide(replace(GOOD, part="val"), FLOORS).reason
 
 
 def test_all_that_fail_are_told_together() -> None:

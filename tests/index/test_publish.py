@@ -14,7 +14,7 @@ from raycl.index.publish import publish
 from raycl.storage import pointer
 from raycl.storage.pointer import Pointer
 from tests import tiny as builders
-from tests.index.builders import built
+from tests.index.builders import built, write_consistently
 
 
 @pytest.fixture
@@ -71,6 +71,18 @@ def test_a_damaged_release_is_not_published(unpublished: tuple[Config, Config]) 
     with pytest.raises(CorruptRelease, match=r"shards/00002\.faiss"):
         journey.publish(config)
     assert journey.workspace(config).store.files(pointer.FOLDER) == []
+
+
+def test_a_release_that_is_whole_and_cannot_be_loaded_is_not_published(unpublished: tuple[Config, Config]) -> None:
+    """Its checksums hold: what is wrong was written so."""
+    journey.publish(unpublished[1])
+    before = pointer.current(journey.workspace(unpublished[0]).store)
+    config = unpublished[0]
+    write_consistently(built(config).store, release.shard_file(2), b"not an index")
+    release.verify(built(config).store)
+    with pytest.raises(CorruptRelease, match=r"/shards cannot be read by this raycl .* 'raycl index --force'"):
+        journey.publish(config)
+    assert pointer.current(journey.workspace(config).store) == before
 
 
 def test_a_release_that_is_not_built_cannot_be_published(unpublished: tuple[Config, Config]) -> None:

@@ -17,9 +17,9 @@ from raycl.config import Config
 from raycl.data import reader
 from raycl.data.handoff import Pairs
 from raycl.data.hashing import hash_ids
-from raycl.errors import ConfigError, GateRefused, RayclError
+from raycl.errors import ConfigError, CorruptRelease, GateRefused, RayclError
 from raycl.evaluation.tasks import item_features, user_vectors
-from raycl.index import release, search, tasks
+from raycl.index import build, release, search, tasks
 from raycl.model import embed, weights
 from raycl.storage import pointer
 from raycl.storage.store import Store
@@ -53,10 +53,9 @@ def job_of(config: Config) -> tasks.Job:
     """The job that the stage would make, on the draft that the stage would find."""
     workspace = journey.workspace(config)
     measured = lineage.evaluation(config, workspace)
-    towers, pairs = towers_and_pairs(config)
-    digest = lineage.digest(config, "releases", measured.manifest.inputs["towers"], measured.name)
-    draft = workspace.draft("releases", digest)
-    return tasks.Job(draft, pairs, towers, config, builders.NUM_ITEMS)
+    towers, pairs = lineage.towers(config, workspace), lineage.pairs(config, workspace)
+    digest = lineage.digest(config, "releases", towers.name, measured.name)
+    return tasks.Job(workspace.draft("releases", digest), pairs, towers, measured, config)
 
 
 def shards(version: Version) -> list[bytes]:
@@ -122,20 +121,21 @@ def test_the_end_state_binds_the_towers_and_leaves_no_work(tiny: Config) -> None
 
 
 def test_the_evidence_is_the_recall_against_every_score(workspace: Config) -> None:
-    """Of an index that looks into one list of three, with the held-out users as queries."""
+    """Of an index that looks into one list of three, with the held-out users as queries, at three numbers of items."""
     config = builders.changed(
         builders.changed(workspace, "index", kind="ivf_flat", num_lists=3), "gate", min_index_recall=0.0
     )
     version = journey.index(config).version
-    assert version.manifest.facts["nprobe"] == 1
     loaded, (towers, pairs) = release.load(version.store), towers_and_pairs(config)
     asked = np.concatenate(
         [user_vectors(pairs, towers, reader.read(pairs.store, [path])) for path, _ in pairs.files("test")]
     )
-    truth = np.argsort(-(asked @ all_vectors(config).T), axis=1)[:, :10]
-    measured = search.recall(loaded.index.search(asked, 10)[0], truth)
-    assert 0.3 < measured < 1.0
-    assert version.manifest.facts["index_recall"] == pytest.approx(measured)
+    best = np.argsort(-(asked @ all_vectors(config).T), axis=1)
+    measured = [search.recall(loaded.index.probe(asked, k, 1)[0], best[:, :k]) for k in (10, 30)]
+    assert 0.3 < measured[1] < measured[0] < 1.0
+    assert version.manifest.facts["index_recall"] == pytest.approx(measured[0])
+    assert [(depth.k, depth.nprobe) for depth in loaded.index.depths] == [(10, 1), (30, 1)]
+    assert [depth.recall for depth in loaded.index.depths] == pytest.approx(measured)
 
 
 def test_lists_are_probed_as_deep_as_the_floor_needs(workspace: Config) -> None:
@@ -143,9 +143,9 @@ def test_lists_are_probed_as_deep_as_the_floor_needs(workspace: Config) -> None:
         builders.changed(workspace, "index", kind="ivf_flat", num_lists=3), "gate", min_index_recall=1.0
     )
     version = journey.index(config).version
-    assert version.manifest.facts["nprobe"] == 3
+    assert version.manifest.facts["depths"][0] == {"k": 10, "nprobe": 3, "recall": 1.0}
     assert version.manifest.facts["index_recall"] == 1.0
-    assert release.load(version.store).index.nprobe == 3
+    assert release.load(version.store).index.depths[0].nprobe == 3
 
 
 @pytest.mark.parametrize("index", KINDS, ids=["flat", "ivf_flat"])
@@ -215,41 +215,126 @@ def test_a_run_that_dies_after_its_shards_goes_on_to_the_same_bytes(
     release.verify(resumed.store)
 
 
+def plan_of(job: tasks.Job) -> build.Plan:
+    return build.plan(job.config.index, job.num_items)
+
+
+def embed_all(job: tasks.Job) -> tasks.Embedded:
+    return tasks.agree(job, [tasks.embed_block(job, block) for block in range(job.num_blocks)])
+
+
 def test_a_finished_task_is_not_done_again(workspace: Config) -> None:
-    job = job_of(workspace)
-    block = tasks.embed_block(job, 0)
-    for other in range(1, job.num_blocks):
-        tasks.embed_block(job, other)
-    shard = tasks.build_shard(job, 0, None)
-    for path in (f"{WORK}/vectors/block-000000.arrow", release.shard_file(0)):
-        Path(job.draft.store.full(path)).unlink()
-    assert tasks.embed_block(job, 0) == block == {"items": 11, "not_finite": 0}
-    assert tasks.build_shard(job, 0, None) == shard
+    job = job_of(builders.changed(workspace, "index", kind="ivf_flat", num_lists=3))
+    item_tower = job.towers.manifest.checksums[weights.ITEM_FILE]
+    embed_all(job)
+    quantizer, drawn = tasks.train_quantizer(job, plan_of(job)), tasks.draw_queries(job)
+    shard = tasks.build_shard(job, plan_of(job), 0)
+    for path in ("vectors/block-000000.arrow", "centroids.npy", "queries.npy"):
+        Path(job.draft.store.full(f"{WORK}/{path}")).unlink()
+    Path(job.draft.store.full(release.shard_file(0))).unlink()
+    assert tasks.embed_block(job, 0) == {"items": 11, "not_finite": 0, "item_tower": item_tower}
+    assert tasks.train_quantizer(job, plan_of(job)) == quantizer == {"vectors": builders.NUM_ITEMS}
+    assert tasks.draw_queries(job) == drawn == {"queries": builders.NUM_USERS}
+    assert tasks.build_shard(job, plan_of(job), 0) == shard
     assert job.draft.store.files("shards") == []
 
 
 def test_blocks_cover_every_item_once(workspace: Config) -> None:
     job = job_of(workspace)
     assert [tasks.embed_block(job, block)["items"] for block in range(job.num_blocks)] == [11, 11, 8]
-    rows, vectors = tasks.all_vectors(job)
-    assert sorted(rows.tolist()) == list(range(builders.NUM_ITEMS))
-    np.testing.assert_allclose(vectors, all_vectors(workspace)[rows], atol=1e-6)
+    np.testing.assert_allclose(tasks.sample(job, builders.NUM_ITEMS), all_vectors(workspace), atol=1e-6)
 
 
 def test_a_sample_is_an_even_share_drawn_by_the_seed(workspace: Config) -> None:
     job = job_of(workspace)
-    for block in range(job.num_blocks):
-        tasks.embed_block(job, block)
+    embed_all(job)
     assert len(np.unique(tasks.sample(job, 1_000), axis=0)) == builders.NUM_ITEMS
-    assert 10 <= len(tasks.sample(job, 10)) <= 10 + job.num_blocks * 3
+    assert len(tasks.sample(job, 10)) == 10
     assert np.array_equal(tasks.sample(job, 10), tasks.sample(job, 10))
 
 
+def drawn_queries(job: tasks.Job) -> Vectors:
+    tasks.draw_queries(job)
+    return np.asarray(np.load(job.draft.store.full(f"{WORK}/queries.npy")))
+
+
 def test_queries_are_held_out_users_and_no_more_than_asked(workspace: Config) -> None:
-    everybody = tasks.queries(job_of(workspace))
-    few = tasks.queries(job_of(builders.changed(workspace, "gate", num_queries=11)))
+    everybody = drawn_queries(job_of(workspace))
+    few = drawn_queries(job_of(builders.changed(workspace, "gate", num_queries=11)))
     assert (len(everybody), len(few)) == (builders.NUM_USERS, 11)
     assert {vector.tobytes() for vector in few} <= {vector.tobytes() for vector in everybody}
+
+
+def test_queries_are_drawn_before_they_are_embedded(workspace: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And they are those that would be drawn from the vectors of all users of each file."""
+    (towers, pairs), generator, wanted = towers_and_pairs(workspace), np.random.default_rng([workspace.seed, 2]), 7
+    expected = []
+    for path, _ in pairs.files("test"):
+        vectors = user_vectors(pairs, towers, reader.read(pairs.store, [path]))
+        expected.append(vectors[generator.permutation(len(vectors))[:4]])
+    embedded: list[int] = []
+
+    def listen(tower: Any, history: Any, user_row: Any, features: Any) -> Vectors:
+        embedded.append(len(history))
+        return users(tower, history, user_row, features)
+
+    users = embed.users
+    monkeypatch.setattr(embed, "users", listen)
+    found = drawn_queries(job_of(builders.changed(workspace, "gate", num_queries=wanted)))
+    np.testing.assert_allclose(found, np.concatenate(expected)[:wanted], atol=1e-6)
+    assert embedded == [wanted]
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 7])
+def test_the_truth_of_the_shards_is_that_of_all_vectors(workspace: Config, num_shards: int) -> None:
+    job = job_of(builders.changed(workspace, "index", num_shards=num_shards))
+    embedded, queries = embed_all(job), drawn_queries(job)
+    for shard in range(num_shards):
+        tasks.build_shard(job, plan_of(job), shard)
+    truth = tasks.truth_of(job, embedded, tasks.merge_truth(job, embedded))
+    assert truth == tasks.Truth(builders.NUM_USERS, (10, 30))
+    found = np.load(job.draft.store.full(f"{WORK}/truth.npy"))
+    np.testing.assert_array_equal(found, np.argsort(-(queries @ all_vectors(workspace).T), axis=1, kind="stable"))
+
+
+def swap_item_tower(config: Config, other: Config) -> str:
+    """Put the item tower of ``other`` in place of that of ``config``, as no manifest tells; returns its checksum."""
+    towers, foreign = (lineage.towers(one, journey.workspace(one)).store for one in (config, other))
+    towers.write(weights.ITEM_FILE, foreign.read(weights.ITEM_FILE))
+    return towers.sha256(weights.ITEM_FILE)
+
+
+def test_the_release_names_the_item_tower_that_the_tasks_read(workspace: Config) -> None:
+    version = journey.index(workspace).version
+    made = lineage.towers(workspace, journey.workspace(workspace))
+    how = json.loads(version.store.read(release.SEARCH_FILE))
+    assert how["item_tower"] == made.store.sha256(weights.ITEM_FILE)
+
+
+def test_vectors_of_another_item_tower_are_refused(workspace: Config, pair_of_releases: tuple[Config, Config]) -> None:
+    """Of the same shape; one block of three was embedded before the file was swapped, and two after."""
+    job = job_of(workspace)
+    blocks = [tasks.embed_block(job, 0)]
+    found = swap_item_tower(workspace, pair_of_releases[1])
+    blocks += [tasks.embed_block(job, 1), tasks.embed_block(job, 2)]
+    expected = job.towers.manifest.checksums[weights.ITEM_FILE]
+    told = rf"item\.safetensors: 2 of 3 embedding tasks read weights of SHA-256 {found[:12]}, .* says {expected[:12]}: "
+    with pytest.raises(CorruptRelease, match=told):
+        tasks.agree(job, blocks)
+    with pytest.raises(CorruptRelease, match=r"item\.safetensors"):
+        journey.index(workspace)
+    assert journey.workspace(workspace).finished("releases") == []
+
+
+def test_a_user_tower_that_the_manifest_does_not_name_is_not_copied(
+    workspace: Config, pair_of_releases: tuple[Config, Config]
+) -> None:
+    job = job_of(workspace)
+    other = lineage.towers(pair_of_releases[1], journey.workspace(pair_of_releases[1])).store
+    job.towers.store.write(weights.USER_FILE, other.read(weights.USER_FILE))
+    with pytest.raises(CorruptRelease, match=r"user\.safetensors has SHA-256 .*, its manifest says .*: train again"):
+        tasks.write_user_side(job)
+    assert not job.draft.store.exists(release.USER_TOWER)
 
 
 def test_vectors_that_are_not_finite_are_counted_and_refused(workspace: Config) -> None:

@@ -132,6 +132,24 @@ def test_an_index_of_another_item_tower_is_refused(stored: Store) -> None:
         release.verify(stored)
 
 
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        (release.SEARCH_FILE, b'{"kind": "flat", "num_shards": 3, "num_lists": 0, "nprobe": 1, "dim": 8}'),
+        (release.SEARCH_FILE, b"{half"),
+        (release.LINEAGE_FILE, b'{"pairs": "one"}'),
+        (release.CATALOGUE_FILE, b"not a table"),
+        (release.FEATURES_FILE, b'[{"column": "age"}]'),
+        (release.shard_file(1), b""),
+    ],
+)
+def test_a_file_of_another_raycl_is_refused_by_name(stored: Store, path: str, content: bytes) -> None:
+    write_consistently(stored, path, content)
+    named = "shards" if path.startswith("shards") else path
+    with pytest.raises(CorruptRelease, match=names(named) + " cannot be read by this raycl .*'raycl index --force'"):
+        release.load(stored)
+
+
 def test_a_whole_other_release_is_as_good(pair_of_releases: tuple[Config, Config]) -> None:
     """What the two checks above refuse is the mixture, not the other release."""
     first, second = (release.load(built(config).store) for config in pair_of_releases)

@@ -7,8 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raycl.index.search import Ids, Scores, ShardedIndex, exact, merge, recall, tune
-from tests.index.builders import sharded, unit_vectors
+from raycl.index.search import (
+    Depth,
+    Ids,
+    Scores,
+    ShardedIndex,
+    Vectors,
+    exact,
+    hits,
+    merge,
+    merge_in_turn,
+    recall,
+    tune,
+)
+from tests.index.builders import clustered, sharded, unit_vectors
 
 
 @pytest.mark.parametrize("num_shards", [1, 2, 7])
@@ -32,7 +44,7 @@ def test_all_lists_together_are_exact(num_lists: int) -> None:
     vectors, queries = unit_vectors(100, 6), unit_vectors(9, 6, 1)
     ids, scores = sharded(vectors, np.arange(100) % 3, 3, num_lists, max(num_lists, 1)).search(queries, 10)
     products = queries @ vectors.T
-    assert ids.tolist() == np.argsort(-products, axis=1)[:, :10].tolist() == exact(vectors, queries, 10).tolist()
+    assert ids.tolist() == np.argsort(-products, axis=1)[:, :10].tolist() == exact(vectors, queries, 10)[0].tolist()
     np.testing.assert_allclose(scores, -np.sort(-products, axis=1)[:, :10], atol=1e-6)
 
 
@@ -105,37 +117,159 @@ def test_recall_is_the_share_of_the_truth_whatever_the_order() -> None:
     assert recall(np.zeros((0, 3), np.int64), truth[:0]) == 0.0
 
 
-def test_exact_asks_for_no_more_than_there_is() -> None:
-    assert exact(unit_vectors(3, 4), unit_vectors(2, 4, 1), 100).shape == (2, 3)
-
-
-def probing(num_lists: int) -> tuple[ShardedIndex, np.ndarray[tuple[int, int], np.dtype[np.float32]], Ids]:
-    """An index that needs several lists, queries, and the truth."""
+def test_hits_of_the_shards_add_up_to_the_recall_of_the_whole() -> None:
+    """With lists left out: what a shard finds of the best of all is among the best of what all shards find."""
     vectors, queries = unit_vectors(600, 8), unit_vectors(40, 8, 1)
-    index = sharded(vectors, np.arange(600) % 2, 2, num_lists, 1)
-    return index, queries, exact(vectors, queries, 10)
+    truth, _ = exact(vectors, queries, 30)
+    whole = sharded(vectors, np.arange(600) % 3, 3, 12, 2)
+    alone = [ShardedIndex([shard], ()) for shard in whole._shards]
+    for k in (1, 7, 30):
+        found, _ = whole.probe(queries, k, 2)
+        apart = sum(hits(shard.probe(queries, k, 2)[0], truth[:, :k]) for shard in alone)
+        assert apart / truth[:, :k].size == recall(found, truth[:, :k]) < 1.0
 
 
-@pytest.mark.parametrize("target", [0.0, 0.3, 0.6, 0.8, 0.95, 1.0])
-def test_tuning_takes_the_smallest_power_of_two_that_reaches_the_target(target: float) -> None:
-    num_lists = 24
-    index, queries, truth = probing(num_lists)
-    reached = {}
-    for nprobe in (1, 2, 4, 8, 16, num_lists):
-        asked = ShardedIndex(index._shards, nprobe)
-        reached[nprobe] = recall(asked.search(queries, 10)[0], truth)
-    assert len(set(reached.values())) > 3
-    expected = next(nprobe for nprobe, value in reached.items() if value >= target)
-    assert tune(index, num_lists, queries, truth, target) == (expected, reached[expected])
+@given(shard_answers(), st.integers(1, 20))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_merging_in_turn_is_merging_at_once(answers: tuple[Ids, Scores], k: int) -> None:
+    ids, scores = answers
+    expected, found = (
+        merge(ids, scores, k),
+        merge_in_turn((merge(ids[s : s + 1], scores[s : s + 1], k) for s in range(len(ids))), k),
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@given(seed=st.integers(0, 1_000), num_parts=st.integers(1, 5), k=st.integers(1, 60))
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_exact_answers_of_parts_merge_to_those_of_the_whole(seed: int, num_parts: int, k: int) -> None:
+    vectors, queries = unit_vectors(50, 6, seed), unit_vectors(4, 6, seed + 1)
+    part_of = np.random.default_rng(seed).integers(0, num_parts, 50)
+
+    def of_part(part: int) -> tuple[Ids, Scores]:
+        rows = np.flatnonzero(part_of == part)
+        places, scores = exact(vectors[rows], queries, k)
+        return (np.where(places < 0, -1, rows[places]) if len(rows) else places), scores
+
+    found, scores = merge_in_turn((of_part(part) for part in range(num_parts)), k)
+    expected, of_expected = exact(vectors, queries, k)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(scores, of_expected, atol=1e-6)
+
+
+def test_exact_fills_up_where_there_are_no_more() -> None:
+    ids, scores = exact(unit_vectors(3, 4), unit_vectors(2, 4, 1), 100)
+    assert ids.shape == scores.shape == (2, 100)
+    assert (np.sort(ids[:, :3]) == [0, 1, 2]).all()
+    assert (ids[:, 3:] == -1).all()
+    assert (exact(unit_vectors(0, 4), unit_vectors(2, 4, 1), 5)[0] == -1).all()
+
+
+Genres = tuple[Vectors, Vectors, ShardedIndex]
+
+
+@pytest.fixture(scope="module")
+def genres() -> Genres:
+    """A clustered catalogue, where few lists hold all that a few items ask for, queries near it, and its index."""
+    both = clustered(6_060, 16, 75)
+    return both[60:], both[:60], sharded(both[60:], np.arange(6_000) % 2, 2, 75, 1)
+
+
+def tuned(index: ShardedIndex, vectors: Vectors, queries: Vectors, ks: tuple[int, ...]) -> ShardedIndex:
+    """The same shards, probed as deep as a floor of 0.95 needs at each of ``ks``."""
+    truth, _ = exact(vectors, queries, ks[-1])
+
+    def measure(nprobe: int) -> list[float]:
+        found, _ = index.probe(queries, ks[-1], nprobe)
+        return [recall(found[:, :k], truth[:, :k]) for k in ks]
+
+    return ShardedIndex(index._shards, tune(measure, ks, index.num_lists, 0.95))
+
+
+@pytest.mark.parametrize("k", [1, 10, 40, 41, 200, 800, 801, 3_000, 6_000, 7_000])
+def test_answers_are_whole_and_near_exact_for_any_number_of_items(genres: Genres, k: int) -> None:
+    """Tuned at up to 800 items; the depth for 40 would leave most answers of 800 short."""
+    vectors, queries, built = genres
+    index = tuned(built, vectors, queries, (40, 200, 800))
+    shallow = ShardedIndex(index._shards, index.depths[:1])
+    assert (shallow.probe(queries, 800, shallow.depths[0].nprobe)[0] < 0).any()
+    found, scores = index.search(queries, k)
+    assert found.shape == scores.shape == (60, k)
+    assert ((found >= 0).sum(1) == min(k, 6_000)).all()
+    truth, of_truth = exact(vectors, queries, min(k, 6_000))
+    assert recall(found, truth) >= 0.95
+    assert (np.diff(scores[:, : truth.shape[1]], axis=1) <= 0).all()
+    hit = found[:, : truth.shape[1]] == truth
+    np.testing.assert_allclose(scores[:, : truth.shape[1]][hit], of_truth[hit], atol=1e-5)
+
+
+def test_an_index_that_was_tuned_for_few_items_still_answers_whole(genres: Genres) -> None:
+    _, queries, built = genres
+    index = ShardedIndex(built._shards, [Depth(5_000, 1, 1.0)])
+    assert ((index.probe(queries, 2_000, 1)[0] >= 0).sum(1) < 2_000).all()
+    found, _ = index.search(queries, 2_000)
+    assert (found >= 0).all()
+    assert all(len(np.unique(row)) == 2_000 for row in found)
+
+
+def test_an_answer_does_not_depend_on_the_other_queries(genres: Genres) -> None:
+    vectors, queries, built = genres
+    index = tuned(built, vectors, queries, (10, 100))
+    wanted = np.resize([1, 10, 11, 100, 101, 900, 6_500], len(queries))
+    ids, scores = index.search(queries, wanted)
+    assert ids.shape == scores.shape == (60, 6_500)
+    for row, k in enumerate(wanted.tolist()):
+        alone, of_alone = index.search(queries[row : row + 1], k)
+        np.testing.assert_array_equal(ids[row, :k], alone[0])
+        np.testing.assert_allclose(scores[row, :k], of_alone[0], atol=1e-5)
+        assert (ids[row, k:] == -1).all()
+        assert np.isneginf(scores[row, k:]).all()
+
+
+def test_no_queries_are_no_answers() -> None:
+    index = sharded(unit_vectors(50, 4), np.zeros(50, np.int64), 1, 4, 1)
+    ids, scores = index.search(unit_vectors(0, 4), 3)
+    assert ids.shape == scores.shape == (0, 3)
+
+
+def measured(reached: dict[int, list[float]], asked: list[int]) -> list[Depth]:
+    """What tuning finds at 10 and 50 items of 24 lists where so much is reached; ``asked`` hears what it tries."""
+
+    def measure(nprobe: int) -> list[float]:
+        asked.append(nprobe)
+        return reached[nprobe]
+
+    return list(tune(measure, (10, 50), 24, 0.9))
+
+
+def test_tuning_takes_the_smallest_power_of_two_for_each_number_of_items() -> None:
+    reached = {1: [0.5, 0.2], 2: [0.8, 0.5], 4: [0.95, 0.7], 8: [0.99, 0.8], 16: [1.0, 0.9], 24: [1.0, 1.0]}
+    asked: list[int] = []
+    assert measured(reached, asked) == [Depth(10, 4, 0.95), Depth(50, 16, 0.9)]
+    assert asked == [1, 2, 4, 8, 16]
+
+
+def test_more_items_never_get_fewer_lists() -> None:
+    reached = {1: [0.5, 0.95], 2: [0.9, 0.97]}
+    assert measured(reached, []) == [Depth(10, 2, 0.9), Depth(50, 2, 0.97)]
 
 
 def test_tuning_ends_with_all_lists_where_the_target_is_out_of_reach() -> None:
-    index, queries, truth = probing(24)
-    wrong = truth + 600
-    assert tune(index, 24, queries, wrong, 0.5) == (24, 0.0)
+    reached = {nprobe: [0.1, 0.0] for nprobe in (1, 2, 4, 8, 16, 24)}
+    assert measured(reached, []) == [Depth(10, 24, 0.1), Depth(50, 24, 0.0)]
+
+
+@pytest.mark.parametrize("target", [0.0, 0.3, 0.6, 0.8, 0.95, 1.0])
+def test_tuning_on_an_index_reaches_the_target_with_the_fewest_lists(target: float) -> None:
+    vectors, queries = unit_vectors(600, 8), unit_vectors(40, 8, 1)
+    index = sharded(vectors, np.arange(600) % 2, 2, 24, 1)
+    truth, _ = exact(vectors, queries, 10)
+    reached = {nprobe: recall(index.probe(queries, 10, nprobe)[0], truth) for nprobe in (1, 2, 4, 8, 16, 24)}
+    assert len(set(reached.values())) > 3
+    expected = next(nprobe for nprobe, value in reached.items() if value >= target)
+    assert tune(lambda nprobe: [reached[nprobe]], (10,), 24, target) == (Depth(10, expected, reached[expected]),)
 
 
 def test_a_flat_index_has_nothing_to_tune() -> None:
-    vectors, queries = unit_vectors(50, 4), unit_vectors(5, 4, 1)
-    index = sharded(vectors, np.zeros(50, np.int64), 1, 0, 1)
-    assert tune(index, 0, queries, exact(vectors, queries, 10), 1.0) == (1, 1.0)
+    assert tune(lambda nprobe: [0.5], (10,), 0, 1.0) == (Depth(10, 1, 0.5),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_towers_come_back_as_they_were_and_ready_to_answer(saved: Store) -> None
     assert torch.equal(item(torch.tensor([3, 5]), features), built.item(torch.tensor([3, 5]), features))
     assert item.known.tolist() == [True] * 4 + [False] * 2
     assert weights.load_spec(saved) == SPEC
+
+
+def test_an_item_tower_is_named_by_the_bytes_that_it_was_read_from(saved: Store) -> None:
+    """The next file of weights has another name, whatever its manifest would say."""
+    tower, name = weights.load_item_named(saved)
+    assert name == hashlib.sha256(saved.read(weights.ITEM_FILE)).hexdigest()
+    other = tower.state_dict() | {"known": torch.zeros(6, dtype=torch.bool)}
+    saved.write(weights.ITEM_FILE, st.save(other))
+    assert weights.load_item_named(saved)[1] == saved.sha256(weights.ITEM_FILE) != name
 
 
 def test_towers_are_saved_from_training_without_being_changed(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ MAX_HISTORY = 3
 IDS = [101, 102, 103, 104, 107, 110]
 
 Histories = npt.NDArray[np.int32]
+Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
 
@@ -67,16 +68,16 @@ def encode(history: Histories, features: pa.Table) -> Vectors:
     return vectors
 
 
-def search(vectors: Vectors, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The items with the largest numbers."""
-    rows = np.argsort(-vectors, axis=1, kind="stable")[:, :k].astype(np.int64)
+def search(vectors: Vectors, k: Ids) -> tuple[Ids, npt.NDArray[np.float32]]:
+    """The items with the largest numbers, as many as most queries want."""
+    rows = np.argsort(-vectors, axis=1, kind="stable")[:, : k.max()].astype(np.int64)
     return rows, np.take_along_axis(vectors, rows, axis=1)
 
 
 def retriever(
     ids: Sequence[int | str] = IDS,
     encode: Callable[[Histories, pa.Table], Vectors] = encode,
-    search: Callable[[Vectors, int], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]] = search,
+    search: Callable[[Vectors, Ids], tuple[Ids, npt.NDArray[np.float32]]] = search,
     release: str = "r1",
 ) -> Retriever:
     """A retriever of these parts."""

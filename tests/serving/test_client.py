@@ -7,15 +7,22 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from raycl import journey, lineage
 from raycl.config import Config
+from raycl.data import reader
 from raycl.data.handoff import Pairs
 from raycl.errors import InputError, RayclError
+from raycl.evaluation.tasks import item_features, user_vectors
+from raycl.index import release
+from raycl.model import embed, weights
 from raycl.serving import client
 from raycl.serving.api import Query
+from raycl.serving.retriever import Retriever
+from raycl.storage import tables
 from tests import tiny as builders
 
 
@@ -69,6 +76,43 @@ def test_the_history_of_a_user_is_the_log_in_time_order(tiny: Config, pairs: Pai
     for user in range(builders.FIRST_USER, builders.FIRST_USER + builders.NUM_USERS):
         expected = [row["item_id"] for row in log if row["user_id"] == user]
         assert client.history_of(pairs, str(user)) == expected
+
+
+def test_a_known_user_is_asked_for_with_history_and_features(pairs: Pairs) -> None:
+    user = builders.FIRST_USER + 4
+    query = client.query_of(pairs, str(user), 7)
+    assert query == Query(history=client.history_of(pairs, str(user)), user={"country": "lk", "age": 24.0}, k=7)
+    assert client.query_of(pairs, str(builders.FIRST_USER + builders.NUM_USERS - 1)).user == {}
+
+
+def test_a_query_without_a_number_leaves_it_to_the_service(pairs: Pairs) -> None:
+    assert "k" not in client.query_of(pairs, "1").model_dump(exclude_unset=True)
+    assert client.query_of(pairs, "1", 10).model_dump(exclude_unset=True)["k"] == 10
+
+
+def test_the_answer_for_a_known_user_is_the_ranking_by_the_evaluations_vector(tiny: Config, pairs: Pairs) -> None:
+    """Of every user, also of those who are not in the user table; with the history before the held-out event."""
+    workspace = journey.workspace(tiny)
+    towers = lineage.towers(tiny, workspace).store
+    served = Retriever.of(release.load(lineage.release(tiny, workspace).store))
+    items = embed.items(weights.load_item(towers), item_features(pairs))
+    names = np.array(pairs.vocabulary()["item"].to_pylist())
+    num_checked = 0
+    for path, _ in pairs.files("test"):
+        users = tables.read(pairs.store, path, ["user"])["user"].to_pylist()
+        sequences = reader.read(pairs.store, [path])
+        vectors, states = user_vectors(pairs, towers, sequences), sequences.states(pairs.rules)
+        for user, vector, state in zip(users, vectors, states, strict=True):
+            before = names[state[state >= 0][::-1]].tolist()
+            query = client.query_of(pairs, str(user)).model_copy(update={"history": before, "k": 20})
+            (answer,) = served.retrieve([query])
+            scores = items @ vector
+            scores[np.isin(names, before)] = -np.inf
+            order = np.argsort(-scores)[:20]
+            assert [item.item_id for item in answer.items] == names[order].tolist()
+            assert [item.score for item in answer.items] == pytest.approx(scores[order].tolist(), abs=1e-5)
+            num_checked += 1
+    assert num_checked == builders.NUM_USERS
 
 
 def test_a_user_without_events_is_told_to_ask_with_a_history(pairs: Pairs) -> None:

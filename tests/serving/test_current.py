@@ -86,9 +86,67 @@ def test_a_release_that_cannot_be_loaded_leaves_the_old_one_and_says_why(store: 
     assert current.retriever.release == "r1"
     assert current.problem == "CorruptRelease: r2/search.json is missing"
     load.broken = set()
+    assert not current.poll()  # left alone once
     assert current.poll()
     assert current.retriever.release == "r2"
     assert not current.problem
+
+
+def test_a_broken_release_is_loaded_less_and_less_often(store: Store) -> None:
+    load = Loader()
+    load.broken = {"r1"}
+    current = Current(store, load)
+    pointer.publish(store, "r1")
+    attempts = []
+    for _ in range(300):
+        before = len(load.asked)
+        assert not current.poll()
+        assert current.problem == "CorruptRelease: r1/search.json is missing"
+        attempts.append(len(load.asked) - before)
+    tried = [place for place, attempt in enumerate(attempts) if attempt]
+    assert tried == [0, 2, 5, 10, 19, 36, 69, 134, 199, 264]
+
+
+def test_a_problem_is_logged_when_it_changes_and_no_more(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    load = Loader()
+    load.broken = {"r2", "r3"}
+    current = Current(store, load)
+    pointer.publish(store, "r1")
+    current.poll()
+    caplog.clear()
+    for name in ("r2", "r3"):
+        pointer.publish(store, name)
+        for _ in range(20):
+            current.poll()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"release {name} cannot be loaded; r1 goes on answering" for name in ("r2", "r3")
+    ]
+
+
+def test_without_a_release_before_the_log_says_that_nothing_answers(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    load = Loader()
+    load.broken = {"r1"}
+    pointer.publish(store, "r1")
+    Current(store, load).poll()
+    (record,) = caplog.records
+    assert record.getMessage() == "release r1 cannot be loaded; nothing answers"
+
+
+def test_a_publication_after_a_broken_one_is_loaded_at_once(store: Store) -> None:
+    load = Loader()
+    load.broken = {"r1"}
+    current = Current(store, load)
+    pointer.publish(store, "r1")
+    for _ in range(4):
+        current.poll()
+    pointer.publish(store, "r2")
+    assert current.poll()
+    load.broken = set()
+    pointer.publish(store, "r1")  # published anew, so it is another publication
+    assert current.poll()
+    assert current.retriever.release == "r1"
 
 
 def test_a_broken_first_release_is_the_reason_for_no_answer(store: Store) -> None:

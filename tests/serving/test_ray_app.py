@@ -101,6 +101,20 @@ def test_the_application_refuses_arguments_that_it_does_not_know(args: dict[str,
         ray_app.build(args)
 
 
+@pytest.mark.parametrize(
+    ("serving", "told"),
+    [
+        ({"bogus": 1}, r"^serving\.bogus=1: unknown key; known keys: host, port, "),
+        ({"maxk": 5}, r"^serving\.maxk=5: unknown key; did you mean 'max_k'\?$"),
+        ({"max_k": 0}, r"^serving\.max_k=0: input should be greater than or equal to 1$"),
+        (None, r"^serving=None: input should be a valid dictionary"),
+    ],
+)
+def test_a_bad_serving_part_is_told_by_field(serving: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        ray_app.build({"workspace": "w", "serving": serving})
+
+
 def test_before_the_first_release_the_answer_is_503_and_says_what_to_run(service: Service) -> None:
     assert service.before["answer"].status_code == 503
     assert service.before["answer"].json() == {
@@ -184,6 +198,11 @@ def test_requests_at_once_answer_as_requests_in_turn(service: Service) -> None:
         thread.join()
     for place, expected in enumerate(in_turn):
         assert [item["item_id"] for item in at_once[place]["items"]] == [item["item_id"] for item in expected["items"]]
+
+
+def test_without_a_number_there_are_ten_items(service: Service) -> None:
+    service.publish(service.first)
+    assert len(service.post(history=[101]).json()["items"]) == 10
 
 
 def test_a_new_release_takes_over_between_requests(service: Service) -> None:
@@ -272,8 +291,15 @@ def test_serve_that_listens_elsewhere_already_is_a_bad_config(service: Service) 
 
 
 def test_a_service_that_is_started_again_answers_at_the_url_that_it_returns(service: Service) -> None:
-    """The last test of this module: Serve keeps its first port for as long as its Ray lives."""
+    """The last test of this module: Serve keeps its first port for as long as its Ray lives.
+
+    It may give fewer items than the ten of a request that names no number.
+    """
     ray_serve.stop()
     assert service.http.get("/healthz").status_code == 404
-    url = ray_serve.start(service.first)
+    url = ray_serve.start(builders.changed(service.first, "serving", max_k=4))
+    few = client.ask(url, Query())
+    assert (len(few.items), few.short) == (4, False)
+    with pytest.raises(InputError, match=r"k=10 is above serving\.max_k=4"):
+        client.ask(url, Query(k=10))
     assert client.ask(url, Query(k=2)).release == journey.publish(service.first).version.name

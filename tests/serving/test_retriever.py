@@ -6,16 +6,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raycl.data.features import Encoders
+from raycl.data.features import Encoder, Encoders
+from raycl.data.vocabulary import IdMap, sorted_ids
 from raycl.errors import InputError
+from raycl.index.search import ShardedIndex, exact
 from raycl.serving.api import Answer, Query
 from raycl.serving.retriever import Retriever, describe
+from tests.index.builders import clustered, sharded
 from tests.serving import builders
-from tests.serving.builders import IDS, Vectors, retriever, seen_histories
+from tests.serving.builders import IDS, Ids, Vectors, retriever, seen_histories
 
 USERS: list[dict[str, Any]] = [
     {},
@@ -117,6 +121,19 @@ def test_text_ids_may_come_as_integers_and_keep_their_zeros() -> None:
     assert "7" in ids(answer)
 
 
+@given(
+    known=st.sets(st.text(max_size=3), min_size=1, max_size=12),
+    asked=st.lists(st.one_of(st.text(max_size=3), st.integers(-3, 3)), max_size=12),
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_text_ids_of_any_script_are_found_where_the_map_has_them(known: set[str], asked: list[int | str]) -> None:
+    ordered = sorted_ids(pa.array(list(known), pa.large_string()))
+    table = pa.table({"item": ordered, "train_count": [1] * len(ordered)})
+    texts = Retriever("r1", table, builders.encoders(), 3, builders.encode, builders.search)
+    expected = IdMap(ordered).rows(pa.array([str(one) for one in asked], pa.large_string()))
+    assert texts._rows(asked).tolist() == expected.tolist()
+
+
 def test_an_answer_is_short_where_the_catalogue_ends() -> None:
     assert not ask(Query(k=6)).short
     short = ask(Query(history=[101], k=6))
@@ -126,13 +143,62 @@ def test_an_answer_is_short_where_the_catalogue_ends() -> None:
 
 
 def test_no_more_neighbours_are_no_items() -> None:
-    def few(vectors: Vectors, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def few(vectors: Vectors, k: Ids) -> tuple[Ids, npt.NDArray[np.float32]]:
         rows, scores = builders.search(vectors, k)
         rows[:, 2:], scores[:, 2:] = -1, -np.inf
         return rows, scores
 
     (answer,) = retriever(search=few).retrieve([Query(k=4)])
     assert (len(answer.items), answer.short) == (2, True)
+
+
+def test_a_search_is_told_what_each_query_wants() -> None:
+    """Its items and what is left out of them, and never more than there are."""
+    told: list[list[int]] = []
+
+    def listen(vectors: Vectors, k: Ids) -> tuple[Ids, npt.NDArray[np.float32]]:
+        told.append(k.tolist())
+        return builders.search(vectors, k)
+
+    asked = [
+        Query(k=1),
+        Query(k=2, history=[101, 102], exclude=[110]),
+        Query(k=2, history=[101, 102], exclude_history=False),
+        Query(k=500),
+    ]
+    retriever(search=listen).retrieve(asked)
+    assert told == [[1, 5, 2, 6]]
+
+
+def over_lists(index: ShardedIndex) -> Retriever:
+    """A retriever whose users are vectors of three numbers, named in their features."""
+    rows = len(index)
+    features = Encoders(tuple(Encoder(name, "numeric", "", 0) for name in ("x", "y", "z")))
+    table = pa.table({"item": pa.array(np.arange(rows)), "train_count": pa.array(np.ones(rows, np.int64))})
+
+    def read(history: npt.NDArray[np.int32], described: pa.Table) -> Vectors:
+        return np.stack([described[name].to_numpy() for name in ("x", "y", "z")], axis=1).astype(np.float32)
+
+    return Retriever("r1", table, features, 3, read, index.search)
+
+
+def test_answers_from_inverted_lists_are_whole_however_much_is_left_out() -> None:
+    """One list of 40 is the depth that was chosen; all lists together are the truth."""
+    vectors = clustered(3_000, 3, 40)
+    index = sharded(vectors, np.arange(3_000) % 2, 2, 40, 1)
+    best = exact(vectors, vectors[:6], 3_000)[0]
+    asked = []
+    for row, (k, num_left_out) in enumerate([(10, 0), (500, 0), (10, 1_500), (500, 2_400), (600, 2_400), (601, 2_400)]):
+        user = dict(zip(("x", "y", "z"), vectors[row].tolist(), strict=True))
+        asked.append(Query(k=k, user=user, exclude=best[row, :num_left_out].tolist()))
+    answers = over_lists(index).retrieve(asked)
+    for query, answer, order in zip(asked, answers, best, strict=True):
+        expected = order[~np.isin(order, query.exclude)][: query.k]
+        assert len(answer.items) == len(expected)
+        assert answer.short is (query.k == 601)
+        assert np.isin(expected, ids(answer)).mean() > 0.5
+        assert not set(ids(answer)) & set(query.exclude)
+    assert ids(answers[5]) == best[5, 2_400:].tolist()
 
 
 @st.composite
@@ -173,6 +239,19 @@ def test_an_answer_is_the_sorted_catalogue_without_what_is_left_out(query: Query
 @pytest.mark.parametrize("user", USERS)
 def test_known_features_pass_whatever_their_values(user: dict[str, Any]) -> None:
     retriever().check(Query(user=user))
+
+
+def test_a_query_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``check`` made of the user is what is answered from."""
+    whole, asked = retriever(), [Query(user=user) for user in USERS]
+    expected = whole.retrieve(asked)
+    checked = [whole.check(query) for query in asked]
+
+    def again(*_: object) -> pa.Table:
+        pytest.fail("a user is encoded twice")
+
+    monkeypatch.setattr(Encoders, "encode_rows", again)
+    assert whole.answer(checked) == expected
 
 
 def test_a_list_and_a_separated_text_say_the_same() -> None:
