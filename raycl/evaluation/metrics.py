@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,27 @@ class Sums:
                 mine[name] = mine.get(name, 0.0) + value
         for k, items in other.covered.items():
             self.covered[k] = self.covered[k] | items if k in self.covered else items.copy()
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but what the lists held, as plain values."""
+        return {
+            "num_users": self.num_users,
+            "totals": self.totals,
+            "squares": self.squares,
+            "ks": list(self.covered),
+        }
+
+    def covered_bits(self) -> bytes:
+        """What the lists held: for each k a row of bits, one an item, filled up to whole bytes."""
+        return b"".join(np.packbits(items).tobytes() for items in self.covered.values())
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any], covered: bytes, num_items: int) -> Sums:
+        """The sums that ``to_json`` and ``covered_bits`` told."""
+        rows = np.frombuffer(covered, dtype=np.uint8).reshape(len(plain["ks"]), -(-num_items // 8))
+        bits = np.unpackbits(rows, axis=1, count=num_items).astype(np.bool_)
+        found = {int(k): row for k, row in zip(plain["ks"], bits, strict=True)}
+        return cls(int(plain["num_users"]), dict(plain["totals"]), dict(plain["squares"]), found)
 
     def summary(self) -> dict[str, float]:
         """Means as ``recall_at_20``, half-widths of 95 % normal intervals as ``recall_at_20_ci``, and coverage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,36 +13,83 @@ from torch import Tensor
 from raycl.data.reader import Sequences
 from raycl.evaluation.metrics import Sums, measure
 
-Score = Callable[[slice], Tensor]
-"""Scores (users, num_items) of a run of users; higher is better."""
+Ints = npt.NDArray[np.int64]
 
 
-def evaluate(sequences: Sequences, score: Score, ks: tuple[int, ...], num_items: int, users_per_block: int) -> Sums:
-    """Metrics of every user with a target that is not already in the context.
+@dataclass(frozen=True)
+class Block:
+    """A run of users, and the cells (user in the run, item row) of what they met and of what is to be found."""
+
+    users: slice
+    met: tuple[Ints, Ints]
+    wanted: tuple[Ints, Ints]
+
+    def __len__(self) -> int:
+        return int(self.users.stop - self.users.start)
+
+
+Rank = Callable[[Block, int], Ints]
+"""Item rows (users, k) of a block, the best first and none that the user met, -1 where a list ends early."""
+
+
+def by_score(score: Callable[[slice], Tensor]) -> Rank:
+    """Rank by ``score``, which gives a run of users a new tensor (users, num_items); higher is better."""
+
+    def rank(block: Block, k: int) -> Ints:
+        scores = score(block.users)
+        scores[torch.from_numpy(block.met[0]), torch.from_numpy(block.met[1])] = -torch.inf
+        values, rows = scores.topk(k, dim=1)
+        return np.asarray(torch.where(values > -torch.inf, rows, -1).numpy())
+
+    return rank
+
+
+def by_popularity(train_counts: Ints) -> Rank:
+    """Rank every item by its events in training, ties by row: the same order for all, less what each user met."""
+    order = np.lexsort((np.arange(len(train_counts)), -train_counts))
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+
+    def rank(block: Block, k: int) -> Ints:
+        user, item = block.met
+        most = int(np.bincount(user, minlength=1).max())
+        head = order[: k + most]
+        met = np.zeros((len(block), len(head)), dtype=np.bool_)
+        inside = places[item] < len(head)
+        met[user[inside], places[item[inside]]] = True
+        first = np.argsort(met, axis=1, kind="stable")[:, :k]
+        return np.where(np.take_along_axis(met, first, axis=1), -1, head[first])
+
+    return rank
+
+
+def evaluate(
+    sequences: Sequences,
+    rank: Rank,
+    ks: tuple[int, ...],
+    num_items: int,
+    users_per_block: int,
+    measured: npt.NDArray[np.bool_] | None = None,
+) -> Sums:
+    """Metrics of every user, or of the ``measured`` (users,), with a target that is not already in the context.
 
     A target that the user met before cannot be retrieved, since met items are left out; it is not counted.
     """
     sums = Sums()
     k = min(max(ks), num_items)
-    for users, met, wanted in _blocks(sequences, users_per_block):
-        scores = score(users).clone()
-        scores[met[0], met[1]] = -torch.inf
-        values, ranked = scores.topk(k, dim=1)
-        rows = torch.where(values > -torch.inf, ranked, -1)
-        is_target = torch.zeros(scores.shape, dtype=torch.bool)
-        is_target[wanted[0], wanted[1]] = True
-        hits = is_target.gather(1, ranked) & (rows >= 0)
-        num_targets = is_target.sum(1).numpy()
+    for block in _blocks(sequences, users_per_block):
+        rows = rank(block, k)
+        wanted = np.unique(block.wanted[0] * num_items + block.wanted[1])
+        hits = np.isin(np.arange(len(block))[:, None] * num_items + rows, wanted) & (rows >= 0)
+        num_targets = np.bincount(wanted // num_items, minlength=len(block))
         kept = num_targets > 0
-        sums.add(measure(rows.numpy()[kept], hits.numpy()[kept], num_targets[kept], ks, num_items))
+        if measured is not None:
+            kept &= measured[block.users]
+        sums.add(measure(rows[kept], hits[kept], num_targets[kept], ks, num_items))
     return sums
 
 
-_Cells = tuple[Tensor, Tensor]
-
-
-def _blocks(sequences: Sequences, users_per_block: int) -> Iterator[tuple[slice, _Cells, _Cells]]:
-    """Runs of users with the cells (user in block, item) of what they met, and of what is to be found."""
+def _blocks(sequences: Sequences, users_per_block: int) -> Iterator[Block]:
     for start in range(0, len(sequences), users_per_block):
         users = slice(start, min(start + users_per_block, len(sequences)))
         places = slice(int(sequences.offsets[users.start]), int(sequences.offsets[users.stop]))
@@ -50,22 +98,11 @@ def _blocks(sequences: Sequences, users_per_block: int) -> Iterator[tuple[slice,
         within = np.arange(places.stop - places.start) - (sequences.offsets[users][owner] - places.start)
         items = sequences.items[places].astype(np.int64)
         is_target = within >= sequences.first_target[users][owner]
-        met = (torch.from_numpy(owner[~is_target]), torch.from_numpy(items[~is_target]))
         new = is_target & ~_met_before(owner, items, is_target)
-        yield users, met, (torch.from_numpy(owner[new]), torch.from_numpy(items[new]))
+        yield Block(users, (owner[~is_target], items[~is_target]), (owner[new], items[new]))
 
 
-def _met_before(
-    owner: npt.NDArray[np.int64], items: npt.NDArray[np.int64], is_target: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
+def _met_before(owner: Ints, items: Ints, is_target: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Whether each event's item is among its user's context."""
     keys = owner * (int(items.max(initial=0)) + 1) + items
     return np.asarray(np.isin(keys, keys[~is_target]))
-
-
-def popularity(train_counts: npt.NDArray[np.int64]) -> Tensor:
-    """Scores (1, num_items) that rank every item by its events in training, ties by row; no two are equal."""
-    order = np.lexsort((np.arange(len(train_counts)), -train_counts))
-    scores = np.empty(len(order), dtype=np.float64)
-    scores[order] = -np.arange(len(order))
-    return torch.from_numpy(scores)[None, :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,36 +17,62 @@ from raycl.evaluation.metrics import Sums
 from raycl.model import embed, inputs, weights
 from raycl.model.inputs import FeatureRows
 from raycl.storage.store import Store
+from raycl.storage.versions import WORK, Draft
+
+_CELLS = 1 << 26
+"""Scores that a task holds at once, of 4 bytes each."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The towers' sums, and those of the popularity baseline on the same users."""
+class Job:
+    """What every task needs to know."""
 
-    towers: Sums
-    popularity: Sums
+    draft: Draft
+    pairs: Pairs
+    towers: Store
+    config: EvaluationConfig
+
+    @property
+    def files(self) -> tuple[tuple[str, int], ...]:
+        """Path and number of pairs of each file that is measured."""
+        return self.pairs.files(self.config.part)
 
 
-def measure_file(
-    pairs: Pairs, towers: Store, item_vectors: npt.NDArray[np.float32], config: EvaluationConfig, path: str
-) -> Measured:
-    """Measure the users of one file of ``val`` or ``test``."""
-    sequences = reader.read(pairs.store, [path])
-    vectors = user_vectors(pairs, towers, sequences)
+def measure_file(job: Job, number: int, item_vectors: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """Measure the users of one file; the record holds sums, and a file beside it the items that lists held."""
+    task = f"file-{number:06d}"
+    if (record := job.draft.task_done(task)) is not None:
+        return record
+    pairs, config = job.pairs, job.config
+    sequences = reader.read(pairs.store, [job.files[number][0]])
+    history = sequences.states(pairs.rules)
+    users = embed.users(weights.load_user(job.towers), history, sequences.user_row, user_features(pairs))
     items = torch.from_numpy(np.array(item_vectors))
-    popular = ranking.popularity(pairs.train_counts())
-    num_items = len(item_vectors)
+    num_items = len(items)
+    users_per_block = max(1, min(config.users_per_block, _CELLS // num_items))
+    # The rule that makes a pair, so that who is measured does not depend on who else is in the file.
+    measured = (history >= 0).sum(1) >= min(pairs.rules.min_history, pairs.rules.max_history)
+    rankings = {
+        "towers": ranking.by_score(lambda block: torch.from_numpy(users[block]) @ items.T),
+        "popularity": ranking.by_popularity(pairs.train_counts()),
+    }
+    record = {}
+    for name, rank in rankings.items():
+        sums = ranking.evaluate(sequences, rank, config.ks, num_items, users_per_block, measured)
+        record[name] = sums.to_json()
+        job.draft.store.write(_covered(task, name), sums.covered_bits())
+    job.draft.finish_task(task, record)
+    return record
 
-    def by_towers(users: slice) -> torch.Tensor:
-        return torch.from_numpy(vectors[users]) @ items.T
 
-    def by_popularity(users: slice) -> torch.Tensor:
-        return popular.expand(users.stop - users.start, -1)
-
-    return Measured(
-        ranking.evaluate(sequences, by_towers, config.ks, num_items, config.users_per_block),
-        ranking.evaluate(sequences, by_popularity, config.ks, num_items, config.users_per_block),
-    )
+def merge(job: Job, records: list[dict[str, Any]], num_items: int) -> dict[str, Sums]:
+    """Sums over all files, of ``towers`` and of ``popularity``."""
+    found = {"towers": Sums(), "popularity": Sums()}
+    for number, record in enumerate(records):
+        for name, total in found.items():
+            bits = job.draft.store.read(_covered(f"file-{number:06d}", name))
+            total.add(Sums.from_json(record[name], bits, num_items))
+    return found
 
 
 def user_vectors(pairs: Pairs, towers: Store, sequences: reader.Sequences) -> npt.NDArray[np.float32]:
@@ -63,3 +90,7 @@ def user_features(pairs: Pairs) -> FeatureRows:
 def item_features(pairs: Pairs) -> FeatureRows:
     """Features of every item of the vocabulary."""
     return inputs.from_table(pairs.encoded("items"), pairs.encoders("items"), pairs.vocabulary().num_rows)
+
+
+def _covered(task: str, name: str) -> str:
+    return f"{WORK}/covered/{task}-{name}"

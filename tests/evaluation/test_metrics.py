@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import NamedTuple
 
@@ -105,3 +106,19 @@ def test_adding_leaves_the_other_sums_alone() -> None:
 
 def test_nobody_measured_is_an_empty_summary() -> None:
     assert Sums().summary() == {}
+
+
+@given(cases())
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_sums_cross_as_json_and_bits(case: Case) -> None:
+    sums = measured(case)
+    plain = json.loads(json.dumps(sums.to_json()))
+    found = Sums.from_json(plain, sums.covered_bits(), case.num_items)
+    assert found.summary() == sums.summary()
+    assert found.num_users == sums.num_users
+    for k, items in sums.covered.items():
+        np.testing.assert_array_equal(found.covered[k], items)
+
+
+def test_sums_of_nobody_cross_too() -> None:
+    assert Sums.from_json(Sums().to_json(), Sums().covered_bits(), 5) == Sums()

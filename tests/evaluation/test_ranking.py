@@ -53,12 +53,14 @@ def sequences(users: list[User]) -> Sequences:
         np.ones(len(flat), dtype=np.float32),
         np.array([len(context) for context, _ in users], dtype=np.int64),
         np.full(len(users), -1, dtype=np.int32),
+        np.arange(len(flat)),
     )
 
 
 def evaluated(case: Case, users_per_block: int = 512) -> Sums:
     table = torch.tensor(case.scores)
-    return ranking.evaluate(sequences(case.users), lambda users: table[users], case.ks, case.num_items, users_per_block)
+    rank = ranking.by_score(lambda users: table[users].clone())
+    return ranking.evaluate(sequences(case.users), rank, case.ks, case.num_items, users_per_block)
 
 
 def truth(case: Case) -> dict[str, float]:
@@ -131,16 +133,24 @@ def test_users_without_a_target_leave_nothing_to_measure() -> None:
     assert set(found.summary().values()) == {0.0}
 
 
-def test_the_callers_scores_are_not_changed() -> None:
-    table = torch.tensor([[3.0, 2.0, 1.0]])
-    ranking.evaluate(sequences([([0], [1])]), lambda _: table, (1,), 3, 4)
-    assert table.tolist() == [[3.0, 2.0, 1.0]]
+def test_users_that_are_not_measured_leave_no_trace() -> None:
+    users: list[User] = [([0], [1]), ([1], [2]), ([2], [0])]
+    table = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0]])
+    measured = np.array([True, False, True])
+    rank = ranking.by_score(lambda block: table[block].clone())
+    found = ranking.evaluate(sequences(users), rank, (1,), 3, 2, measured)
+    rank = ranking.by_score(lambda block: table[[0, 2]][block].clone())
+    alone = ranking.evaluate(sequences([users[0], users[2]]), rank, (1,), 3, 2)
+    assert found.num_users == 2
+    assert found.summary() == alone.summary()
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=20))
-@settings(max_examples=100, deadline=None, derandomize=True)
-def test_popularity_orders_by_count_then_row(counts: list[int]) -> None:
-    scores = ranking.popularity(np.array(counts, dtype=np.int64))
-    assert scores.shape == (1, len(counts))
-    assert scores[0].argsort(descending=True).tolist() == sorted(range(len(counts)), key=lambda row: -counts[row])
-    assert len(set(scores[0].tolist())) == len(counts)
+@given(cases(), st.data())
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_popularity_ranks_as_scores_by_count_then_row_do(case: Case, data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(0, 3), min_size=case.num_items, max_size=case.num_items))
+    rank = ranking.by_popularity(np.array(counts, dtype=np.int64))
+    found = ranking.evaluate(sequences(case.users), rank, case.ks, case.num_items, 2)
+    expected = truth(case._replace(scores=[[float(count) for count in counts]] * len(case.users)))
+    if found.num_users:
+        assert found.summary() == pytest.approx(expected, abs=1e-7)

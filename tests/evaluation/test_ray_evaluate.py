@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from raycl import journey, lineage
 from raycl.config import Config
 from raycl.data import reader
 from raycl.data.handoff import Pairs
-from raycl.errors import InputError
+from raycl.errors import InputError, RayclError
+from raycl.evaluation import tasks
 from raycl.evaluation.tasks import item_features, user_vectors
 from raycl.model import embed, weights
 from raycl.storage import tables
@@ -66,6 +69,74 @@ def test_other_cuts_are_another_evaluation(tiny: Config, tmp_path: Path) -> None
     assert outcome.worked
     assert outcome.version.manifest.facts["towers"]["recall_at_500"] == 1.0
     assert outcome.version.manifest.facts["towers"]["coverage_at_500"] == 1.0
+
+
+@pytest.mark.parametrize("num_buckets", [1, 64])
+def test_who_is_measured_does_not_depend_on_the_files(tiny: Config, tmp_path: Path, num_buckets: int) -> None:
+    """Users of one event have no history at all, and files of the many buckets hold nobody else."""
+    users_measured, popularity = [], []
+    for buckets in (2, num_buckets):
+        folder = tmp_path / str(buckets)
+        builders.write_log(folder / "log")
+        store = Store(str(folder / "log"))
+        log = tables.read(store, "events.parquet")
+        lone = pa.table(
+            {"user_id": [500 + row for row in range(9)], "item_id": [101] * 9, "timestamp": [1_800_000_000] * 9}
+        )
+        tables.write(store, "events.parquet", pa.concat_tables([log, lone]))
+        config = builders.changed(builders.tiny_config(folder), "pairs", num_buckets=buckets, min_user_events=1)
+        config = builders.changed(config, "train", epochs=1)
+        journey.pairs(config)
+        journey.train(config, lambda _: None)
+        manifest = journey.evaluate(config).version.manifest
+        users_measured.append(manifest.counts["users"])
+        popularity.append(manifest.facts["popularity"])
+    assert users_measured == [builders.NUM_USERS] * 2
+    assert popularity[0] == pytest.approx(popularity[1])
+
+
+def test_the_validation_part_is_another_evaluation(tiny: Config, tmp_path: Path) -> None:
+    config = builders.changed(builders.copied(tiny, tmp_path), "evaluation", part="val")
+    outcome = journey.evaluate(config)
+    assert outcome.worked
+    assert outcome.version.manifest.facts["part"] == "val"
+    assert (
+        outcome.version.manifest.facts["popularity"]
+        != lineage.evaluation(tiny, journey.workspace(tiny)).manifest.facts["popularity"]
+    )
+
+
+def test_a_run_killed_between_files_goes_on_to_the_same_metrics(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = builders.copied(tiny, tmp_path)
+    whole = lineage.evaluation(config, journey.workspace(config)).manifest
+    shutil.rmtree(Path(config.workspace) / "evaluations")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks, "merge", die)
+        with pytest.raises(KeyboardInterrupt):
+            journey.evaluate(config)
+    (draft,) = (Path(config.workspace) / "evaluations").iterdir()
+    done = sorted((draft / "work" / "done").iterdir())
+    assert [path.name for path in done] == ["file-000000.json", "file-000001.json"]
+    done[0].unlink()
+    assert journey.evaluate(config).version.manifest.facts == whole.facts
+    assert lineage.evaluation(config, journey.workspace(config)).name == draft.name
+
+
+def test_a_damaged_tower_is_one_line(tiny: Config, tmp_path: Path) -> None:
+    """The error of a task arrives as it was raised there."""
+    config = builders.changed(builders.copied(tiny, tmp_path), "evaluation", ks=[3])
+    towers = lineage.towers(config, journey.workspace(config)).store
+    towers.write(weights.USER_FILE, towers.read(weights.USER_FILE)[:-1])
+    with pytest.raises(RayclError) as told:
+        journey.evaluate(config)
+    assert weights.USER_FILE in str(told.value)
+    assert "Traceback" not in str(told.value)
 
 
 def test_a_test_part_with_nothing_to_find_is_refused(ray_local: None, tmp_path: Path) -> None:
