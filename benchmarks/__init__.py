@@ -1,0 +1,1 @@
+"""Side-by-side measurements; each compares results before it compares times."""

@@ -1,0 +1,1 @@
+"""Logs to packed, split sequences: raycl beside other engines that do the same job."""

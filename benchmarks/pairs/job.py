@@ -1,0 +1,84 @@
+"""The job that every engine does, and what its output must be.
+
+Rows without user, item or time, with a time that is not between 1 and ``LATEST_S`` or an event type that is not in
+``WEIGHTS`` are dropped, and so are items that the catalogue does not know and repeats of the same user, item, time
+and event type. An item's row is its place among the catalogue's ids in ascending order. A user's events are ordered
+by time, then item row, then event type; users of fewer than 2 events are dropped; of a user with 3 or more events the
+last is test and the one before it validation.
+
+Output, as Parquet compressed with zstd: ``train/``, ``val/`` and ``test/``, one row a user with targets in that part,
+columns ``user``, ``first_target``, ``items``, ``weights``, ``times_ms``, where the events before ``first_target`` are
+context; and ``counts.parquet``: of each item row with training events, their number.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+WEIGHTS = {"view": 1.0, "cart": 2.0, "purchase": 3.0}
+LATEST_S = 1_900_000_000
+PARTS = ("train", "val", "test")
+
+Engine = Callable[[Path, Path, int], None]
+"""Reads ``events/*.parquet`` and ``items/*.parquet`` of a folder, writes into another, on so many cores."""
+
+
+def main(start: Callable[[int], Engine]) -> None:
+    """Run an engine as a program: LOG OUTPUT CORES. Prints one line of JSON; ``seconds`` leaves out its start."""
+    log, output, cores = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    output.mkdir(parents=True, exist_ok=True)
+    engine = start(cores)
+    began = time.perf_counter()
+    engine(log, output, cores)
+    sys.stdout.write(json.dumps({"seconds": time.perf_counter() - began}) + "\n")
+
+
+def checksum(output: Path) -> dict[str, Any]:
+    """What two outputs must have in common: a sum over all events, whatever the order of users and files."""
+    found: dict[str, Any] = {}
+    for part in PARTS:
+        total, events, users = 0, 0, 0
+        for path in sorted((output / part).rglob("*.parquet")):
+            for batch in pq.ParquetFile(path).iter_batches(100_000, columns=_COLUMNS):
+                if batch.num_rows:
+                    total = (total + _sum(batch)) % 2**64
+                    events += len(batch.column("items").flatten())
+                    users += batch.num_rows
+        found[part] = {"sum": f"{total:016x}", "events": events, "users": users}
+    counts = pq.read_table(output / "counts.parquet").sort_by("item")
+    found["counts"] = f"{_mix(counts['item'].to_numpy(), counts['count'].to_numpy()):016x}"
+    return found
+
+
+_COLUMNS = ["user", "first_target", "items", "weights", "times_ms"]
+
+
+def _sum(batch: pa.RecordBatch) -> int:
+    lists = batch.column("items")
+    sizes = np.asarray(lists.value_lengths().to_numpy(zero_copy_only=False), dtype=np.int64)
+    place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return _mix(
+        np.repeat(batch.column("user").to_numpy(zero_copy_only=False), sizes),
+        np.repeat(batch.column("first_target").to_numpy(zero_copy_only=False), sizes),
+        place,
+        lists.flatten().to_numpy(zero_copy_only=False),
+        batch.column("weights").flatten().to_numpy(zero_copy_only=False).astype(np.float32).view(np.int32),
+        batch.column("times_ms").flatten().to_numpy(zero_copy_only=False),
+    )
+
+
+def _mix(*columns: Any) -> int:
+    hashed = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        hashed = (hashed ^ column.astype(np.int64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        hashed ^= hashed >> np.uint64(29)
+    return int(hashed.sum(dtype=np.uint64))

@@ -1,0 +1,62 @@
+"""The job in raycl, on an embedded Ray; with a fourth argument ``kernel``, its tasks in this process, without Ray."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.pairs import job
+from raycl import config_file, environment, journey
+from raycl.config import Config
+
+
+def start(cores: int) -> job.Engine:
+    """The engine: Ray with its workers warm, or nothing but this process."""
+    environment.prepare()
+    from raycl import ray_runtime
+
+    if sys.argv[4:] == ["kernel"]:
+        ray_runtime.connect = lambda _: None  # type: ignore[assignment]
+        ray_runtime.map_tasks = _one_by_one
+    else:
+        from raycl.config import RayConfig
+
+        ray_runtime.connect(RayConfig(num_cpus=cores))
+        ray_runtime.map_tasks("warm", lambda number: {"number": number}, 4 * cores)
+    return run
+
+
+def run(log: Path, output: Path, cores: int) -> None:
+    """Do the job."""
+    config = config_of(log, output / "workspace")
+    version = journey.pairs(config).version
+    for part in job.PARTS:
+        (output / part).symlink_to(Path(version.store.uri) / part)
+    items = pq.read_table(Path(version.store.uri) / "vocab" / "items.parquet", columns=["train_count"])
+    counts = pa.table({"item": range(items.num_rows), "count": items["train_count"]})
+    pq.write_table(counts.filter(pa.compute.greater(counts["count"], 0)), output / "counts.parquet")
+
+
+def config_of(log: Path, workspace: Path) -> Config:
+    """The config of the job."""
+    return config_file.check(
+        {
+            "workspace": str(workspace),
+            "logs": [{"uri": f"{log}/events", "columns": {"event": "event_type"}}],
+            "event_weights": dict(job.WEIGHTS),
+            "items": {"uri": f"{log}/items"},
+        }
+    )
+
+
+def _one_by_one(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
+    return [task(number) for number in range(num_tasks)]
+
+
+if __name__ == "__main__":
+    job.main(start)

@@ -1,0 +1,74 @@
+"""The tables that benchmarks leave: Markdown for people and JSON for machines."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One claim: raycl and a peer at one size, in ``unit``; ``ratio`` is how many times better raycl is."""
+
+    case: str
+    size: str
+    raycl: float
+    peer: float
+    unit: str
+    ratio: float
+    goal: float | None
+    equal: bool
+    """Whether the results were compared and agree."""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the ratio reaches the goal; None without one."""
+        return None if self.goal is None else self.equal and self.ratio >= self.goal
+
+
+def write(name: str, title: str, rows: list[Row], notes: str, folder: Path = FOLDER) -> None:
+    """Write ``name.json`` and ``name.md`` into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {_memory_gib()} GiB",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": _commit(),
+    }
+    plain = {**facts, "rows": [asdict(row) | {"met": row.met} for row in rows]}
+    (folder / f"{name}.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    lines = [
+        f"# {title}",
+        "",
+        f"{facts['machine']}; {facts['date']}; commit {facts['commit']}.",
+        "",
+        "| case | size | raycl | peer | unit | ratio | goal | equal | met |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {row.case} | {row.size} | {row.raycl:,.4g} | {row.peer:,.4g} | {row.unit} | {row.ratio:.2f} |"
+            f" {'' if row.goal is None else f'{row.goal:g}'} | {_word(row.equal)} | {_word(row.met)} |"
+            for row in rows
+        ),
+        "",
+        notes,
+    ]
+    (folder / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _word(value: bool | None) -> str:
+    return "" if value is None else "yes" if value else "no"
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(FOLDER.parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def _memory_gib() -> int:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
