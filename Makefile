@@ -20,14 +20,15 @@ help: ## List the targets
 
 venv: $(STAMP) ## Build .venv from requirements.lock; again only when the lock or pyproject.toml changes
 
-# A .venv without a stamp is one that was interrupted, so it is made anew; a stale one is brought up to the lock.
+# `compat` puts the checkout on the path itself; the other kind of editable install gives way to any folder that is
+# called raycl, such as the checkout seen from its parent. A .venv without a stamp is one that was interrupted, so it is made anew; a stale one is brought up to the lock.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
 	  echo "PYTHON=$(PYTHON) is '$$($(PYTHON) --version 2>&1)', and raycl needs Python 3.11, 3.12 or 3.13:" \
 	    "run 'make venv PYTHON=python3.11'" >&2; exit 1; }
 	test -e $@ || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@touch $@
 
 demo: $(STAMP) ## Run the whole journey on this machine, from logs to an answer

@@ -9,14 +9,28 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from raycl.config import Config
+from raycl.config import Config, Section
 from raycl.errors import ConfigError
 
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also refuses a key that a mapping gives twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' is there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+Part = TypeVar("Part", bound=Section)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -32,7 +46,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"config file {path} is not UTF-8 text; check the path") from error
     try:
-        tree = yaml.safe_load(text)
+        tree = _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
@@ -46,10 +60,19 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 def check(tree: Mapping[str, Any]) -> Config:
     """Build the typed tree from plain values; every problem is one line of the ConfigError."""
+    return _validated(Config, tree, ())
+
+
+def check_part(model: type[Part], name: str, plain: Any) -> Part:
+    """Build the part of the tree that is called ``name`` alone; its problems are told as those of the whole."""
+    return _validated(model, plain, (name,))
+
+
+def _validated(model: type[Part], plain: Any, place: tuple[str, ...]) -> Part:
     try:
-        return Config.model_validate(tree)
+        return model.model_validate(plain)
     except ValidationError as error:
-        found = [dict(problem) for problem in error.errors()]
+        found = [{**problem, "loc": place + problem["loc"]} for problem in error.errors()]
         problems = dict.fromkeys(_explain(problem) for problem in found if not _follows(problem, found))
         raise ConfigError("\n".join(problems)) from error
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -16,14 +17,17 @@ from raycl.journey import Outcome
 _LINES = {"index": ("plan", "reason"), "publish": ("reason",)}
 """Facts that are sentences, printed under a stage's table."""
 
+_SAY_EVERY_S = 30.0
 _METRICS = ("recall", "hit_rate", "ndcg", "mrr", "coverage")
 
 
 class Screen:
     """Tables on standard output, or JSON lines there and nothing else; progress always on standard error."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self.as_json = as_json
+        self._clock = clock
+        self._said_s = clock()
         self._out = Console(highlight=False)
         self._err = Console(stderr=True, highlight=False)
         self._progress: Progress | None = None
@@ -43,12 +47,14 @@ class Screen:
         sys.stdout.flush()
 
     def epoch(self, event: Mapping[str, Any]) -> None:
-        """Draw the bar of an epoch; where there is no terminal, print a line at its end."""
+        """Draw the bar of an epoch; where there is no terminal, print a line now and then, and one at its end."""
         loss, rate = f"{event['loss']:.4f}", f"{event['pairs_per_s']:,.0f} pairs/s"
         number = int(event["epoch"])
         if not self._err.is_terminal:
-            if event["done"]:
-                self._err.print(f"epoch {number + 1}: loss {loss}, {rate}", markup=False)
+            if event["done"] or self._clock() - self._said_s > _SAY_EVERY_S:
+                self._said_s = self._clock()
+                step = "" if event["done"] else f" step {event['step']:,} of {event['steps']:,},"
+                self._err.print(f"epoch {number + 1}:{step} loss {loss}, {rate}", markup=False)
             return
         if self._progress is None:
             columns = (TextColumn("epoch {task.fields[number]}"), BarColumn(), TextColumn("{task.fields[note]}"))
@@ -66,6 +72,7 @@ class Screen:
 
     def outcome(self, outcome: Outcome) -> None:
         """The summary that ends a stage."""
+        self.end_epochs()
         if self.as_json:
             self.json(summary(outcome))
             return

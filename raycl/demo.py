@@ -7,16 +7,15 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from raycl import config_file
-from raycl.cli import run_all
+from raycl import config_file, journey, lineage
 from raycl.config import Config
 from raycl.console import Screen
-from raycl.data.synthetic import SyntheticSpec
+from raycl.data.synthetic import TRUTH_FILE, SyntheticSpec
+from raycl.errors import ConfigError
 from raycl.journey import Outcome
 from raycl.storage.store import Store, absolute
 
 CONFIG_FILE = "raycl.yaml"
-_TRUTH_FILE = "truth.json"
 _NUM_ANSWERS = 3
 
 
@@ -37,7 +36,7 @@ def config_tree(log: str, workspace: str) -> dict[str, Any]:
         "loss": {"temperature": 0.2},
         "train": {"epochs": 5, "global_batch_size": 1024, "learning_rate": 0.002, "weight_decay": 1.0},
         "gate": {"min_over_popularity": 3.0},
-        "serving": {"port": 0, "max_replicas": 1},
+        "serving": {"max_replicas": 1},
     }
 
 
@@ -48,10 +47,15 @@ def synthesise(output: str, rows: int, items: int, seed: int) -> dict[str, Any]:
     """
     store = Store(absolute(output))
     spec = SyntheticSpec(num_rows=rows, num_items=items, seed=seed)
-    if store.exists(_TRUTH_FILE):
-        truth = dict(json.loads(store.read(_TRUTH_FILE)))
+    if store.exists(TRUTH_FILE):
+        truth = dict(json.loads(store.read(TRUTH_FILE)))
         if truth["spec"] == asdict(spec):
             return truth
+    foreign = [path for path in store.files("events") if path.endswith(".parquet") and "/part-" not in path]
+    if foreign or (store.exists(CONFIG_FILE) and not store.exists(TRUTH_FILE)):
+        raise ConfigError(
+            f"OUTPUT={output} holds {(foreign or [CONFIG_FILE])[0]}, which is no synthetic log's: choose another folder"
+        )
     store.require_writable("OUTPUT")
     from raycl import ray_runtime
     from raycl.config import RayConfig
@@ -71,9 +75,11 @@ def run(workspace: str, rows: int, seed: int, screen: Screen) -> None:
     log = f"{root}/log"
     screen.say(f"synthetic log: {rows:,} rows in {log}")
     truth = synthesise(log, rows, 2_000, seed)
-    config = config_file.check(config_tree(log, root))
-    pairs, _, evaluation, index, _ = run_all(config, screen)
-
+    tree = config_tree(log, root)
+    tree["serving"] |= {"port": 0}
+    config = config_file.check(tree)
+    Store(root).write(CONFIG_FILE, config_file.dump(config).encode())
+    pairs, _, evaluation, index, _ = journey.run(config, screen.epoch, screen.outcome)
     answers = _ask(config, screen)
     metrics = evaluation.version.manifest.facts
     best = truth["oracle_recall_at_20"]
@@ -83,6 +89,7 @@ def run(workspace: str, rows: int, seed: int, screen: Screen) -> None:
         f"recall@20 {recall:.4f}, most popular {popular:.4f} ({recall / popular:.1f} times), best attainable {best:.4f}"
         f" ({recall / best:.0%} of it); index recall {index.version.manifest.facts['index_recall']:.4f}"
     )
+    screen.say(f"to ask on: raycl serve {root}/{CONFIG_FILE} --set serving.port=8000")
     screen.json(_closing(pairs, recall, popular, index, answers, started))
 
 
@@ -104,10 +111,8 @@ def _closing(
 
 def _ask(config: Config, screen: Screen) -> int:
     """Serve the release and fetch answers for the first test users over HTTP; returns how many came."""
-    from raycl import journey, lineage
     from raycl.data.handoff import Pairs
     from raycl.serving import client, ray_serve
-    from raycl.serving.api import Query
     from raycl.serving.retriever import describe
 
     pairs = Pairs.of(lineage.pairs(config, journey.workspace(config)))
@@ -115,7 +120,7 @@ def _ask(config: Config, screen: Screen) -> int:
     answers = 0
     try:
         for user in pairs.some_users("test", _NUM_ANSWERS):
-            answer = client.ask(url, Query(history=client.history_of(pairs, str(user)), k=5))
+            answer = client.ask(url, client.query_of(pairs, str(user), 5))
             screen.rows(f"POST {url}/v1/retrieve for user {user}, release {answer.release}", describe(answer))
             answers += bool(answer.items)
     finally:

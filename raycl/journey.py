@@ -33,12 +33,34 @@ class Outcome:
 
 def workspace(config: Config) -> Workspace:
     """The workspace, at a place that every process of a cluster reads alike; ConfigError where that cannot be."""
-    if "://" not in config.workspace and not Path(config.workspace).is_absolute() and os.environ.get("RAY_ADDRESS"):
-        raise ConfigError(
-            f"workspace={config.workspace} is relative, and on a cluster every process has a folder of its own: give an"
-            f" absolute path that all nodes share, or s3://bucket/prefix"
-        )
+    if os.environ.get("RAY_ADDRESS"):
+        named = {"workspace": config.workspace}
+        named |= {f"logs.{position}.uri": log.uri for position, log in enumerate(config.logs)}
+        named |= {"items.uri": config.items.uri} if config.items else {}
+        named |= {"users.uri": config.users.uri} if config.users else {}
+        for field, uri in named.items():
+            if "://" not in uri and not Path(uri).is_absolute():
+                raise ConfigError(
+                    f"{field}={uri} is relative, and on a cluster every process has a folder of its own: give an"
+                    f" absolute path that all nodes share, or s3://bucket/prefix"
+                )
     return Workspace(Store(absolute(config.workspace)))
+
+
+def run(config: Config, report: Report, finished: Callable[[Outcome], None], *, force: bool = False) -> list[Outcome]:
+    """Every stage in order; ``finished`` hears of each. GateRefused leaves the release unpublished."""
+    stages: list[Callable[[], Outcome]] = [
+        lambda: pairs(config, force=force),
+        lambda: train(config, report, force=force),
+        lambda: evaluate(config, force=force),
+        lambda: index(config, force=force),
+        lambda: publish(config),
+    ]
+    outcomes = []
+    for stage in stages:
+        outcomes.append(stage())
+        finished(outcomes[-1])
+    return outcomes
 
 
 def pairs(config: Config, *, force: bool = False) -> Outcome:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -42,6 +45,18 @@ def connect(config: RayConfig) -> None:
     )
 
 
+def kill() -> None:
+    """End the processes of an embedded Ray without asking them; a joined cluster goes on.
+
+    ``ray.shutdown`` asks the head first, and waits a minute where that is gone.
+    """
+    if joined_cluster():
+        return
+    for pid in _descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def num_gpus() -> int:
     """GPUs in the connected cluster."""
     return int(_resources().get("GPU", 0))
@@ -64,28 +79,54 @@ def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) 
     elsewhere a line now and then says how far it is. A RayclError of a task is raised here as it was there.
     """
 
-    def call(row: dict[str, Any]) -> dict[str, Any]:
-        refused = ""
-        try:
-            record = task(int(row["id"]))
-        except RayclError as error:  # Ray would hand over its own error, without this one's type
-            record, refused = {"message": str(error)}, type(error).__name__
+    def one(row: dict[str, Any]) -> dict[str, Any]:
+        record, refused = _caught(lambda: task(int(row["id"])))
         return {"task": row["id"], "record": json.dumps(record), "refused": refused}
 
-    call.__name__ = name
+    one.__name__ = name
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
-    for row in ray.data.range(num_tasks, override_num_blocks=num_tasks).map(call).iter_rows():
-        records[int(row["task"])] = json.loads(row["record"])
-        if row["refused"]:
-            raise getattr(errors, row["refused"], RayclError)(records[int(row["task"])]["message"])
+    for row in ray.data.range(num_tasks, override_num_blocks=num_tasks).map(one).iter_rows():
+        records[int(row["task"])] = _told(json.loads(row["record"]), row["refused"])
         if time.monotonic() - said > _SAY_EVERY_S:
             said = time.monotonic()
             log.info("%s: %d of %d tasks done", name, len(records), num_tasks)
     return [records[number] for number in range(num_tasks)]
+
+
+def call(name: str, task: Callable[[], dict[str, Any]], *, num_gpus: int = 0) -> dict[str, Any]:
+    """Run ``task`` in a worker of the cluster, with this many GPUs for itself, and return its record.
+
+    A RayclError of the task is raised here as it was there.
+    """
+    remote = ray.remote(_caught).options(name=name, num_gpus=num_gpus)
+    record, refused = ray.get(remote.remote(task))
+    return _told(record, refused)
+
+
+def _caught(task: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    """The task's record, or the message and the type of its RayclError: Ray would hand over an error of its own."""
+    try:
+        return task(), ""
+    except RayclError as error:
+        return {"message": str(error)}, type(error).__name__
+
+
+def _told(record: dict[str, Any], refused: str) -> dict[str, Any]:
+    if refused:
+        raise getattr(errors, refused, RayclError)(record["message"])
+    return record
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, listed.read_text(encoding="utf-8").split()):
+            found += [child, *_descendants(child)]
+    return found
 
 
 def _resources() -> dict[str, float]:

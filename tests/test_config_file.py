@@ -73,7 +73,7 @@ def test_a_file_becomes_a_config(tmp_path: Path) -> None:
         ),
         (
             "evaluation: {zzz: 1}",
-            "evaluation.zzz=1: unknown key; known keys: ks, users_per_block",
+            "evaluation.zzz=1: unknown key; known keys: ks, part, users_per_block",
         ),
         ("ray: {num_cpu: 1}", "ray.num_cpu=1: unknown key; did you mean 'num_cpus'?"),
     ],
@@ -252,7 +252,9 @@ splits = st.one_of(
     st.fixed_dictionaries({"kind": st.just("time"), "val_share": shares, "test_share": shares}),
 )
 features = st.lists(
-    st.fixed_dictionaries({"column": words, "kind": st.sampled_from(["text", "multi"]), "separator": words}), max_size=2
+    st.fixed_dictionaries({"column": words, "kind": st.sampled_from(["text", "multi"]), "separator": words}),
+    max_size=2,
+    unique_by=lambda feature: feature["column"],
 )
 
 
@@ -279,3 +281,11 @@ def test_a_config_that_is_dumped_loads_back_equal(tmp_path: Path, tree: dict[str
 def test_every_recipe_is_good(path: Path) -> None:
     config = config_file.load(path)
     assert config_file.check(yaml.safe_load(config_file.dump(config))) == config
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """YAML would keep the second alone."""
+    path = tmp_path / "raycl.yaml"
+    path.write_text("workspace: w\nlogs: [{uri: l}]\ntrain: {epochs: 2}\nmodel: {dim: 8}\ntrain: {epochs: 3}\n")
+    with pytest.raises(ConfigError, match=r"raycl\.yaml is not YAML at line 5: key 'train' is there twice$"):
+        config_file.load(path)

@@ -116,7 +116,7 @@ def test_the_environment_of_serves_fast_path_is_that_of_the_manifest_on_every_no
     assert len(explained) == 5
     cluster = read(MANIFESTS["serve.yaml"])["spec"]["rayClusterConfig"]
     for container in containers(cluster):
-        assert plain_env(container) == {"RAY_USAGE_STATS_ENABLED": "0", **explained}
+        assert plain_env(container) == {"RAY_USAGE_STATS_ENABLED": "0", "OMP_WAIT_POLICY": "PASSIVE", **explained}
     for name in explained.keys() & environment._DEFAULTS.keys():
         assert explained[name] == environment._DEFAULTS[name]
 

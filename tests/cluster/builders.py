@@ -47,6 +47,39 @@ def write_events(path: Path, users: np.ndarray[Any, Any], items: int, seed: int)
     pq.write_table(pa.table(rows), path)
 
 
+def write_movies(folder: Path, *, users: int, items: int, seed: int = 0) -> None:
+    """Write ``ml-1m/`` with the columns of MovieLens-1M: one genre an item, and users who mostly watch one genre."""
+    generator = np.random.default_rng(seed)
+    (folder / "ml-1m").mkdir(parents=True, exist_ok=True)
+    sizes = generator.integers(12, 21, users)
+    owner = np.repeat(np.arange(users), sizes)
+    drawn = generator.integers(0, items // NUM_GROUPS, len(owner)) * NUM_GROUPS
+    taste = np.where(generator.random(len(owner)) < 0.9, owner, generator.integers(0, NUM_GROUPS, len(owner)))
+    left = np.cumsum(sizes)[owner] - 1 - np.arange(len(owner))
+    tables = {
+        "interactions": {
+            "user_id": (owner + 1).astype(np.int32),
+            "item_id": (drawn + taste % NUM_GROUPS + 1).astype(np.int32),
+            "event_type": ["rating"] * len(owner),
+            "split": np.array(["test", "valid", "train"])[np.minimum(left, 2)],
+        },
+        "items": {
+            "item_id": np.arange(1, items + 1, dtype=np.int32),
+            "title": [f"Movie {number}" for number in range(items)],
+            "year": (1950 + np.arange(items) % 50).astype(np.int16),
+            "genres": [[f"genre-{number % NUM_GROUPS}"] for number in range(items)],
+        },
+        "users": {
+            "user_id": np.arange(1, users + 1, dtype=np.int32),
+            "gender": ["F", "M"] * (users // 2),
+            "age_group": (np.arange(users) % 7).astype(np.int16),
+            "occupation": (np.arange(users) % 21).astype(np.int16),
+        },
+    }
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns), folder / "ml-1m" / f"{name}.parquet")
+
+
 def config_tree(log: Path, workspace: str) -> dict[str, Any]:
     """The config of a log that ``write_log`` made, as plain values: one short epoch on two CPUs."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,7 +10,6 @@ import subprocess
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from raycl.storage import pointer
@@ -30,7 +30,7 @@ LEAVES = {
 """The stage of the version that each job adds."""
 
 
-def documented() -> tuple[set[str], list[str]]:
+def documented() -> tuple[dict[str, str], list[str]]:
     """The variables that the README's block exports, and its commands in their order."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- jobs:start -->\s*```bash\n(.*?)```\s*<!-- jobs:end -->", text, re.DOTALL)
@@ -38,43 +38,42 @@ def documented() -> tuple[set[str], list[str]]:
     lines = [line.strip() for line in block[1].replace("\\\n", " ").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     exports = [word for line in lines if line.startswith("export ") for word in shlex.split(line)[1:]]
-    return {word.partition("=")[0] for word in exports}, [line for line in lines if not line.startswith("export ")]
+    pairs = (word.partition("=") for word in exports)
+    return {name: value for name, _, value in pairs}, [line for line in lines if not line.startswith("export ")]
 
 
 def script(command: str) -> str:
     """The job that a command submits."""
-    found = re.fullmatch(r"ray job submit --working-dir \. -- python jobs/(\w+\.py) jobs/recipes/\S+\.yaml .+", command)
+    found = re.fullmatch(
+        r'ray job submit --runtime-env-json "\$RAYCL_ENV" -- python jobs/(\w+\.py) jobs/recipes/\S+\.yaml', command
+    )
     assert found, f"not a submission of a job with a recipe: {command}"
     return found[1]
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of 300 users and 60 items."""
-    folder = tmp_path_factory.mktemp("log")
-    builders.write_log(folder, users=300, items=60)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of the recipe's columns."""
+    folder = tmp_path_factory.mktemp("data")
+    builders.write_movies(folder, users=3_000, items=600)
     return folder
 
 
 @pytest.fixture(scope="module")
-def checkout(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the jobs need of the repository, with the recipes of the commands replaced by one for the small log."""
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the jobs need of the repository."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("raycl", "jobs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    # A relative workspace is refused on a cluster, so the commands must name theirs.
-    tree = builders.config_tree(log, "workspace")
-    for recipe in {word for command in documented()[1] for word in command.split() if word.endswith(".yaml")}:
-        builders.write_config(folder / recipe, tree)
     return folder
 
 
 def test_every_job_is_documented_once_in_the_order_of_the_stages() -> None:
     exported, commands = documented()
-    assert exported == {"RAY_API_SERVER_ADDRESS", "RAYCL_WORKSPACE"}
+    assert set(exported) == {"RAY_API_SERVER_ADDRESS", "RAYCL_ENV"}
+    assert set(json.loads(exported["RAYCL_ENV"])["env_vars"]) == {"RAYCL_DATA", "RAYCL_WORKSPACE"}
     assert [script(command) for command in commands] == [*LEAVES, "nightly.py"]
     assert {path.name for path in (ROOT / "jobs").glob("*.py")} == {*LEAVES, "nightly.py"}
-    assert all("--set workspace=$RAYCL_WORKSPACE" in command for command in commands)
 
 
 @pytest.mark.cluster
@@ -84,11 +83,14 @@ def test_the_job_api_refuses_a_caller_without_the_token(head: Head) -> None:
 
 @pytest.mark.cluster
 def test_the_documented_jobs_end_in_a_published_release_and_the_nightly_one_in_the_next(
-    head: Head, checkout: Path, log: Path, tmp_path: Path
+    head: Head, checkout: Path, data: Path, tmp_path: Path
 ) -> None:
-    store = Store(str(tmp_path / "workspace"))
-    env = {**head.env, "RAYCL_WORKSPACE": store.uri}
-    *by_stage, nightly = documented()[1]
+    """Word for word but for the two places that the README leaves to the reader: data and workspace."""
+    store = Store(str(tmp_path / "movies"))
+    exported, (*by_stage, nightly) = documented()
+    runtime_env = json.loads(exported["RAYCL_ENV"])
+    runtime_env["env_vars"] = {"RAYCL_DATA": str(data), "RAYCL_WORKSPACE": str(tmp_path)}
+    env = {**head.env, "RAYCL_ENV": json.dumps(runtime_env)}
     expected = dict.fromkeys(STAGES, 0)
     for command in by_stage:
         assert pointer.current(store) is None
@@ -100,7 +102,7 @@ def test_the_documented_jobs_end_in_a_published_release_and_the_nightly_one_in_t
     assert first is not None
     assert [first.release] == Workspace(store).finished("releases")
 
-    builders.write_events(log / "events" / "next.parquet", np.arange(300, 330), 60, seed=9)
+    builders.write_movies(data, users=3_100, items=600, seed=1)
     submit(nightly, checkout, env)
     assert finished(store) == dict.fromkeys(STAGES, 2)
     assert pointer.current(store) == pointer.Pointer(2, Workspace(store).finished("releases")[-1])

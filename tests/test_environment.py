@@ -1,0 +1,57 @@
+"""What an embedded Ray starts with, and what the user's own settings keep."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PRINT = """
+import json
+import os
+from raycl import environment
+environment.prepare()
+names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_USAGE_STATS_ENABLED")
+print(json.dumps([os.environ.get(name) for name in names]))
+path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+if os.path.exists(path):
+    print(oct(os.stat(path).st_mode), len(open(path).read()))
+"""
+
+
+def prepared(**given: str) -> list[str]:
+    """What a process of its own finds after ``environment.prepare``."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", PRINT], env=inherited | given, capture_output=True, text=True, check=True
+    )
+    return ended.stdout.splitlines()
+
+
+def test_an_embedded_ray_has_a_private_token_that_goes_with_its_process() -> None:
+    values, token = prepared()
+    mode, text, path, usage = json.loads(values)
+    assert (mode, text, usage) == ("token", None, "0")
+    assert token.split() == [oct(stat.S_IFREG | 0o600), "64"]
+    assert path is not None
+    assert not Path(path).exists()
+
+
+@pytest.mark.parametrize("name", ["RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"])
+def test_the_users_own_authentication_stays_as_it_is(name: str) -> None:
+    found = json.loads(prepared(**{name: "disabled"})[0])
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    assert dict(zip(names, found, strict=False)) == {key: "disabled" if key == name else None for key in names}
+
+
+def test_the_users_own_settings_stay() -> None:
+    assert json.loads(prepared(RAY_USAGE_STATS_ENABLED="1")[0])[3] == "1"
+
+
+def test_a_process_of_a_cluster_has_the_clusters_settings() -> None:
+    assert json.loads(prepared(RAY_ADDRESS="192.0.2.1:6379")[0]) == [None] * 4

@@ -1,0 +1,72 @@
+"""Numbered tasks on Ray: records in order, and errors that arrive as they were raised."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from raycl import ray_runtime
+from raycl.config import RayConfig
+from raycl.errors import GateRefused, InputError
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def test_records_come_in_the_order_of_their_numbers_with_keys_of_their_own() -> None:
+    def task(number: int) -> dict[str, Any]:
+        return {"number": number, f"only-{number}": [number, None, "x"]}
+
+    assert ray_runtime.map_tasks("try", task, 7) == [task(number) for number in range(7)]
+
+
+def test_no_tasks_are_no_records() -> None:
+    assert ray_runtime.map_tasks("try", lambda number: {"number": number}, 0) == []
+
+
+@pytest.mark.parametrize("kind", [InputError, GateRefused])
+def test_an_error_that_a_person_can_act_on_arrives_as_it_was_raised(kind: type[Exception]) -> None:
+    def task(number: int) -> dict[str, Any]:
+        if number == 3:
+            raise kind("field=value: remedy")
+        return {}
+
+    with pytest.raises(kind, match=r"^field=value: remedy$"):
+        ray_runtime.map_tasks("try", task, 5)
+
+
+def test_another_error_is_rays_own() -> None:
+    def task(number: int) -> dict[str, Any]:
+        raise ZeroDivisionError(number)
+
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        ray_runtime.map_tasks("try", task, 1)
+
+
+def test_a_long_map_says_how_far_it_is(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_runtime, "_SAY_EVERY_S", 0.0)
+    with caplog.at_level(logging.INFO, "raycl"):
+        ray_runtime.map_tasks("try", lambda number: {"number": number}, 3)
+    assert [record.getMessage() for record in caplog.records if record.name == "raycl.ray_runtime"] == [
+        f"try: {done} of 3 tasks done" for done in (1, 2, 3)
+    ]
+
+
+def test_one_call_returns_its_record() -> None:
+    assert ray_runtime.call("try", lambda: {"number": 7, "texts": ["a", None]}) == {"number": 7, "texts": ["a", None]}
+
+
+@pytest.mark.parametrize("kind", [InputError, GateRefused])
+def test_an_error_of_one_call_arrives_as_it_was_raised(kind: type[Exception]) -> None:
+    def task() -> dict[str, Any]:
+        raise kind("field=value: remedy")
+
+    with pytest.raises(kind, match=r"^field=value: remedy$"):
+        ray_runtime.call("try", task)
+
+
+def test_to_connect_again_does_nothing() -> None:
+    before = ray_runtime.num_cpus()
+    ray_runtime.connect(RayConfig(num_cpus=1))
+    assert ray_runtime.num_cpus() == before == 2.0
