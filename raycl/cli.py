@@ -135,6 +135,10 @@ def query(
         screen.json(answer.model_dump())
     else:
         screen.rows(f"release {answer.release}", describe(answer))
+        if answer.unknown_history:
+            screen.say(f"{answer.unknown_history} of {len(asked.history)} ids of the history are not in this release")
+        if answer.short:
+            screen.say("no more items are left to answer with")
 
 
 @app.command()

@@ -321,7 +321,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Query]]:
     def answer(url: str, query: Query) -> Answer:
         found.append((url, query))
         item = Item(item_id=104, score=0.25, title="Item 104", display={"price": 4.5})
-        return Answer(release="r1", items=[item], short=True, unknown_history=0)
+        return Answer(release="r1", items=[item], short=True, unknown_history=1)
 
     monkeypatch.setattr(client, "ask", answer)
     return found
@@ -345,6 +345,8 @@ def test_a_query_with_a_history_prints_titles(run: Run, fresh: Path, asked: list
     assert asked == [("http://127.0.0.1:8123", Query(history=["101", "102"]))]
     assert "k" not in asked[0][1].model_fields_set
     assert all(word in ended.out for word in ("release r1", "Item 104", "0.2500", "4.5000"))
+    assert "1 of 2 ids of the history are not in this release" in ended.out
+    assert "no more items are left to answer with" in ended.out
 
 
 @pytest.mark.parametrize("content", [b"not an index", None])

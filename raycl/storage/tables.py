@@ -15,9 +15,28 @@ ROW_GROUP = 65_536
 
 
 def write(store: Store, path: str, table: pa.Table) -> None:
-    """Write a Parquet file."""
+    """Write a Parquet file; whole numbers as differences, which is faster and smaller than a dictionary of them."""
+    leaves = [leaf for field in table.schema for leaf in _leaves(field.name, field.type)]
+    numbers = {leaf: "DELTA_BINARY_PACKED" for leaf, kind in leaves if pa.types.is_integer(kind)}
+    others = [leaf for leaf, _ in leaves if leaf not in numbers]
     with store.open_output(path) as stream:
-        pq.write_table(table, stream, compression="zstd", row_group_size=ROW_GROUP)
+        pq.write_table(
+            table,
+            stream,
+            compression="zstd",
+            row_group_size=ROW_GROUP,
+            use_dictionary=others or False,
+            column_encoding=numbers or None,
+        )
+
+
+def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    """The columns that Parquet makes of a nested one, by their names there."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _leaves(f"{path}.list.element", kind.value_type)
+    if pa.types.is_struct(kind):
+        return [leaf for field in kind for leaf in _leaves(f"{path}.{field.name}", field.type)]
+    return [(path, kind)]
 
 
 def read(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
