@@ -49,7 +49,8 @@ def write_buckets(store: Store, path: str, table: pa.Table, buckets: npt.NDArray
 
     ``buckets`` (rows,) are numbers below ``num_buckets``; rows of a bucket keep their order.
     """
-    ordered = table.take(pa.array(np.argsort(buckets, kind="stable")))
+    keys = buckets.astype(np.uint16) if num_buckets <= 1 << 16 else buckets  # of 16 bits NumPy makes a radix sort
+    ordered = table.take(pa.array(np.argsort(keys, kind="stable")))
     ends = np.cumsum(np.bincount(buckets, minlength=num_buckets))
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with store.open_output(path) as stream, pa.ipc.new_file(stream, table.schema, options=options) as writer:
