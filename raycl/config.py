@@ -124,6 +124,13 @@ class PairRules(Section):
     history: Literal["before", "others"] = "before"
     """``before``: the events strictly before the target's time; ``others``: the user's other training events, for logs
     without time."""
+    kind: Literal["next_item", "item_to_item"] = "next_item"
+    """``next_item``: a user's history and the item after it; ``item_to_item``: one earlier item of the user, drawn anew
+    each epoch, and a later one, for "more like this"."""
+    within_s: Positive | None = None
+    """In an item-to-item pair: the most seconds from the earlier item to the later."""
+    session_gap_s: Positive | None = None
+    """In an item-to-item pair: no pause between the user's events may be longer, so that both are of one session."""
     max_history: Positive = 20
     min_history: Count = 1
     """A target with fewer events behind it is not a pair."""
@@ -274,6 +281,7 @@ class Config(Section):
         for rule in (
             _workers_divide_batch,
             _split_has_its_column,
+            _kind_has_its_rules,
             _events_are_weighted,
             _features_are_distinct,
             _display_is_free,
@@ -315,6 +323,23 @@ def _split_has_its_column(config: Config) -> str | None:
             )
     if config.pairs.history == "others" and kind != "column":
         return f"pairs.history=others looks past the target, so pairs.split.kind={kind} would leak: use column"
+    return None
+
+
+def _kind_has_its_rules(config: Config) -> str | None:
+    rules = config.pairs
+    bounds = {name: getattr(rules, name) for name in ("within_s", "session_gap_s")}
+    given = [name for name, value in bounds.items() if value is not None]
+    if rules.kind == "next_item":
+        if not given:
+            return None
+        return f"pairs.{given[0]}={bounds[given[0]]} is of pairs.kind=item_to_item: set that, or leave it out"
+    if rules.history != "before":
+        return f"pairs.kind=item_to_item needs an order of events, and pairs.history={rules.history}: set it to before"
+    if not given:
+        return "pairs.kind=item_to_item pairs any two events of a user: set pairs.within_s or pairs.session_gap_s"
+    if rules.max_history != 1:
+        return f"pairs.kind=item_to_item has one earlier item, and pairs.max_history={rules.max_history}: set it to 1"
     return None
 
 

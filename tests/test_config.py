@@ -95,6 +95,26 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "pairs.history=others looks past the target, so pairs.split.kind=time would leak: use column",
         {"pairs.split": {"kind": "column"}, "logs": [NO_TIME]},
     ),
+    "item pairs of any reach": (
+        {"pairs.kind": "item_to_item", "pairs.max_history": 1},
+        "pairs.kind=item_to_item pairs any two events of a user: set pairs.within_s or pairs.session_gap_s",
+        {"pairs.session_gap_s": 1800},
+    ),
+    "item pairs of a long history": (
+        {"pairs.kind": "item_to_item", "pairs.within_s": 60},
+        "pairs.kind=item_to_item has one earlier item, and pairs.max_history=20: set it to 1",
+        {"pairs.max_history": 1},
+    ),
+    "item pairs without order": (
+        {"pairs.kind": "item_to_item", "pairs.history": "others", "logs": [NO_TIME], "pairs.split": {"kind": "column"}},
+        "pairs.kind=item_to_item needs an order of events, and pairs.history=others: set it to before",
+        {"pairs.kind": "next_item"},
+    ),
+    "a reach without item pairs": (
+        {"pairs.session_gap_s": 60},
+        "pairs.session_gap_s=60 is of pairs.kind=item_to_item: set that, or leave it out",
+        {"pairs.kind": "item_to_item", "pairs.max_history": 1},
+    ),
     "event types without weights": (
         {"logs": [{"uri": "log", "columns": {"event": "kind"}}]},
         "logs.0.columns.event=kind but event_weights is empty, so every row would be quarantined: name the event"

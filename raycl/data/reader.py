@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ class Sequences:
     weights: npt.NDArray[np.float32]
     first_target: Ints
     user_row: Rows
+    times_ms: Ints
     moment: Ints
     """Of each place, the first place with its user and time: what is strictly before an event ends there."""
 
@@ -40,13 +41,15 @@ class Sequences:
         lists, weights, times = (whole(table[name]) for name in ("items", "weights", "times_ms"))
         offsets = lists.offsets.to_numpy().astype(np.int64)
         offsets = offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64)
+        times_ms = times.flatten().to_numpy(zero_copy_only=False)
         return cls(
             offsets,
             lists.flatten().to_numpy(zero_copy_only=False),
             weights.flatten().to_numpy(zero_copy_only=False),
             table["first_target"].to_numpy().astype(np.int64),
             table["user_row"].to_numpy(),
-            _moments(offsets, times.flatten().to_numpy(zero_copy_only=False)),
+            times_ms,
+            _moments(offsets, times_ms),
         )
 
     def targets(self, rules: PairRules, *, held_out: bool = False) -> Ints:
@@ -55,9 +58,32 @@ class Sequences:
         starts, first = np.repeat(self.offsets[:-1], sizes), np.repeat(self.first_target, sizes)
         is_target = np.arange(len(self.items)) - starts >= first
         if rules.history == "before":
-            return np.flatnonzero(is_target & (self.moment - starts >= rules.min_history))
+            is_target &= self.moment - starts >= rules.min_history
+            if rules.kind == "item_to_item":
+                is_target &= self.moment > self.anchors_from(rules)
+            return np.flatnonzero(is_target)
         known = first if held_out else np.where(first > 0, first, np.repeat(sizes, sizes) - 1)
         return np.flatnonzero(is_target & (known >= rules.min_history))
+
+    def anchors_from(self, rules: PairRules) -> Ints:
+        """Of each place, the first one of its user that may be its anchor in an item-to-item pair.
+
+        At most ``rules.within_s`` earlier, and with no pause of more than ``rules.session_gap_s`` up to the place.
+        """
+        sizes = np.diff(self.offsets)
+        first = np.repeat(self.offsets[:-1], sizes)
+        if not len(first):
+            return first
+        if rules.session_gap_s is not None:
+            opens = np.diff(self.times_ms, prepend=0) > 1000 * rules.session_gap_s
+            first = np.maximum(first, np.maximum.accumulate(np.where(opens, np.arange(len(first)), 0)))
+        if rules.within_s is not None:
+            # Users end to end on one axis of time, further apart than the window is long.
+            since = self.times_ms - np.repeat(self.times_ms[self.offsets[:-1][sizes > 0]], sizes[sizes > 0])
+            window = 1000 * rules.within_s
+            axis = since + np.repeat(np.cumsum(np.append(0, _spans(since, self.offsets)[:-1] + window + 1)), sizes)
+            first = np.maximum(first, np.searchsorted(axis, axis - window))
+        return first
 
     def states(self, rules: PairRules) -> Rows:
         """Each user's state before the first target: the last ``max_history`` context items, newest first, then -1.
@@ -105,6 +131,15 @@ def batch(sequences: Sequences, places: Ints, rules: PairRules) -> Batch:
     return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
 
 
+def _batch_of_anchors(sequences: Sequences, places: Ints, anchors_from: Ints, drawn: npt.NDArray[np.float64]) -> Batch:
+    """Item-to-item pairs: each target with one earlier event, at the share ``drawn`` [0, 1) of those that may be it."""
+    users = np.searchsorted(sequences.offsets, places, side="right") - 1
+    choices = sequences.moment[places] - anchors_from[places]
+    anchors = anchors_from[places] + (drawn[places] * choices).astype(np.int64)
+    history = sequences.items[anchors][:, None]
+    return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
+
+
 @dataclass(frozen=True)
 class _Shuffle:
     """A permutation of the flat places within each user, both ways."""
@@ -136,6 +171,14 @@ def _gather(items: Rows, starts: Ints, ends: Ints, width: int) -> Rows:
         return np.full((len(starts), width), -1, dtype=np.int32)
     places = (ends - 1)[:, None] - np.arange(width)
     return np.where(places >= starts[:, None], items[np.maximum(places, 0)], -1).astype(np.int32)
+
+
+def _spans(since: Ints, offsets: Ints) -> Ints:
+    """Of each user, the time from the first event to the last."""
+    spans = np.zeros(len(offsets) - 1, dtype=np.int64)
+    some = np.diff(offsets) > 0
+    spans[some] = since[offsets[1:][some] - 1]
+    return spans
 
 
 def _moments(offsets: Ints, times_ms: Ints) -> Ints:
@@ -176,7 +219,7 @@ class PairStream:
             sequences = read(self.store, window)
             places = sequences.targets(self.rules)
             generator.shuffle(places)
-            shuffle = _permute_within(sequences, generator) if self.rules.history == "others" else None
+            make = self._maker(sequences, generator)
             start = 0
             while start + size - (len(left) if left else 0) <= len(places):
                 stop = start + size - (len(left) if left else 0)
@@ -184,17 +227,22 @@ class PairStream:
                     chosen = places[start:stop]
                     if left is None:
                         chosen = chosen[rank * size // world_size : (rank + 1) * size // world_size]
-                    made = self._batch(sequences, chosen, shuffle)
+                    made = make(chosen)
                     yield _join([left, made]).part(rank, world_size) if left is not None else made
                 step, start, left = step + 1, stop, None
-            rest = self._batch(sequences, places[start:], shuffle)
+            rest = make(places[start:])
             left = _join([left, rest]) if left is not None else rest
             left = left if len(left) else None
 
-    def _batch(self, sequences: Sequences, places: Ints, shuffle: _Shuffle | None) -> Batch:
-        if shuffle is None:
-            return batch(sequences, places, self.rules)
-        return _batch_of_others(sequences, places, self.rules, shuffle)
+    def _maker(self, sequences: Sequences, generator: np.random.Generator) -> Callable[[Ints], Batch]:
+        """Flat places of a window to pairs; what is drawn is drawn for the whole window, the same for every rank."""
+        if self.rules.history == "others":
+            shuffle = _permute_within(sequences, generator)
+            return lambda places: _batch_of_others(sequences, places, self.rules, shuffle)
+        if self.rules.kind == "item_to_item":
+            anchors_from, drawn = sequences.anchors_from(self.rules), generator.random(len(sequences.items))
+            return lambda places: _batch_of_anchors(sequences, places, anchors_from, drawn)
+        return lambda places: batch(sequences, places, self.rules)
 
     def _windows(self, generator: np.random.Generator) -> Iterator[list[str]]:
         window, pairs = [], 0

@@ -288,3 +288,51 @@ def test_one_large_window_mixes_all_files(tmp_path: Path) -> None:
 def test_a_batch_larger_than_the_log_makes_no_step(tmp_path: Path) -> None:
     found = stream(tmp_path, 1_000, 30)
     assert (found.steps, epoch_of(found)) == (0, [])
+
+
+def naive_anchors(row: Packed, place: int, settings: PairRules) -> list[int]:
+    """Places that may be the anchor of the target at ``place``, by a loop backwards."""
+    found = []
+    times = row.times_ms
+    for anchor in range(place - 1, -1, -1):
+        if settings.session_gap_s and times[anchor + 1] - times[anchor] > 1000 * settings.session_gap_s:
+            break
+        if settings.within_s and times[place] - times[anchor] > 1000 * settings.within_s:
+            break
+        if times[anchor] < times[place]:
+            found.append(anchor)
+    return found
+
+
+@many_cases
+@given(parts(), st.sampled_from([{"within_s": 1}, {"session_gap_s": 1}, {"within_s": 3, "session_gap_s": 2}]))
+def test_item_pairs_join_a_target_with_any_event_before_it_in_reach(rows: list[Packed], reach: dict[str, int]) -> None:
+    rows = [row._replace(times_ms=tuple(1_000 * time for time in row.times_ms)) for row in rows]
+    settings = rules(kind="item_to_item", max_history=1, **reach)
+    sequences = Sequences.from_table(part_table(rows))
+    first = sequences.anchors_from(settings)
+    expected = {}
+    start = 0
+    for row in rows:
+        for place in range(row.first_target, len(row.items)):
+            if anchors := naive_anchors(row, place, settings):
+                expected[start + place] = sorted(start + anchor for anchor in anchors)
+        start += len(row.items)
+    places = sequences.targets(settings)
+    assert places.tolist() == list(expected)
+    assert [list(range(first[place], sequences.moment[place])) for place in places] == list(expected.values())
+
+
+def test_the_anchors_of_an_epoch_are_the_same_for_any_number_of_readers(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    rows = [row_of(user, [*range(user, user + 9)], times=[60_000 * step for step in range(9)]) for user in range(1, 9)]
+    tables.write(store, "train/part-000000.parquet", part_table(rows))
+    settings = rules(kind="item_to_item", max_history=1, within_s=240)
+    stream = PairStream(store, (("train/part-000000.parquet", 64),), settings, 8, 1_000, 3)
+    whole = [pairs_of(batch) for batch in stream.epoch(0)]
+    assert len(whole) == stream.steps == 8
+    halves = [[*map(pairs_of, stream.epoch(0, rank, 2))] for rank in range(2)]
+    assert [first + second for first, second in zip(*halves, strict=True)] == whole
+    assert all(1 <= item - history[0] <= 4 for batch in whole for history, item, *_ in batch)
+    assert {item - history[0] for batch in whole for history, item, *_ in batch} == {1, 2, 3, 4}
+    assert [pairs_of(batch) for batch in stream.epoch(1)] != whole

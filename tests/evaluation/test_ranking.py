@@ -54,6 +54,7 @@ def sequences(users: list[User]) -> Sequences:
         np.array([len(context) for context, _ in users], dtype=np.int64),
         np.full(len(users), -1, dtype=np.int32),
         np.arange(len(flat)),
+        np.arange(len(flat)),
     )
 
 
