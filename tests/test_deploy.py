@@ -184,6 +184,18 @@ def containers(cluster: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"]["spec"]["containers"][0] for group in groups]
 
 
+def test_the_jobs_processes_have_the_allocator_and_threads_of_an_embedded_ray() -> None:
+    for container in containers(read(MANIFESTS["job.yaml"])["spec"]["rayClusterSpec"]):
+        found = plain_env(container)
+        for name in (
+            "OMP_WAIT_POLICY",
+            "MALLOC_TRIM_THRESHOLD_",
+            "MALLOC_MMAP_THRESHOLD_",
+            "ARROW_DEFAULT_MEMORY_POOL",
+        ):
+            assert found[name] == environment._DEFAULTS[name]
+
+
 def plain_env(container: dict[str, Any]) -> dict[str, str]:
     """The container's environment."""
     return {entry["name"]: entry["value"] for entry in container["env"]}
