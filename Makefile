@@ -9,11 +9,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The interpreter that .venv is made from, and more words for pytest: make test PYTEST_ARGS="-k merge -x"
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 PYTEST_ARGS ?=
+# Words for a benchmark: make bench-pairs BENCH_ARGS="--millions 5 --rounds 1"
+BENCH_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help venv demo test test-cluster lint types format check clean
+.PHONY: help venv demo test test-cluster bench-pairs lint types format check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,10 @@ test: $(STAMP) ## Run the tests, all but the long ones
 
 test-cluster: $(STAMP) ## Run the long tests, on real Ray clusters
 	$(BIN)/pytest -m long $(PYTEST_ARGS)
+
+bench-pairs: $(STAMP) ## Measure logs to pairs beside Polars, DuckDB and PySpark; needs Java, 24 GiB, half an hour
+	$(BIN)/pip install --quiet -r benchmarks/requirements.lock
+	$(BIN)/python -m benchmarks.pairs $(BENCH_ARGS)
 
 lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check

@@ -81,7 +81,7 @@ def _run(spark: SparkSession, log: Path, output: Path) -> None:
         lists = [f.slice(name, _FROM_ONE, keep[part]).alias(name) for name in ("items", "weights", "times_ms")]
         chosen.select("user", first[part].cast("int").alias("first_target"), *lists).write.parquet(f"{output}/{part}")
     counts = users.select(f.explode(f.slice("items", _FROM_ONE, keep["train"])).alias("item")).groupBy("item").count()
-    counts.toPandas().to_parquet(output / "counts.parquet")
+    counts.coalesce(1).write.parquet(f"{output}/counts.parquet")
 
 
 if __name__ == "__main__":
