@@ -165,8 +165,8 @@ def drawn() -> dict[str, str]:
 
 
 def expected() -> set[str]:
-    """What the tree must list: a package as its folder, ``tests/`` as one, and every other file by its path."""
-    found = {"tests/"}
+    """What the tree must list: a package as its folder, tests and benchmarks as one each, and other files by path."""
+    found = {"benchmarks/", "tests/"}
     for path in files():
         if path.startswith("raycl/") and path.endswith(".py"):
             found.add(path.removesuffix("__init__.py"))
