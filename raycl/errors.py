@@ -27,3 +27,7 @@ class GateRefused(RayclError):
 
 class CorruptRelease(RayclError):
     """A stored version is incomplete, altered, or binds parts that were not made together."""
+
+
+class StoreUnavailable(RayclError, OSError):
+    """A store did not answer as it should for longer than raycl waits; finished work is kept for the next run."""

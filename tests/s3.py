@@ -18,6 +18,8 @@ import s3fs
 
 from raycl.storage import store as store_module
 from raycl.storage.store import Store
+from tests import faulty_s3
+from tests.faulty_s3 import FaultyS3
 
 _START_S = 60.0
 
@@ -75,6 +77,15 @@ def s3_store(s3_client: Any) -> Store:
     bucket = f"bucket-{uuid.uuid4().hex}"
     s3_client.create_bucket(Bucket=bucket)
     return Store(f"s3://{bucket}/team/workspace")
+
+
+@pytest.fixture
+def faulty_store(s3_endpoint: str, s3_store: Store) -> Iterator[tuple[Store, FaultyS3]]:
+    """A prefix in a bucket of its own, and the proxy through which it is reached, without faults at first."""
+    with faulty_s3.before(s3_endpoint) as proxy:
+        os.environ["AWS_ENDPOINT_URL"] = proxy.url
+        _forget_connections()
+        yield s3_store, proxy
 
 
 def _listens(port: int) -> bool:

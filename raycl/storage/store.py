@@ -7,16 +7,21 @@ import functools
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
 
-from raycl.errors import InputError
+from raycl.errors import InputError, StoreUnavailable
+from raycl.storage import retries
+
+T = TypeVar("T")
 
 _PARTIAL = ".partial"
+_WRITER = "raycl-writer"
+"""Metadata of an object on S3 that tells whose request made it."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +47,30 @@ class Store:
         """The store whose root is ``path`` of this one."""
         return Store(f"{self.uri.rstrip('/')}/{path}")
 
+    def patiently(self, path: str, operation: Callable[[], T]) -> T:
+        """What ``operation`` on ``path`` returns; it only reads, or may as well be done twice.
+
+        On S3 it is done again while that is overloaded or out of reach, at the most for ``retries.PATIENCE_S``; then
+        StoreUnavailable. Every method but those of ``open_output`` works so by itself.
+        """
+        return operation() if self.is_local else retries.patiently(f"{self.uri}/{path}".rstrip("/"), operation)
+
     def read(self, path: str) -> bytes:
         """The whole file; FileNotFoundError where there is none."""
-        with self.filesystem.open_input_stream(self.full(path)) as stream:
-            return bytes(stream.read())
+
+        def once() -> bytes:
+            with self.filesystem.open_input_stream(self.full(path)) as stream:
+                return bytes(stream.read())
+
+        return self.patiently(path, once)
 
     def write(self, path: str, content: bytes) -> None:
         """Write the whole file so that readers see nothing or all of it; an older one is replaced."""
-        if not self.is_local:
-            with _s3() as s3:
-                s3.pipe_file(self.full(path), content)
-            return
-        with self.open_output(path) as stream:
-            stream.write(content)
+        if self.is_local:
+            with self.open_output(path) as stream:
+                stream.write(content)
+        else:
+            self.patiently(path, lambda: _put_on_s3(self.full(path), content))
 
     def open_output(self, path: str) -> Any:
         """A stream to a new file, as a context: the file appears under ``path`` when the context ends without error."""
@@ -64,12 +80,14 @@ class Store:
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or a folder ``path``."""
-        return bool(self.filesystem.get_file_info(self.full(path)).type != pafs.FileType.NotFound)
+        info = self.patiently(path, lambda: self.filesystem.get_file_info(self.full(path)))
+        return bool(info.type != pafs.FileType.NotFound)
 
     def names(self, path: str) -> list[str]:
         """Names directly under the folder ``path``, sorted; empty where there is no such folder."""
         selector = pafs.FileSelector(self.full(path), allow_not_found=True)
-        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+        found = self.patiently(path, lambda: self.filesystem.get_file_info(selector))
+        return sorted(info.base_name for info in found)
 
     def files(self, path: str = "") -> list[str]:
         """Every file below ``path``, sorted, as paths relative to this store's root."""
@@ -79,17 +97,33 @@ class Store:
         """Bytes of every file below ``path``, in the order of ``files``; no file is opened."""
         selector = pafs.FileSelector(self.full(path), allow_not_found=True, recursive=True)
         root = self.full("")
-        found = (info for info in self.filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
-        return dict(sorted((info.path[len(root) :].lstrip("/"), int(info.size)) for info in found))
+        found = self.patiently(path, lambda: self.filesystem.get_file_info(selector))
+        files = (info for info in found if info.type == pafs.FileType.File)
+        return dict(sorted((info.path[len(root) :].lstrip("/"), int(info.size)) for info in files))
 
     def delete(self, path: str) -> None:
         """Remove one file; FileNotFoundError where there is none."""
-        self.filesystem.delete_file(self.full(path))
+        tries = 0
+
+        def once() -> None:
+            nonlocal tries
+            tries += 1
+            try:
+                self.filesystem.delete_file(self.full(path))
+            except FileNotFoundError:
+                if tries == 1:  # else it went with a try whose answer was lost
+                    raise
+
+        self.patiently(path, once)
 
     def delete_folder(self, path: str) -> None:
         """Remove the folder and what is in it; nothing happens where there is none."""
-        if self.exists(path):
-            self.filesystem.delete_dir(self.full(path))
+
+        def once() -> None:
+            if self.exists(path):
+                self.filesystem.delete_dir(self.full(path))
+
+        self.patiently(path, once)
 
     def delete_partial(self, keep: str) -> None:
         """Remove what killed processes left of files that they had not finished (local disk only has such).
@@ -102,11 +136,15 @@ class Store:
 
     def sha256(self, path: str) -> str:
         """Hexadecimal SHA-256 of the file's bytes."""
-        digest = hashlib.sha256()
-        with self.filesystem.open_input_stream(self.full(path)) as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-        return digest.hexdigest()
+
+        def once() -> str:
+            digest = hashlib.sha256()
+            with self.filesystem.open_input_stream(self.full(path)) as stream:
+                while chunk := stream.read(1 << 22):
+                    digest.update(chunk)
+            return digest.hexdigest()
+
+        return self.patiently(path, once)
 
     @property
     def is_local(self) -> bool:
@@ -120,7 +158,8 @@ class Store:
         """
         if self.is_local:
             return _create_on_disk(Path(self.full(path)), content)
-        return _create_on_s3(self.full(path), content)
+        writer = uuid.uuid4().hex  # of all tries, so that one whose answer was lost is known again
+        return self.patiently(path, lambda: _create_on_s3(self.full(path), content, writer))
 
     def require_writable(self, field: str = "workspace") -> None:
         """Raise InputError, naming ``field``, unless a file can be written under the root and removed again."""
@@ -128,6 +167,8 @@ class Store:
         try:
             self.write(probe, b"")
             self.delete(probe)
+        except StoreUnavailable:
+            raise
         except OSError as error:
             raise InputError(
                 f"{field}={self.uri} cannot be written ({_first_line(error)}): choose another, or grant write access"
@@ -176,15 +217,39 @@ def _create_on_disk(target: Path, content: bytes) -> bool:
 
 @contextlib.contextmanager
 def _s3_output(key: str) -> Iterator[Any]:
-    """A stream that is completed at the end and aborted on an error; Arrow's own would publish half a file."""
-    with _s3() as s3:
-        stream = s3.open(key, "wb")
-        try:
+    """A stream that is completed at the end and aborted on an error; Arrow's own would publish half a file.
+
+    What it sends cannot be had again from the caller, so it is s3fs that sends a part again, for about half a minute.
+    """
+    try:
+        with _s3() as s3, _stream(s3, key) as stream:
             yield stream
-            stream.close()
-        except BaseException:
-            stream.closed = True  # or the end of its life would complete it
+    except OSError as error:
+        if retries.passes(error):
+            raise retries.unavailable(f"s3://{key}", error, "to be written, in many tries") from error
+        raise
+
+
+@contextlib.contextmanager
+def _stream(s3: Any, key: str) -> Iterator[Any]:
+    writer = uuid.uuid4().hex
+    stream = s3.open(key, "wb", Metadata={_WRITER: writer})
+    try:
+        yield stream
+        _complete(s3, stream, key, writer)
+    except BaseException:
+        stream.closed = True  # or the end of its life would complete it
+        with contextlib.suppress(Exception):  # parts that stay cost space and are never seen; the first error counts
             stream.discard()
+        raise
+
+
+def _complete(s3: Any, stream: Any, key: str, writer: str) -> None:
+    """Close the stream; a completion that fails since an earlier one, whose answer was lost, made the file, is none."""
+    try:
+        stream.close()
+    except FileNotFoundError:
+        if _writer_on_s3(s3, key) != writer:
             raise
 
 
@@ -200,19 +265,33 @@ def _s3() -> Iterator[Any]:
         raise OSError(str(error)) from error
 
 
-def _create_on_s3(key: str, content: bytes) -> bool:
-    try:
-        with _s3() as s3:
-            s3.pipe_file(key, content, mode="create")
-    except FileExistsError:
-        return False
-    except OSError as error:
-        # One server's refusal arrives as FileExistsError, another's as OSError: the cause carries the S3 code.
-        response = getattr(error.__cause__, "response", {})
-        if response.get("Error", {}).get("Code") in ("PreconditionFailed", "412"):
-            return False
-        raise
+def _put_on_s3(key: str, content: bytes) -> None:
+    with _s3() as s3:
+        s3.pipe_file(key, content)
+
+
+def _create_on_s3(key: str, content: bytes, writer: str) -> bool:
+    with _s3() as s3:
+        try:
+            s3.pipe_file(key, content, mode="create", Metadata={_WRITER: writer})
+        except OSError as error:
+            # One server's refusal arrives as FileExistsError, another's as OSError: the cause carries the S3 code.
+            response = getattr(error.__cause__, "response", None) or {}
+            refused = response.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+            if not (refused or isinstance(error, FileExistsError)):
+                raise
+            return _writer_on_s3(s3, key) == writer  # our own, where the answer to an earlier try was lost
     return True
+
+
+def _writer_on_s3(s3: Any, key: str) -> str:
+    """Who made the object, or nothing where that is not said or it is gone again."""
+    bucket, _, name = key.partition("/")
+    try:
+        found = s3.call_s3("head_object", Bucket=bucket, Key=name)
+    except FileNotFoundError:
+        return ""
+    return str(found["Metadata"].get(_WRITER, ""))
 
 
 def _connect(uri: str) -> tuple[pafs.FileSystem, str]:

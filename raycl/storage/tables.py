@@ -41,7 +41,7 @@ def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
 
 def read(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, or these columns of it."""
-    return pq.read_table(store.full(path), columns=columns, filesystem=store.filesystem)
+    return store.patiently(path, lambda: pq.read_table(store.full(path), columns=columns, filesystem=store.filesystem))
 
 
 def write_buckets(store: Store, path: str, table: pa.Table, buckets: npt.NDArray[np.int64], num_buckets: int) -> None:
@@ -61,5 +61,9 @@ def write_buckets(store: Store, path: str, table: pa.Table, buckets: npt.NDArray
 
 def read_bucket(store: Store, path: str, bucket: int) -> pa.Table:
     """The rows of one bucket of a file that ``write_buckets`` made."""
-    with store.filesystem.open_input_file(store.full(path)) as stream:
-        return pa.Table.from_batches([pa.ipc.open_file(stream).get_batch(bucket)])
+
+    def once() -> pa.Table:
+        with store.filesystem.open_input_file(store.full(path)) as stream:
+            return pa.Table.from_batches([pa.ipc.open_file(stream).get_batch(bucket)])
+
+    return store.patiently(path, once)

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from raycl.config_file import load
@@ -22,6 +20,7 @@ from raycl.storage import pointer
 from raycl.storage.store import Store
 from raycl.storage.versions import Version, Workspace
 from tests.cluster import builders, processes
+from tests.cluster.outputs import contents, different
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -251,18 +250,3 @@ def assert_same(clean: Night, disturbed: Night) -> None:
     release = disturbed.only("releases")
     assert pointer.current(disturbed.workspace.store) == pointer.Pointer(1, release.name)
     release.manifest.verify(release.store)
-
-
-def contents(version: Version) -> dict[str, pa.Table | bytes]:
-    """Every file that must be the same in two runs: a table for Parquet, bytes for the rest."""
-    store = version.store
-    # These hold how fast towers were trained, and the versions' names, which tell when they were made.
-    told_apart = {"manifest.json", "lineage.json", *(["metrics.json"] if version.manifest.stage == "towers" else [])}
-    paths = [path for path in store.files() if path not in told_apart and not path.startswith("checkpoints/")]
-    assert paths
-    return {path: pq.read_table(store.full(path)) if path.endswith(".parquet") else store.read(path) for path in paths}
-
-
-def different(expected: dict[str, pa.Table | bytes], found: dict[str, pa.Table | bytes]) -> list[str]:
-    """Files that only one side has or that hold something else."""
-    return sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))

@@ -1,0 +1,56 @@
+"""What versions hold, so that those of two runs can be compared."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from raycl import schema
+from raycl.storage import tables
+from raycl.storage.store import is_partial
+from raycl.storage.versions import WORK, Version, Workspace
+
+
+def contents(version: Version) -> dict[str, pa.Table | bytes]:
+    """Every file that must be the same in two runs: a table for Parquet, bytes for the rest."""
+    store = version.store
+    # These hold how fast towers were trained, where the log lay, and names of versions, which tell when they were made.
+    told_apart = {"manifest.json", "lineage.json", "report.html", "report.json"}
+    told_apart |= {"metrics.json"} if version.manifest.stage == "towers" else set()
+    paths = [path for path in store.files() if path not in told_apart and not path.startswith("checkpoints/")]
+    assert paths
+    return {path: tables.read(store, path) if path.endswith(".parquet") else store.read(path) for path in paths}
+
+
+def different(expected: dict[str, pa.Table | bytes], found: dict[str, pa.Table | bytes]) -> list[str]:
+    """Files that only one side has or that hold something else."""
+    return sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
+
+
+def whole_parts(version: Version) -> dict[str, pa.Table]:
+    """The sequences of each part of a pairs version, by user, however many files they are in."""
+    parts = {part: [path for path in version.store.files(part) if path.endswith(".parquet")] for part in schema.SPLITS}
+    return {
+        part: pa.concat_tables(tables.read(version.store, path) for path in paths).sort_by("user").combine_chunks()
+        for part, paths in parts.items()
+    }
+
+
+def assert_same_pairs(expected: Version, found: Version) -> None:
+    """Both hold the same rows, vocabulary, counts and drops; files, buckets and fragments may differ."""
+    assert found.manifest.counts == expected.manifest.counts
+    assert found.manifest.dropped == expected.manifest.dropped
+    assert found.manifest.counts["rows_in"] == found.manifest.counts["events"] + sum(found.manifest.dropped.values())
+    assert tables.read(found.store, schema.ITEMS_FILE) == tables.read(expected.store, schema.ITEMS_FILE)
+    parts = whole_parts(expected)
+    assert parts == whole_parts(found)
+    assert parts["train"].num_rows
+
+
+def only_pairs(workspace: Workspace) -> Version:
+    """The one pairs version of a workspace, with all its bytes, and nothing beside it that was begun."""
+    (name,) = workspace.store.names("pairs")
+    version = workspace.open("pairs", name)
+    version.manifest.verify(version.store)
+    left = [path for path in version.store.files() if path.startswith(f"{WORK}/") or is_partial(path)]
+    assert left == []
+    return version
