@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from raycl import schema
 from raycl.config import LogSource
 from raycl.data.columns import whole
+from raycl.data.times import TimeRange, to_ms
 from raycl.errors import InputError
 
 REASONS = (
@@ -28,7 +29,12 @@ REASONS = (
 )
 """Why a single row is quarantined; a row with several faults carries the first of these."""
 
-_UNIT_PER_MS = {"s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000}
+OUTSIDE_RANGE = "outside_range"
+"""Why a good row is left out of a log that is read in a range of times."""
+
+MAX_ID_BYTES = 1024
+"""Longer text is no id."""
+
 _SPLIT_CODES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 
 
@@ -46,11 +52,24 @@ class Cleaner:
     item_type: pa.DataType
     known_items: Any = None
 
-    def clean(self, table: pa.Table, first_row: int = 0) -> tuple[pa.Table, pa.Table]:
+    def outside(self, table: pa.Table) -> npt.NDArray[np.bool_] | None:
+        """Of each row, whether it has a believable time that is not of the log's range; None for a log without one.
+
+        A row whose time is none, or none that an event can have, stays to be quarantined.
+        """
+        within = TimeRange.of(self.log)
+        if within is None:
+            return None
+        times = self._times(table, faults := np.zeros(table.num_rows, dtype=np.uint8))
+        return np.asarray((faults == 0) & within.outside(times))
+
+    def clean(
+        self, table: pa.Table, first_row: int = 0, left_out: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[pa.Table, pa.Table]:
         """Split ``table`` into events (``schema.events``) and quarantined rows (its columns, ``reason`` and ``row``).
 
-        Every row is in exactly one of the two, in its order. ``row`` is the row's number in its file, counted from 0;
-        ``first_row`` that of the first row of ``table``.
+        Every row is in exactly one of the two, in its order, but for those ``left_out``, which are in neither. ``row``
+        is the row's number in its file, counted from 0; ``first_row`` that of the first row of ``table``.
         """
         columns = self.log.columns
         faults = np.zeros(table.num_rows, dtype=np.uint8)
@@ -64,15 +83,15 @@ class Cleaner:
         if self.known_items is not None:
             known = pc.is_in(item, value_set=self.known_items)
             _mark(faults, "unknown_item", ~known.to_numpy(zero_copy_only=False))
-        kept = pa.array(faults == 0)
+        wanted = np.ones(table.num_rows, dtype=np.bool_) if left_out is None else ~left_out
         cleaned = pa.Table.from_arrays(
             [user, item, pa.array(time_ms), pa.array(weight), pa.array(event), pa.array(split)],
             schema=schema.events(self.user_type, self.item_type),
-        ).filter(kept)
+        ).filter(pa.array(wanted & (faults == 0)))
         reasons = pa.DictionaryArray.from_arrays(pa.array(faults.astype(np.int16) - 1, mask=faults == 0), REASONS)
         rows = pa.array(np.arange(first_row, first_row + table.num_rows))
         bad = table.append_column("reason", reasons.cast(pa.string())).append_column("row", rows)
-        return cleaned, bad.filter(pc.invert(kept))
+        return cleaned, bad.filter(pa.array(wanted & (faults != 0)))
 
     def _times(self, table: pa.Table, faults: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         if self.log.columns.time is None:
@@ -85,7 +104,7 @@ class Cleaner:
             milliseconds = column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
             times = np.asarray(milliseconds.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
         elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            times = _to_ms(column.fill_null(0).to_numpy(zero_copy_only=False), self.log.time_unit)
+            times = to_ms(column.fill_null(0).to_numpy(zero_copy_only=False), self.log.time_unit)
         else:
             raise InputError(
                 f"columns.time={self.log.columns.time} is of type {column.type}: use a timestamp or an integer"
@@ -147,6 +166,12 @@ def count_reasons(bad: pa.Table) -> dict[str, int]:
     return {reason: counts[reason] for reason in REASONS if reason in counts}
 
 
+def count_outside(outside: npt.NDArray[np.bool_] | None) -> dict[str, int]:
+    """Rows outside of the log's range, as a reason; empty where there are none."""
+    rows = 0 if outside is None else int(np.count_nonzero(outside))
+    return {OUTSIDE_RANGE: rows} if rows else {}
+
+
 def _mark(faults: npt.NDArray[np.uint8], reason: str, rows: npt.NDArray[np.bool_]) -> None:
     faults[rows & (faults == 0)] = REASONS.index(reason) + 1
 
@@ -156,7 +181,7 @@ def _nulls(array: Any) -> npt.NDArray[np.bool_]:
 
 
 def ids(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
-    """Ids in the type of the hand-off; empty strings and numbers that are not whole become null."""
+    """Ids in the type of the hand-off; null for text that is empty, endless or no UTF-8, and for numbers not whole."""
     array = whole(table[column])
     if pa.types.is_floating(array.type):
         array = array.cast(pa.float64())
@@ -167,20 +192,18 @@ def ids(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
     except pa.ArrowException as error:
         raise InputError(f"column '{column}' does not fit {wanted}: {error}") from error
     if pa.types.is_large_string(wanted):
-        array = pc.if_else(pc.equal(array, ""), pa.scalar(None, wanted), array)
+        length = pc.binary_length(array)
+        malformed = pc.or_(pc.equal(length, 0), pc.greater(length, MAX_ID_BYTES))
+        array = pc.if_else(pc.or_kleene(malformed, _not_utf8(array)), pa.scalar(None, wanted), array)
     return array
 
 
-def _to_ms(times: npt.NDArray[Any], unit: str) -> npt.NDArray[np.int64]:
-    """Whole milliseconds; what does not fit 64 bits becomes 0, which is out of range."""
-    per_ms = _UNIT_PER_MS[unit]
-    most = 2**62  # a float of more might not fit once it is rounded
-    if times.dtype.kind == "f":
-        values = np.clip(np.nan_to_num(times.astype(np.float64), nan=0.0), -most, most)
-    else:
-        values = times.astype(np.int64)
-    if per_ms < 0:
-        return (values // -per_ms).astype(np.int64)
-    limit = most // per_ms
-    fits = (values >= -limit) & (values <= limit)
-    return (np.where(fits, values, 0) * per_ms).astype(np.int64)
+def _not_utf8(text: Any) -> Any:
+    """Of each value, whether its bytes are no UTF-8; one false for all where every value is good, as nearly always."""
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        distinct = text.cast(pa.large_binary()).dictionary_encode()
+        bad = [value.decode(errors="ignore").encode() != value for value in distinct.dictionary.to_pylist()]
+        return pa.array(bad, pa.bool_()).take(distinct.indices)
+    return pa.scalar(False)

@@ -18,8 +18,14 @@ def _each_alone(_first: pa.DataType, _second: pa.DataType) -> bool:
     return True
 
 
+def _same_words(first: pa.DataType, second: pa.DataType) -> bool:
+    """Whether equal values are written alike: text as it is, whole numbers by their digits, any other type its own."""
+    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (first, second)]
+    return bool(kinds[0] == kinds[1] or all(_is_text(kind) or pa.types.is_integer(kind) for kind in kinds))
+
+
 def _one_table(first: pa.DataType, second: pa.DataType) -> bool:
-    parts = [plain_text(pa.table({"column": pa.nulls(0, kind)})) for kind in (first, second)]
+    parts = [plain(pa.table({"column": pa.nulls(0, kind)})) for kind in (first, second)]
     try:
         pa.concat_tables(parts, promote_options="permissive")
     except pa.ArrowException:
@@ -40,12 +46,22 @@ class Use:
     mixes: Callable[[pa.DataType, pa.DataType], bool] = _one_table
 
 
-def plain_text(table: pa.Table) -> pa.Table:
-    """The table with all its text as large_string, which other text can be appended to."""
+def plain(table: pa.Table) -> pa.Table:
+    """The table with all its text as large_string and its dictionaries of numbers as numbers.
+
+    Other text, or other numbers, can be appended to such columns.
+    """
     for position, field in enumerate(table.schema):
-        if _is_text(field.type):
-            table = table.set_column(position, field.name, table[position].cast(pa.large_string()))
+        if (kind := plain_type(field.type)) != field.type:
+            table = table.set_column(position, field.name, table[position].cast(kind))
     return table
+
+
+def plain_type(found: pa.DataType) -> pa.DataType:
+    """The type that ``plain`` gives a column of type ``found``."""
+    if _is_text(found):
+        return pa.large_string()
+    return found.value_type if pa.types.is_dictionary(found) and _is_number(found.value_type) else found
 
 
 def _is_number(found: pa.DataType) -> bool:
@@ -92,7 +108,7 @@ def _is_word(found: pa.DataType) -> bool:
 ID = Use(_is_id, "ids are integers or strings; convert the column", _same_id)
 TITLE = Use(_is_word, "use a string")
 SHOWN = Use(lambda _: True, "")
-EVENT = Use(_is_word, "use strings or integers", _each_alone)
+EVENT = Use(_is_word, "use strings or integers", _same_words)
 TIME = Use(_is_time, "use a timestamp, a date, an integer or a float", _each_alone)
 WEIGHT = Use(_is_quantity, "use a number", _each_alone)
 FEATURES = {

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-import fnmatch
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from raycl import schema
-from raycl.config import Config, Feature, ItemTable, LogSource, UserTable
-from raycl.data.column_types import EVENT, FEATURES, ID, SHOWN, TIME, TITLE, WEIGHT, Use, plain_text
+from raycl.config import Config, Feature, ItemTable, LogSource, TableSource, UserTable
+from raycl.data import drift, footers, lakes, listing
+from raycl.data.column_types import EVENT, FEATURES, ID, SHOWN, TIME, TITLE, WEIGHT
+from raycl.data.drift import Column, Given
+from raycl.data.footers import Selection
+from raycl.data.times import TimeRange
 from raycl.errors import InputError
-from raycl.storage.store import Store, absolute
+from raycl.storage.store import Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One Parquet file: its path within the source, size, modification time, and rows in each row group."""
+    """One Parquet file: its path within the source, size, modification time, and rows in each row group.
+
+    Only the row groups ``chosen`` are read. The file lacks the columns ``given``, and holds that value in every row.
+    """
 
     path: str
     num_bytes: int
     modified_ns: int
     group_rows: tuple[int, ...]
+    chosen: tuple[int, ...]
+    given: Given
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in the chosen row groups."""
+        return sum(self.group_rows[group] for group in self.chosen)
+
+    def identity(self) -> list[Any]:
+        """What changes when the file or the choice of its rows changes."""
+        given = {name: [str(value.type), str(value)] for name, value in self.given.items()}
+        return [self.path, self.num_bytes, self.modified_ns, self.group_rows, self.chosen, given]
 
 
 @dataclass(frozen=True)
@@ -41,17 +60,19 @@ class Source:
 
     @property
     def num_rows(self) -> int:
-        """Rows in all files."""
-        return sum(sum(file.group_rows) for file in self.files)
+        """Rows in the chosen row groups of all files."""
+        return sum(file.num_rows for file in self.files)
 
     def identity(self) -> list[Any]:
         """What changes when the source changes: paths, sizes, times."""
-        return [self.root_uri, [asdict(file) for file in self.files]]
+        return [self.root_uri, [file.identity() for file in self.files]]
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """These columns of every file; for tables that fit in memory, such as a catalogue."""
         store = Store(self.root_uri)
-        parts = [_read_file(store, self.field, file.path, columns) for file in self.files]
+        parts = [
+            footers.read_groups(store, self.field, file.path, columns, file.chosen, file.given) for file in self.files
+        ]
         try:
             return pa.concat_tables(parts, promote_options="permissive")
         except pa.ArrowException as error:
@@ -68,10 +89,18 @@ class Fragment:
     groups: tuple[int, ...]
     first_row: int
     num_rows: int
+    given: Given
 
     def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns of the fragment's rows, in file order; InputError where the file is damaged."""
-        return _read_file(Store(self.root_uri), f"logs.{self.log}.uri", self.path, columns, self.groups)
+        """These columns of the fragment's rows, in file order; InputError where the file is damaged or another one."""
+        field = f"logs.{self.log}"
+        table = footers.read_groups(Store(self.root_uri), field, self.path, columns, self.groups, self.given)
+        if table.num_rows != self.num_rows:
+            raise InputError(
+                f"{field}.uri: file {self.root_uri}/{self.path} was written anew while it was read: run again, and"
+                f" write new files beside the old ones"
+            )
+        return table
 
 
 @dataclass(frozen=True)
@@ -100,24 +129,15 @@ class Inputs:
     _id_types: tuple[pa.DataType, pa.DataType]
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column that is used: the field of the config that names it, and what it is read as."""
-
-    field: str
-    name: str
-    use: Use
-
-
 def open_inputs(config: Config) -> Inputs:
     """Open what the config names.
 
     Raises InputError for anything missing, unreadable or empty, and for a column of any file that is absent or of a
-    type that cannot be used.
+    type that cannot be used; ConfigError for a format whose package is not installed.
     """
     logs = tuple(_open_log(position, log) for position, log in enumerate(config.logs))
-    items = _open("items", config.items.uri, _item_columns(config.items)) if config.items else None
-    users = _open("users", config.users.uri, _user_columns(config.users)) if config.users else None
+    items = _open("items", config.items, _item_columns(config.items)) if config.items else None
+    users = _open("users", config.users, _user_columns(config.users)) if config.users else None
     users_named = [(f"logs.{i}.columns.user", log, config.logs[i].columns.user) for i, log in enumerate(logs)]
     items_named = [(f"logs.{i}.columns.item", log, config.logs[i].columns.item) for i, log in enumerate(logs)]
     if users and config.users:
@@ -128,20 +148,34 @@ def open_inputs(config: Config) -> Inputs:
 
 
 def fragments(logs: Iterable[Source], max_rows: int) -> list[Fragment]:
-    """Cut the logs into runs of row groups of at most ``max_rows`` rows; a larger row group stands alone."""
-    found = []
-    for position, log in enumerate(logs):
-        for file in log.files:
-            groups: list[int] = []
-            first_row = rows = 0
-            for group, group_rows in enumerate(file.group_rows):
-                if groups and rows + group_rows > max_rows:
-                    found.append(Fragment(position, log.root_uri, file.path, tuple(groups), first_row, rows))
-                    first_row, rows, groups = first_row + rows, 0, []
-                groups.append(group)
-                rows += group_rows
+    """Cut the logs into runs of row groups of at most ``max_rows`` rows; a larger row group stands alone.
+
+    A run ends before a row group that is not read, so that its rows are consecutive.
+    """
+    return [
+        Fragment(position, log.root_uri, file.path, run, first_row, num_rows, file.given)
+        for position, log in enumerate(logs)
+        for file in log.files
+        for run, first_row, num_rows in _runs(file, max_rows)
+    ]
+
+
+def _runs(file: SourceFile, max_rows: int) -> list[tuple[tuple[int, ...], int, int]]:
+    """Row groups, first row within the file and number of rows of each run; one without rows is left out."""
+    found: list[tuple[tuple[int, ...], int, int]] = []
+    chosen = set(file.chosen)
+    groups: list[int] = []
+    first_row = rows = 0
+    for group, group_rows in enumerate((*file.group_rows, 0)):
+        if groups and (group not in chosen or rows + group_rows > max_rows):
             if rows:
-                found.append(Fragment(position, log.root_uri, file.path, tuple(groups), first_row, rows))
+                found.append((tuple(groups), first_row, rows))
+            first_row, rows, groups = first_row + rows, 0, []
+        if group in chosen:
+            groups.append(group)
+            rows += group_rows
+        else:
+            first_row += group_rows
     return found
 
 
@@ -158,135 +192,67 @@ _LOG_USES = {"user": ID, "item": ID, "time": TIME, "event": EVENT, "weight": WEI
 def _open_log(position: int, log: LogSource) -> Source:
     field = f"logs.{position}"
     named = ((role, getattr(log.columns, role), use) for role, use in _LOG_USES.items())
-    source = _open(field, log.uri, [_Column(f"{field}.columns.{role}", name, use) for role, name, use in named if name])
+    columns = [Column(f"{field}.columns.{role}", name, use) for role, name, use in named if name]
+    within = TimeRange.of(log)
+    selection = None if within is None else Selection(str(log.columns.time), log.time_unit, within)
+    source = _open(field, log, columns, log.date_partition, selection)
+    if source.num_rows == 0 and within is not None:
+        bounds = [f"{field}.{name}={value.isoformat()}" for name in ("since", "until") if (value := getattr(log, name))]
+        raise InputError(
+            f"{' and '.join(bounds)}: no file of {log.uri} holds such times; move the range, or check {field}.time_unit"
+            f" and {field}.date_partition"
+        )
     if source.num_rows == 0:
         raise InputError(f"{field}.uri={log.uri} holds no rows in {len(source.files)} Parquet files: check the path")
     return source
 
 
-def _item_columns(table: ItemTable) -> list[_Column]:
-    title = [_Column("items.title_column", table.title_column, TITLE)] if table.title_column else []
-    shown = [_Column(f"items.display.{position}", name, SHOWN) for position, name in enumerate(table.display)]
-    return [_Column("items.id_column", table.id_column, ID), *title, *_features("items", table.features), *shown]
+def _item_columns(table: ItemTable) -> list[Column]:
+    title = [Column("items.title_column", table.title_column, TITLE)] if table.title_column else []
+    shown = [Column(f"items.display.{position}", name, SHOWN) for position, name in enumerate(table.display)]
+    return [Column("items.id_column", table.id_column, ID), *title, *_features("items", table.features), *shown]
 
 
-def _user_columns(table: UserTable) -> list[_Column]:
-    return [_Column("users.id_column", table.id_column, ID), *_features("users", table.features)]
+def _user_columns(table: UserTable) -> list[Column]:
+    return [Column("users.id_column", table.id_column, ID), *_features("users", table.features)]
 
 
-def _features(table: str, features: Sequence[Feature]) -> list[_Column]:
+def _features(table: str, features: Sequence[Feature]) -> list[Column]:
     return [
-        _Column(f"{table}.features.{position}.column", feature.column, FEATURES[feature.kind])
+        Column(f"{table}.features.{position}.column", feature.column, FEATURES[feature.kind])
         for position, feature in enumerate(features)
     ]
 
 
-def _open(field: str, uri: str, wanted: Sequence[_Column]) -> Source:
-    root_uri, pattern = _root_and_pattern(absolute(uri))
-    try:
-        files = _list_parquet(Store(root_uri), pattern)
-    except OSError as error:
-        raise InputError(f"{field}.uri={uri} cannot be listed: {str(error).partition(chr(10))[0]}") from error
-    if not files:
-        folders = "; '*' stays within a folder, '**' goes through folders" if "*" in uri else ""
-        raise InputError(f"{field}.uri={uri} holds no Parquet files: check the path{folders}")
+def _open(
+    field: str,
+    table: TableSource,
+    wanted: Sequence[Column],
+    date_partition: Sequence[str] = (),
+    selection: Selection | None = None,
+) -> Source:
+    """List the files, leave out those of other dates, open the others, and leave out row groups of other times."""
+    listed = lakes.list_files(field, table, [column.name for column in wanted])
+    near = listing.within(field, listed.files, date_partition, selection.wanted if selection else None)
+    store = Store(listed.root_uri)
     with ThreadPoolExecutor(16) as pool:
-        opened = list(pool.map(lambda info: _open_file(Store(root_uri), field, info), files))
-    for file, found in opened:
-        for column in wanted:
-            if column.name not in found.names:
-                raise InputError(
-                    f"{field}.uri: file {file.path} has no column '{column.name}' (it has {', '.join(found.names)}):"
-                    f" name the right column in {field}"
-                )
-    types = {column.name: _type_of(column, opened) for column in wanted}
-    return Source(field, root_uri, tuple(file for file, _ in opened), types)
-
-
-def _type_of(column: _Column, opened: Sequence[tuple[SourceFile, pa.Schema]]) -> pa.DataType:
-    """The column's type, the first that is not null; InputError, naming the file, for one that cannot be used."""
-    first, first_type = opened[0][0], pa.null()
-    for file, found in opened:
-        kind = found.field(column.name).type
-        if not column.use.accepts(kind):
-            raise InputError(f"{column.field}={column.name} is of type {kind} in file {file.path}: {column.use.remedy}")
-        if pa.types.is_null(first_type):
-            first, first_type = file, kind
-        elif not pa.types.is_null(kind) and not column.use.mixes(first_type, kind):
-            raise InputError(
-                f"{column.field}={column.name} is of type {first_type} in file {first.path} and {kind} in file"
-                f" {file.path}: give it one type in all files"
-            )
-    return first_type
-
-
-def _root_and_pattern(uri: str) -> tuple[str, str | None]:
-    """A pattern's fixed folder and the rest; for a single file, its folder and its name."""
-    head, _, tail = uri.rstrip("/").rpartition("/")
-    if any(mark in uri for mark in "*?["):
-        parts = uri.split("/")
-        fixed = next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?["))
-        return "/".join(parts[:fixed]) or ".", "/".join(parts[fixed:])
-    if tail.endswith((".parquet", ".parq", ".pq")):
-        return head or ".", tail
-    return uri, None
-
-
-def _list_parquet(store: Store, pattern: str | None) -> list[pafs.FileInfo]:
-    root = store.full("")
-    if pattern is not None and not any(mark in pattern for mark in "*?["):
-        info = store.filesystem.get_file_info(f"{root}/{pattern}")
-        if info.type == pafs.FileType.File:
-            return [info]
-        root, pattern = f"{root}/{pattern}", None  # a folder whose name ends in .parquet
-    selector = pafs.FileSelector(root, allow_not_found=True, recursive=True)
-    found = []
-    for info in store.filesystem.get_file_info(selector):
-        relative = info.path[len(root) :].lstrip("/")
-        hidden = any(part.startswith(("_", ".")) for part in relative.split("/"))
-        matches = _matches(relative, pattern) if pattern else relative.endswith((".parquet", ".parq", ".pq"))
-        if info.type == pafs.FileType.File and matches and not hidden:
-            found.append(info)
-    return sorted(found, key=lambda info: info.path)
-
-
-def _matches(path: str, pattern: str) -> bool:
-    """Whether a pattern fits folder by folder: ``*`` within a name, ``**`` any number of folders."""
-    head, _, rest = pattern.partition("/")
-    name, _, below = path.partition("/")
-    if head == "**":
-        return not rest or _matches(path, rest) or ("/" in path and _matches(below, pattern))
-    if not fnmatch.fnmatchcase(name, head):
-        return False
-    return _matches(below, rest) if below and rest else not below and not rest
-
-
-def _open_file(store: Store, field: str, info: pafs.FileInfo) -> tuple[SourceFile, pa.Schema]:
-    relative = info.path[len(store.full("")) :].lstrip("/")
-    try:
-        metadata = pq.read_metadata(info.path, filesystem=store.filesystem)
-        arrow_schema = metadata.schema.to_arrow_schema()
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{field}.uri: file {store.uri}/{relative} is not readable Parquet ({str(error).partition(chr(10))[0]}):"
-            f" replace it or leave it out"
-        ) from error
-    rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    return SourceFile(relative, info.size, info.mtime_ns or 0, rows), arrow_schema
-
-
-def _read_file(
-    store: Store, field: str, path: str, columns: Sequence[str], groups: Sequence[int] | None = None
-) -> pa.Table:
-    try:
-        with store.filesystem.open_input_file(store.full(path)) as stream, pq.ParquetFile(stream) as file:
-            wanted = range(file.num_row_groups) if groups is None else groups
-            return plain_text(file.read_row_groups(list(wanted), columns=list(columns)))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{field}: file {store.uri}/{path} is damaged ({str(error).partition(chr(10))[0]}):"
-            f" replace it or leave it out"
-        ) from error
+        opened = list(pool.map(lambda file: footers.read_footer(store, field, file.path, selection), near))
+    held = [(file, footer) for file, footer in zip(near, opened, strict=True) if footer.chosen or selection is None]
+    if selection is not None:
+        groups = sum(len(footer.group_rows) for footer in opened), sum(len(footer.chosen) for footer in opened)
+        _log.info(
+            f"{field}: opened {len(opened)} of {len(listed.files)} files, and {groups[1]} of their {groups[0]} row"
+            f" groups may hold times of the range"
+        )
+    if not held:
+        return Source(field, listed.root_uri, (), {})
+    found = [(file, footer.columns) for file, footer in held]
+    types, given = drift.reconcile(field, wanted, found, listed.partition_types, table.defaults)
+    files = [
+        SourceFile(file.path, file.num_bytes, file.modified_ns, footer.group_rows, footer.chosen, values)
+        for (file, footer), values in zip(held, given, strict=True)
+    ]
+    return Source(field, listed.root_uri, tuple(files), types)
 
 
 def _one_id_type(named: Sequence[tuple[str, Source, str]]) -> pa.DataType:

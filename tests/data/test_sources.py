@@ -106,7 +106,7 @@ def test_a_missing_column_of_any_file_is_refused_by_name(tmp_path: Path) -> None
     pq.write_table(table(timestamp=None), tmp_path / "b.parquet")
     assert refusal(tmp_path) == (
         "logs.0.uri: file b.parquet has no column 'timestamp' (it has user_id, item_id): name the right column in"
-        " logs.0"
+        " logs.0, or declare what it is there in logs.0.defaults.timestamp"
     )
 
 

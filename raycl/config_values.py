@@ -1,0 +1,43 @@
+"""Values of the config that YAML writes in more than one way, each brought to one form."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+
+def to_moment(value: Any) -> datetime:
+    """A date is its first moment, and a time without a zone is UTC; ValueError for a number or any other text."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("write a date or a time such as 2026-01-31 or 2026-01-31T06:00:00Z") from error
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        raise ValueError("write a date or a time such as 2026-01-31 or 2026-01-31T06:00:00Z")
+    if value.microsecond % 1000:
+        raise ValueError("times are kept in whole milliseconds: write at most three digits after the second")
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _to_text(value: Any) -> Any:
+    """Dates and times as ISO text, which YAML reads back as the same; any other value as it is."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _to_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Moment = Annotated[datetime, BeforeValidator(to_moment)]
+"""A moment in UTC, in whole milliseconds; written as a date it is the start of that day."""
+
+Plain = Annotated[bool | int | float | str | None, BeforeValidator(_to_text)]
+"""One value of a column: a date or a time is text."""
+
+OneOrMore = BeforeValidator(_to_list)
+"""A list of names, of which a single one may stand without brackets."""
