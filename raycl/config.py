@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from raycl import config_checks
+from raycl.config_values import Moment, OneOrMore, Plain
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(min_length=1)]
-_MOST_EVENT_TYPES = 256  # an event's type is one byte
-_RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
+HeldShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+_MOST_SECONDS = 10**10
 # YAML reads an unquoted `off` as false.
 LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
 
@@ -27,6 +29,7 @@ class Columns(Section):
     """Which column of a log holds what; ``None`` means that the log has no such column."""
 
     user: Name = "user_id"
+    """Whole numbers, or text of 1 to 1,024 bytes; rows with any other id are quarantined, here and in ``item``."""
     item: Name = "item_id"
     time: Name | None = "timestamp"
     event: Name | None = None
@@ -37,13 +40,39 @@ class Columns(Section):
     """``train``, ``val`` or ``test``; read by ``pairs.split.kind: column`` only."""
 
 
-class LogSource(Section):
-    """One Parquet log: a file, a folder or a pattern, on local disk or S3."""
+class TableSource(Section):
+    """Where a table lies, on local disk or S3, and how its files make one table.
+
+    Folders named ``key=value`` (hive partitions) give their files the column ``key``, of integers where every value is
+    one and of strings otherwise; ``__HIVE_DEFAULT_PARTITION__`` is null, and a column in the file itself goes first.
+    """
 
     uri: Name
+    """``parquet``: a file, a folder or a pattern, in which ``*`` stays within a folder and ``**`` goes through folders;
+    ``delta``: the folder of the table; ``iceberg``: its ``.metadata.json`` file, or the folder of a table that has a
+    ``version-hint.text``."""
+    format: Literal["parquet", "delta", "iceberg"] = "parquet"
+    """``delta`` and ``iceberg`` need the extra of that name."""
+    version: Count | None = None
+    """Version of a Delta table, or snapshot of an Iceberg table; by default the current one."""
+    defaults: dict[Name, Plain] = {}
+    """By column: its value in every row of the files that lack it, of the type that it has elsewhere."""
+
+
+class LogSource(TableSource):
+    """One log of events."""
+
     columns: Columns = Columns()
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
     """Unit of an integer time column; timestamps carry their own."""
+    since: Moment | None = None
+    """Only events from this moment on, a date or a time in UTC. Files and row groups that hold none are not read; other
+    rows from outside the range are counted as ``outside_range``."""
+    until: Moment | None = None
+    """Only events before this moment."""
+    date_partition: Annotated[tuple[Name, ...], OneOrMore] = ()
+    """Partition keys that name the time of all events below them: a date (``dt``), or several from the year down to the
+    hour (``[year, month, day]``). Folders from outside the range are not opened, whatever times they hold."""
 
 
 class Feature(Section):
@@ -61,10 +90,9 @@ class Feature(Section):
     """Values kept of a categorical or multi feature, the most frequent first; the rest share "unknown"."""
 
 
-class ItemTable(Section):
+class ItemTable(TableSource):
     """The catalogue: what may be retrieved, and what an item is."""
 
-    uri: Name
     id_column: Name = "item_id"
     title_column: Name | None = "title"
     features: tuple[Feature, ...] = ()
@@ -73,10 +101,9 @@ class ItemTable(Section):
     ``train_targets``, which a release has of its own."""
 
 
-class UserTable(Section):
+class UserTable(TableSource):
     """What is known of users besides their events."""
 
-    uri: Name
     id_column: Name = "user_id"
     features: tuple[Feature, ...] = ()
 
@@ -87,19 +114,73 @@ class LeaveLastOut(Section):
     kind: Literal["leave_last_out"]
 
 
+class LeaveLastN(Section):
+    """Each user's last ``num_test`` events are test targets, the ``num_val`` before them validation targets.
+
+    All events of a user who would have none left to train on stay in training.
+    """
+
+    kind: Literal["leave_last_n"]
+    num_val: Count = 1
+    num_test: Count = 1
+
+    @model_validator(mode="after")
+    def _holds_out(self) -> Self:
+        if self.num_val + self.num_test == 0:
+            raise ValueError("nothing is held out with num_val=0 and num_test=0: set one of them to 1 or more")
+        return self
+
+
 class TimeSplit(Section):
     """Validation and test are the last shares of all events in time, cut at one moment for everybody."""
 
     kind: Literal["time"]
-    val_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    test_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    val_share: HeldShare = 0.1
+    test_share: HeldShare = 0.1
 
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
-        if self.val_share + self.test_share >= 1.0:
-            total = self.val_share + self.test_share
-            raise ValueError(f"val_share + test_share = {total:g} leaves nothing to train on: keep it under 1")
+        _require_training(self.val_share, self.test_share)
         return self
+
+
+class ColdUsers(Section):
+    """Shares of users, by hash of the id and ``seed``, are never trained on.
+
+    The last event of such a user is a target of that part, and the earlier ones are its history.
+    """
+
+    kind: Literal["cold_users"]
+    val_share: HeldShare = 0.05
+    test_share: HeldShare = 0.05
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        _require_training(self.val_share, self.test_share)
+        return self
+
+
+class ColdItems(Section):
+    """Shares of items, by hash of the id and ``seed``, are never in training; events of them are targets of that part.
+
+    Histories hold other items alone. A user's events after the first one of a later part are dropped and counted as
+    ``after_held_out``, which for users with many events is most of them: keep the shares small.
+    """
+
+    kind: Literal["cold_items"]
+    val_share: HeldShare = 0.02
+    test_share: HeldShare = 0.02
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        _require_training(self.val_share, self.test_share)
+        return self
+
+
+def _require_training(val_share: float, test_share: float) -> None:
+    total = val_share + test_share
+    if total >= 1.0:
+        raise ValueError(f"val_share + test_share = {total:g} leaves nothing to train on: keep it under 1")
 
 
 class ColumnSplit(Section):
@@ -115,7 +196,16 @@ class ColumnSplit(Section):
     ``history: others`` one chosen by hash."""
 
 
-Split = Annotated[LeaveLastOut | TimeSplit | ColumnSplit, Field(discriminator="kind")]
+Split = Annotated[
+    LeaveLastOut | LeaveLastN | TimeSplit | ColdUsers | ColdItems | ColumnSplit, Field(discriminator="kind")
+]
+
+
+class UserRate(Section):
+    """More than ``events`` events of one user in any ``window_s`` seconds are a robot's."""
+
+    events: Positive
+    window_s: Annotated[int, Field(ge=1, le=_MOST_SECONDS)]
 
 
 class PairRules(Section):
@@ -138,6 +228,15 @@ class PairRules(Section):
     min_item_events: Positive = 1
     max_user_events: Positive = 100_000
     """A user with more events is a robot; all of that user's rows are dropped and counted."""
+    max_user_rate: UserRate | None = None
+    """A user who is faster in any window is a robot too."""
+    repeat_window_s: Annotated[int, Field(ge=0, le=_MOST_SECONDS)] = 0
+    """An event less than this after a kept one of the same user, item and type is dropped as ``repeat``."""
+    core_rounds: Count = 0
+    """Rounds at most of dropping items under ``min_item_events`` and then users under ``min_user_events``, until all
+    that is left has enough of the rest (the k-core); 0 counts items once, in the log, and users once, at the end."""
+    keep_user_events: Positive | None = None
+    """Of a user's events that are not held out, only this many of the newest are kept; the rest is ``over_cap``."""
     split: Split = LeaveLastOut(kind="leave_last_out")
     num_buckets: Positive | None = None
     """Parts of the shuffle and files a split; each holds whole users and fits one worker's memory. By default about 2
@@ -278,123 +377,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        for rule in (
-            _workers_divide_batch,
-            _split_has_its_column,
-            _kind_has_its_rules,
-            _events_are_weighted,
-            _features_are_distinct,
-            _display_is_free,
-            _items_are_described,
-            _gate_is_measured,
-            _replicas_ordered,
-        ):
+        for rule in config_checks.RULES:
             problem = rule(self)
             if problem:
                 raise ValueError(problem)
         return self
-
-
-def _workers_divide_batch(config: Config) -> str | None:
-    batch, workers = config.train.global_batch_size, config.train.num_workers
-    if batch % workers == 0 and batch // workers >= 2:
-        return None
-    below, above = batch // workers * workers, math.ceil(batch / workers) * workers
-    choices = sorted({size for size in (below, above) if size >= 2 * workers} or {2 * workers})
-    return (
-        f"train.global_batch_size={batch} must divide evenly by train.num_workers={workers}, with at least two pairs"
-        f" a worker: use {' or '.join(map(str, choices))}"
-    )
-
-
-def _split_has_its_column(config: Config) -> str | None:
-    kind = config.pairs.split.kind
-    needs = "split" if kind == "column" else "time"
-    for position, log in enumerate(config.logs):
-        if getattr(log.columns, needs) is None:
-            return (
-                f"pairs.split.kind={kind} needs logs.{position}.columns.{needs}, which is null: name the column or"
-                f" choose another split"
-            )
-        if config.pairs.history == "before" and log.columns.time is None:
-            return (
-                f"pairs.history=before needs logs.{position}.columns.time, which is null: name the column or set"
-                f" pairs.history=others"
-            )
-    if config.pairs.history == "others" and kind != "column":
-        return f"pairs.history=others looks past the target, so pairs.split.kind={kind} would leak: use column"
-    return None
-
-
-def _kind_has_its_rules(config: Config) -> str | None:
-    rules = config.pairs
-    bounds = {name: getattr(rules, name) for name in ("within_s", "session_gap_s")}
-    given = [name for name, value in bounds.items() if value is not None]
-    if rules.kind == "next_item":
-        if not given:
-            return None
-        return f"pairs.{given[0]}={bounds[given[0]]} is of pairs.kind=item_to_item: set that, or leave it out"
-    if rules.history != "before":
-        return f"pairs.kind=item_to_item needs an order of events, and pairs.history={rules.history}: set it to before"
-    if not given:
-        return "pairs.kind=item_to_item pairs any two events of a user: set pairs.within_s or pairs.session_gap_s"
-    if rules.max_history != 1:
-        return f"pairs.kind=item_to_item has one earlier item, and pairs.max_history={rules.max_history}: set it to 1"
-    return None
-
-
-def _events_are_weighted(config: Config) -> str | None:
-    for position, log in enumerate(config.logs):
-        if log.columns.event is not None and not config.event_weights:
-            return (
-                f"logs.{position}.columns.event={log.columns.event} but event_weights is empty, so every row would be"
-                f" quarantined: name the event types, for example event_weights.view=1"
-            )
-    if len(config.event_weights) > _MOST_EVENT_TYPES:
-        return (
-            f"event_weights={len(config.event_weights)} event types: at most {_MOST_EVENT_TYPES} can be told apart;"
-            f" give types that weigh the same one name in the log"
-        )
-    return None
-
-
-def _features_are_distinct(config: Config) -> str | None:
-    for name, table in (("items", config.items), ("users", config.users)):
-        first: dict[str, int] = {}
-        for position, feature in enumerate(table.features if table else ()):
-            if first.setdefault(feature.column, position) != position:
-                return (
-                    f"{name}.features.{position}.column={feature.column} is {name}.features.{first[feature.column]}"
-                    f" already: remove one of them, or copy the column under another name in the table"
-                )
-    return None
-
-
-def _display_is_free(config: Config) -> str | None:
-    for position, column in enumerate(config.items.display if config.items else ()):
-        if column in _RELEASE_COLUMNS:
-            remedy = "name it in items.title_column" if column == "title" else "rename the column in the table"
-            return f"items.display.{position}={column} is a column that a release has of its own: {remedy}"
-    return None
-
-
-def _items_are_described(config: Config) -> str | None:
-    if config.model.item_id or (config.items is not None and config.items.features):
-        return None
-    return "model.item_id=false with no items.features leaves nothing to tell items apart: name features or set it true"
-
-
-def _gate_is_measured(config: Config) -> str | None:
-    if config.gate.min_index_recall > 0.0 and config.index.kind == "ivf_flat" and config.gate.num_queries < 100:
-        return (
-            f"gate.num_queries={config.gate.num_queries} cannot tell a recall of {config.gate.min_index_recall:g}"
-            f" from chance: use at least 100"
-        )
-    return None
-
-
-def _replicas_ordered(config: Config) -> str | None:
-    low, high = config.serving.min_replicas, config.serving.max_replicas
-    if low <= high:
-        return None
-    return f"serving.min_replicas={low} is above serving.max_replicas={high}: raise the second or lower the first"

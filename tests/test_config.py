@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from raycl import config as config_module
 from raycl import config_file
-from raycl.config import Config, Section
+from raycl.config import Config, Section, TableSource
 from raycl.errors import ConfigError
 
 SMALLEST: dict[str, Any] = {"workspace": "w", "logs": [{"uri": "log"}]}
@@ -115,6 +115,23 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "pairs.session_gap_s=60 is of pairs.kind=item_to_item: set that, or leave it out",
         {"pairs.kind": "item_to_item", "pairs.max_history": 1},
     ),
+    "cold items without time": (
+        {"pairs.split": {"kind": "cold_items"}, "logs": [NO_TIME]},
+        "pairs.split.kind=cold_items needs logs.0.columns.time, which is null: name the column or choose another split",
+        {"pairs.split": {"kind": "column"}, "pairs.history": "others"},
+    ),
+    **{
+        f"pairs.{name} without time": (
+            {f"pairs.{name}": value, "logs": [NO_TIME], "pairs.split": {"kind": "column"}, "pairs.history": "others"},
+            f"pairs.{name} needs logs.0.columns.time, which is null: name the column or set pairs.{name}={off}",
+            {f"pairs.{name}": None if off == "null" else 0},
+        )
+        for name, value, off in [
+            ("max_user_rate", {"events": 9, "window_s": 1}, "null"),
+            ("repeat_window_s", 60, "0"),
+            ("keep_user_events", 9, "null"),
+        ]
+    },
     "event types without weights": (
         {"logs": [{"uri": "log", "columns": {"event": "kind"}}]},
         "logs.0.columns.event=kind but event_weights is empty, so every row would be quarantined: name the event"
@@ -173,6 +190,21 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         " to train on: keep it under 1",
         {"pairs.split": {"kind": "time", "val_share": 0.5, "test_share": 0.4}},
     ),
+    **{
+        f"{kind} that are all users or items": (
+            {"pairs.split": {"kind": kind, "val_share": 0.5, "test_share": 0.5}},
+            f"pairs.split={{'kind': '{kind}', 'val_share': 0.5, 'test_share': 0.5}}: val_share + test_share = 1 leaves"
+            " nothing to train on: keep it under 1",
+            {"pairs.split": {"kind": kind, "val_share": 0.5, "test_share": 0.4}},
+        )
+        for kind in ("cold_users", "cold_items")
+    },
+    "a split that leaves the last none out": (
+        {"pairs.split": {"kind": "leave_last_n", "num_val": 0, "num_test": 0}},
+        "pairs.split={'kind': 'leave_last_n', 'num_val': 0, 'num_test': 0}: nothing is held out with num_val=0 and"
+        " num_test=0: set one of them to 1 or more",
+        {"pairs.split": {"kind": "leave_last_n", "num_val": 0, "num_test": 1}},
+    ),
 }
 
 
@@ -225,6 +257,9 @@ OUT_OF_BOUNDS = {
     "event_weights.view": 0.0,
     "pairs.min_history": -1,
     "pairs.num_buckets": 0,
+    "pairs.core_rounds": -1,
+    "pairs.keep_user_events": 0,
+    "pairs.repeat_window_s": 10**10 + 1,
     "pairs.history": "after",
     "model.dropout": 1.0,
     "model.id_dropout": 1.1,
@@ -249,6 +284,12 @@ def test_a_value_out_of_bounds_is_named_with_its_field(path: str) -> None:
     assert re.match(rf"{path}(\.1)?=", message), message
 
 
+@pytest.mark.parametrize(("events", "window_s"), [(0, 1), (1, 0), (1, 10**10 + 1)])
+def test_a_rate_has_events_and_a_window(events: int, window_s: int) -> None:
+    message = refusal({"pairs.max_user_rate": {"events": events, "window_s": window_s}})
+    assert re.match(r"pairs\.max_user_rate\.(events|window_s)=(0|10000000001): ", message), message
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_section_is_closed_and_frozen(section: type[Section]) -> None:
     assert section.model_config["extra"] == "forbid"
@@ -264,9 +305,9 @@ def test_a_config_cannot_be_changed() -> None:
 def test_the_json_schema_lists_every_section_and_field() -> None:
     schema = Config.model_json_schema()
     described = schema["$defs"] | {"Config": schema}
-    assert set(described) == {section.__name__ for section in SECTIONS} - {"Section"}
+    assert set(described) == {section.__name__ for section in SECTIONS} - {"Section", "TableSource"}
     for section in SECTIONS:
-        if section is not Section:
+        if section not in (Section, TableSource):
             assert set(described[section.__name__]["properties"]) == set(section.model_fields)
             assert described[section.__name__]["additionalProperties"] is False
     assert schema["required"] == ["workspace", "logs"]

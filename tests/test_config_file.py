@@ -85,7 +85,9 @@ def test_an_unknown_key_is_named_with_the_nearest_one_of_its_section(tmp_path: P
 
 def test_a_split_of_no_known_kind_is_told_the_kinds(tmp_path: Path) -> None:
     base = "{workspace: w, logs: [{uri: a}], pairs: {split: %s}}"
-    assert refusal(tmp_path, base % "{kind: random}").endswith("expected tags: 'leave_last_out', 'time', 'column'")
+    assert refusal(tmp_path, base % "{kind: random}").endswith(
+        "expected tags: 'leave_last_out', 'leave_last_n', 'time', 'cold_users', 'cold_items', 'column'"
+    )
     assert refusal(tmp_path, base % "{}") == "pairs.split.kind: required and not set; add it to the config"
     assert refusal(tmp_path, base % "{kind: time, val_share: 2}").startswith("pairs.split.val_share=2: ")
 

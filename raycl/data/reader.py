@@ -58,9 +58,11 @@ class Sequences:
         starts, first = np.repeat(self.offsets[:-1], sizes), np.repeat(self.first_target, sizes)
         is_target = np.arange(len(self.items)) - starts >= first
         if rules.history == "before":
-            is_target &= self.moment - starts >= rules.min_history
+            cold = held_out and rules.split.kind == "cold_items"  # earlier targets are no history of later ones
+            ends = np.minimum(self.moment, starts + first) if cold else self.moment
+            is_target &= ends - starts >= rules.min_history
             if rules.kind == "item_to_item":
-                is_target &= self.moment > self.anchors_from(rules)
+                is_target &= ends > self.anchors_from(rules)
             return np.flatnonzero(is_target)
         known = first if held_out else np.where(first > 0, first, np.repeat(sizes, sizes) - 1)
         return np.flatnonzero(is_target & (known >= rules.min_history))

@@ -11,26 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl import schema
-from raycl.config import ColumnSplit, LeaveLastOut, PairRules
-from raycl.data import reader
+from raycl.config import ColdItems, PairRules
+from raycl.data import reader, rules, splits
 from raycl.data.columns import whole
-from raycl.data.hashing import hash_ids, mix
+from raycl.data.rules import Events, Flags, Ints
+from raycl.data.splits import TRAIN, VAL, Cuts
 from raycl.data.vocabulary import IdMap
-
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-
-TRAIN, VAL, TEST = range(3)
-
-
-@dataclass(frozen=True)
-class Cuts:
-    """Moments from which events belong to validation and to test, for a split by time."""
-
-    val_from_ms: int = 0
-    test_from_ms: int = 0
-    val_is_named: bool = False
-    """Whether a split column names any event of the log validation."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +24,8 @@ class Built:
     """The sequences of each part, and what did not get in."""
 
     parts: dict[str, pa.Table]
+    event_types: dict[str, npt.NDArray[np.uint8]]
+    """Of each part, the type of every event in its sequences, end to end: what tells events of one moment apart."""
     dropped: dict[str, int]
     num_events: int
     num_pairs: dict[str, int]
@@ -47,59 +35,86 @@ class Built:
     """Training pairs whose target is the item, of shape (num_items,): what a batch draws."""
 
 
-@dataclass
-class _Events:
-    """Events sorted by user, then time; ties in time by item, event type and the rest, so input order never matters."""
+@dataclass(frozen=True)
+class Cleaned:
+    """The sorted events of some users after the rules that look at one user at a time."""
 
-    user: Ints
-    item: npt.NDArray[np.int32]
-    time_ms: Ints
-    weight: npt.NDArray[np.float32]
-    event: npt.NDArray[np.uint8]
-    split: npt.NDArray[np.int8]
+    events: Events
+    users: Any
+    """Raw ids, ascending; ``events.user`` numbers them."""
+    dropped: dict[str, int]
+    names_val: bool
+    """Whether a row, kept or not, says that it is validation."""
 
-    def keep(self, kept: Flags) -> _Events:
-        return _Events(*(column[kept] for column in vars(self).values()))
 
-    def __len__(self) -> int:
-        return len(self.user)
+def clean(events: pa.Table, items: IdMap, chosen: PairRules, item_counts: Ints | None = None, seed: int = 0) -> Cleaned:
+    """Sort the events of some users (``schema.events``) and apply the first rules.
+
+    Rows leave in this order, counted by reason: ``rare_item`` (not in ``items``, or under ``min_item_events`` in
+    ``item_counts``), ``duplicate`` (same user, item, time and event type), ``robot_user`` (over ``max_user_events`` or
+    ``max_user_rate``), ``repeat`` (within ``repeat_window_s`` of a kept one).
+    """
+    users, user_codes = _distinct(events["user"])
+    found = _sort(user_codes, items.rows(events["item"]), events, splits.named(events, chosen, seed))
+    dropped: dict[str, int] = {}
+    known = found.item >= 0
+    if item_counts is not None:
+        known[known] = item_counts[found.item[known]] >= chosen.min_item_events
+    kept = rules.drop(found, known, "rare_item", dropped)
+    kept = rules.drop(kept, ~rules.duplicates(kept), "duplicate", dropped)
+    robots = rules.user_sizes(kept) > chosen.max_user_events
+    if chosen.max_user_rate:
+        robots |= rules.faster_than(kept, chosen.max_user_rate)
+    kept = rules.drop(kept, ~robots, "robot_user", dropped)
+    if chosen.repeat_window_s:
+        kept = rules.drop(kept, ~rules.repeats(kept, chosen.repeat_window_s), "repeat", dropped)
+    return Cleaned(kept, users, dropped, bool((found.split == VAL).any()))
 
 
 def build(
-    events: pa.Table, items: IdMap, users: IdMap | None, rules: PairRules, cuts: Cuts, item_counts: Ints | None = None
+    events: pa.Table,
+    items: IdMap,
+    users: IdMap | None,
+    chosen: PairRules,
+    cuts: Cuts,
+    item_counts: Ints | None = None,
+    *,
+    seed: int = 0,
+    in_core: Flags | None = None,
 ) -> Built:
     """Turn all events of some users (``schema.events``) into the sequences of each part (``schema.sequences``).
 
-    Rows leave in this order, counted by reason: ``rare_item`` (not in ``items``, or under ``rules.min_item_events`` in
-    ``item_counts``), ``duplicate`` (same user, item, time and event type), ``robot_user``, ``after_held_out`` (later
-    than the user's first event of a later part, which would see it as history), ``rare_user``. ``num_events`` is what
-    remains. The result does not depend on the order of the rows.
+    What ``clean`` leaves loses, in this order: ``rare_item`` (not ``in_core`` (num_items,), of an iterated core),
+    ``after_held_out`` (later than the user's first event of a later part, which would see it as history),
+    ``rare_user``, and ``over_cap`` (beyond ``keep_user_events``). ``num_events`` is what remains. The result does not
+    depend on the order of the rows. ``seed`` draws what is cold.
     """
-    users_here, user_codes = _distinct(events["user"])
-    item_rows = items.rows(events["item"])
-    sorted_events = _sort(user_codes, item_rows, events)
-    dropped: dict[str, int] = {}
+    cleaned = clean(events, items, chosen, item_counts, seed)
+    kept, users_here, dropped = cleaned.events, cleaned.users, cleaned.dropped
+    if in_core is not None:
+        kept = rules.drop(kept, in_core[kept.item], "rare_item", dropped)
+    if chosen.history == "before" and splits.follow_names(chosen):
+        kept = rules.drop(kept, ~rules.after_held_out(kept), "after_held_out", dropped)
+    kept = rules.drop(kept, rules.user_sizes(kept) >= chosen.min_user_events, "rare_user", dropped)
 
-    known = sorted_events.item >= 0
-    if item_counts is not None:
-        known[known] = item_counts[sorted_events.item[known]] >= rules.min_item_events
-    kept = _drop(sorted_events, known, "rare_item", dropped)
-    kept = _drop(kept, ~_repeats(kept), "duplicate", dropped)
-    kept = _drop(kept, _user_sizes(kept) <= rules.max_user_events, "robot_user", dropped)
-    if rules.history == "before" and isinstance(rules.split, ColumnSplit):
-        kept = _drop(kept, ~_after_held_out(kept), "after_held_out", dropped)
-    kept = _drop(kept, _user_sizes(kept) >= rules.min_user_events, "rare_user", dropped)
-
-    val_is_named = cuts.val_is_named or bool((sorted_events.split == VAL).any())
-    kept.split = _assign_split(kept, users_here, rules, replace(cuts, val_is_named=val_is_named))
-    order = np.lexsort((np.arange(len(kept)), kept.split, kept.user)) if _out_of_order(kept) else None
-    if order is not None:
-        kept = _Events(*(column[order] for column in vars(kept).values()))
+    named = replace(cuts, val_is_named=cuts.val_is_named or cleaned.names_val)
+    kept = replace(kept, split=splits.assign(kept, users_here, chosen, named, seed))
+    if chosen.keep_user_events:
+        over = rules.over_cap(kept, kept.split <= TRAIN, chosen.keep_user_events)
+        kept = rules.drop(kept, ~over, "over_cap", dropped)
+    if _out_of_order(kept):
+        kept = kept.take(np.lexsort((np.arange(len(kept)), kept.split, kept.user)))
     user_rows = users.rows(users_here) if users is not None else np.full(len(users_here), -1, dtype=np.int32)
-    parts = {part: _pack(kept, code, users_here, user_rows) for code, part in enumerate(schema.SPLITS)}
-    targets = {part: _target_items(table, rules, held_out=part != "train") for part, table in parts.items()}
+    last_context = [TRAIN if isinstance(chosen.split, ColdItems) else code - 1 for code in range(len(schema.SPLITS))]
+    included = [_included(kept, code, last_context[code], len(users_here)) for code in range(len(schema.SPLITS))]
+    parts = {
+        part: _pack(kept.take(places), code, users_here, user_rows)
+        for code, (part, places) in enumerate(zip(schema.SPLITS, included, strict=True))
+    }
+    targets = {part: _target_items(table, chosen, held_out=part != "train") for part, table in parts.items()}
     return Built(
         parts,
+        {part: kept.event[places] for part, places in zip(schema.SPLITS, included, strict=True)},
         dropped,
         len(kept),
         {part: len(drawn) for part, drawn in targets.items()},
@@ -108,22 +123,20 @@ def build(
     )
 
 
-def _target_items(table: pa.Table, rules: PairRules, *, held_out: bool) -> npt.NDArray[np.int32]:
+def _target_items(table: pa.Table, chosen: PairRules, *, held_out: bool) -> npt.NDArray[np.int32]:
     """The item of each pair that the reader will make of this part."""
     packed = reader.Sequences.from_table(table)
-    return packed.items[packed.targets(rules, held_out=held_out)]
+    return packed.items[packed.targets(chosen, held_out=held_out)]
 
 
 def _count(item: npt.NDArray[np.int32], num_items: int) -> Ints:
     return np.bincount(item, minlength=num_items).astype(np.int64)
 
 
-def _sort(user: Ints, item: npt.NDArray[np.int32], events: pa.Table) -> _Events:
+def _sort(user: Ints, item: npt.NDArray[np.int32], events: pa.Table, split: npt.NDArray[np.int8]) -> Events:
     time_ms = _numpy(events["time_ms"])
-    columns = _Events(user, item, time_ms, _numpy(events["weight"]), _numpy(events["event"]), _numpy(events["split"]))
-    order = _order_by_user_and_time(user, time_ms)
-    ordered = _Events(*(column[order] for column in vars(columns).values()))
-    return _order_ties(ordered)
+    columns = Events(user, item, time_ms, _numpy(events["weight"]), _numpy(events["event"]), split)
+    return _order_ties(columns.take(_order_by_user_and_time(user, time_ms)))
 
 
 def _order_by_user_and_time(user: Ints, time_ms: Ints) -> Ints:
@@ -144,7 +157,7 @@ def _order_by_user_and_time(user: Ints, time_ms: Ints) -> Ints:
     return np.asarray(keys & ((1 << row_bits) - 1))
 
 
-def _order_ties(events: _Events) -> _Events:
+def _order_ties(events: Events) -> Events:
     """Put events of one user and moment in the order of item, event type, part and weight."""
     same = (events.user[1:] == events.user[:-1]) & (events.time_ms[1:] == events.time_ms[:-1])
     if not same.any():
@@ -157,106 +170,38 @@ def _order_ties(events: _Events) -> _Events:
     order = np.arange(len(events))
     ties = (events.weight[places], events.split[places], events.event[places], events.item[places], run)
     order[places] = places[np.lexsort(ties)]
-    return _Events(*(column[order] for column in vars(events).values()))
+    return events.take(order)
 
 
-def _repeats(events: _Events) -> Flags:
-    """Whether an event equals the one before it in user, time, item and type."""
-    repeated = np.zeros(len(events), dtype=np.bool_)
-    columns = (events.user, events.time_ms, events.item, events.event)
-    repeated[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
-    return repeated
-
-
-def _drop(events: _Events, kept: Flags, reason: str, dropped: dict[str, int]) -> _Events:
-    lost = len(events) - int(kept.sum())
-    if not lost:
-        return events
-    dropped[reason] = lost
-    return events.keep(kept)
-
-
-def _user_sizes(events: _Events) -> Ints:
-    """For each event, how many events its user has."""
-    return np.bincount(events.user)[events.user] if len(events) else np.zeros(0, dtype=np.int64)
-
-
-def _after_held_out(events: _Events) -> Flags:
-    """Whether an event's user has an event of a later part at an earlier moment."""
-    rank = events.user * len(schema.SPLITS) + events.split
-    opens = (np.diff(events.user, prepend=-1) != 0) | (np.diff(events.time_ms, prepend=0) != 0)
-    moment = np.maximum.accumulate(np.where(opens, np.arange(len(events)), 0))
-    highest = np.append(-1, np.maximum.accumulate(rank))  # of all events so far; earlier users are lower than this one
-    return np.asarray(highest[moment] > rank)
-
-
-def _assign_split(events: _Events, users: Any, rules: PairRules, cuts: Cuts) -> npt.NDArray[np.int8]:
-    if isinstance(rules.split, LeaveLastOut):
-        sizes = _user_sizes(events)
-        after = _user_ends(events)[events.user] - 1 - np.arange(len(events)) if len(events) else sizes
-        return np.where((after < 2) & (sizes >= 3), np.where(after == 0, TEST, VAL), TRAIN).astype(np.int8)
-    if isinstance(rules.split, ColumnSplit):
-        held_out = rules.split.hold_out_val and not cuts.val_is_named and len(events)
-        if not held_out:
-            return events.split
-        return _hold_out_last(events) if rules.history == "before" else _hold_out_drawn(events, users)
-    return ((events.time_ms >= cuts.val_from_ms).astype(np.int8) + (events.time_ms >= cuts.test_from_ms)).astype(
-        np.int8
-    )
-
-
-def _hold_out_last(events: _Events) -> npt.NDArray[np.int8]:
-    """Give validation the last training event of each user with three or more."""
-    training = np.flatnonzero(events.split == TRAIN)
-    _, last, sizes = np.unique(events.user[training][::-1], return_index=True, return_counts=True)
-    split = events.split.copy()
-    split[training[::-1][last[sizes >= 3]]] = VAL
-    return split
-
-
-def _hold_out_drawn(events: _Events, users: Any) -> npt.NDArray[np.int8]:
-    """Give validation one training event of each user with three or more: that of least hash."""
-    is_train = events.split == TRAIN
-    num_train = np.bincount(events.user, weights=is_train).astype(np.int64)
-    eligible = is_train & (num_train[events.user] >= 3)
-    hashes = mix(hash_ids(users)[events.user] ^ mix(events.item.astype(np.uint64)))
-    hashes[~eligible] = np.iinfo(np.uint64).max
-    starts = np.flatnonzero(np.diff(events.user, prepend=-1))
-    least = np.minimum.reduceat(hashes, starts)
-    chosen = eligible & (hashes == np.repeat(least, np.diff(np.append(starts, len(events)))))
-    first = np.flatnonzero(chosen)[np.unique(events.user[chosen], return_index=True)[1]]
-    split = events.split.copy()
-    split[first] = VAL
-    return split
-
-
-def _out_of_order(events: _Events) -> bool:
+def _out_of_order(events: Events) -> bool:
     """Whether a part named by a column runs against time within some user."""
     return bool(np.any((events.split[1:] < events.split[:-1]) & (events.user[1:] == events.user[:-1])))
 
 
-def _user_ends(events: _Events) -> Ints:
-    """Of each user, the place after the last event."""
-    return np.cumsum(np.bincount(events.user, minlength=int(events.user.max(initial=-1)) + 1))
+def _included(events: Events, part: int, last_context: int, num_users: int) -> Ints:
+    """The places of the targets of ``part``, and of what their users have up to ``last_context``."""
+    is_target = events.split == part
+    has_target = np.zeros(num_users, dtype=np.bool_)
+    has_target[events.user[is_target]] = True
+    return np.flatnonzero(
+        is_target | (has_target[events.user] & (events.split < part) & (events.split <= last_context))
+    )
 
 
-def _pack(events: _Events, part: int, users: Any, user_rows: npt.NDArray[np.int32]) -> pa.Table:
-    """The sequences of users with targets in ``part``."""
-    num_users = len(users)
-    targets = np.bincount(events.user[events.split == part], minlength=num_users)
-    context = np.bincount(events.user[events.split < part], minlength=num_users)
-    chosen = targets > 0
-    included = chosen[events.user] & (events.split <= part)
-    sizes = (targets + context)[chosen]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
+def _pack(events: Events, part: int, users: Any, user_rows: npt.NDArray[np.int32]) -> pa.Table:
+    """The sequences of these events, those before ``part`` as context."""
+    sizes = np.bincount(events.user, minlength=len(users))
+    context = np.bincount(events.user[events.split < part], minlength=len(users))
+    chosen = sizes > 0
+    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes[chosen])]).astype(np.int32))
     return pa.Table.from_arrays(
         [
             users.filter(pa.array(chosen)),
             pa.array(user_rows[chosen]),
             pa.array(context[chosen].astype(np.int32)),
-            pa.ListArray.from_arrays(offsets, pa.array(events.item[included])),
-            pa.ListArray.from_arrays(offsets, pa.array(events.weight[included])),
-            pa.ListArray.from_arrays(offsets, pa.array(events.time_ms[included])),
+            pa.ListArray.from_arrays(offsets, pa.array(events.item)),
+            pa.ListArray.from_arrays(offsets, pa.array(events.weight)),
+            pa.ListArray.from_arrays(offsets, pa.array(events.time_ms)),
         ],
         schema=schema.sequences(users.type),
     )
@@ -273,24 +218,3 @@ def _distinct(column: Any) -> tuple[Any, Ints]:
 
 def _numpy(column: Any) -> npt.NDArray[Any]:
     return np.asarray(column.to_numpy())
-
-
-def quantiles(times_ms: Ints, size: int = 1024) -> list[int]:
-    """A sketch of a fragment's times: ``size`` evenly spaced order statistics."""
-    if not len(times_ms):
-        return []
-    places = np.linspace(0, len(times_ms) - 1, num=min(size, len(times_ms))).astype(np.int64)
-    return [int(moment) for moment in np.partition(times_ms, places)[places]]
-
-
-def cut_times(sketches: list[tuple[int, list[int]]], val_share: float, test_share: float) -> Cuts:
-    """The moments that leave about these shares of all events after them, from (rows, quantiles) of each fragment."""
-    if not any(sketch for _, sketch in sketches):
-        return Cuts()
-    moments = np.concatenate([np.array(sketch, dtype=np.int64) for _, sketch in sketches if sketch])
-    weights = np.concatenate([np.full(len(sketch), rows / len(sketch)) for rows, sketch in sketches if sketch])
-    order = np.argsort(moments, kind="stable")
-    reached = np.cumsum(weights[order])
-    places = np.searchsorted(reached, reached[-1] * np.array([1 - val_share - test_share, 1 - test_share]))
-    val_from, test_from = moments[order][places]
-    return Cuts(int(val_from), int(test_from))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from raycl.config import ColumnSplit, LeaveLastOut, PairRules
-from raycl.data.sequences import Cuts
+from raycl.config import ColdItems, ColdUsers, ColumnSplit, LeaveLastN, LeaveLastOut, PairRules
+from raycl.data.splits import Cuts
 
 Id = int | str
 PARTS = ("train", "val", "test")
@@ -47,6 +47,8 @@ class Expected:
     train_counts: Counter[int] = field(default_factory=Counter)
     train_targets: Counter[int] = field(default_factory=Counter)
     num_events: int = 0
+    rare: set[Id] = field(default_factory=set)
+    """Items out of the iterated core."""
 
 
 def splitmix64(key: int) -> int:
@@ -77,6 +79,7 @@ def build(
     rules: PairRules,
     cuts: Cuts,
     item_counts: Sequence[int] | None = None,
+    seed: int = 0,
 ) -> Expected:
     """The sequences of each part of a whole log; ``items`` and ``users`` are ascending."""
     expected = Expected()
@@ -90,15 +93,20 @@ def build(
             expected.dropped["rare_item"] += 1
         else:
             by_user[event.user].append(event)
-    for user in sorted(by_user):
-        kept = _kept(by_user[user], item_row, rules, expected)
-        parts = _parts(kept, item_row, rules, cuts, val_is_named)
+    cleaned = {user: _cleaned(by_user[user], item_row, rules, expected) for user in sorted(by_user)}
+    rare = expected.rare = core(cleaned, rules).rare
+    for user, mine in cleaned.items():
+        kept = _kept([event for event in mine if event.item not in rare], rules, expected, seed)
+        expected.dropped["rare_item"] += sum(event.item in rare for event in mine)
+        parts = _parts(kept, item_row, rules, cuts, val_is_named, seed)
+        kept, parts = _capped(kept, parts, rules, expected)
         ordered = sorted(zip(parts, range(len(kept)), kept, strict=True))
         expected.num_events += len(kept)
         expected.train_counts.update(item_row[event.item] for part, _, event in ordered if part == 0)
         for part, name in enumerate(PARTS):
-            seen = [event for code, _, event in ordered if code <= part]
-            first = sum(code < part for code in parts)
+            behind = 0 if isinstance(rules.split, ColdItems) else part - 1
+            seen = [event for code, _, event in ordered if code == part or code <= min(behind, part - 1)]
+            first = len(seen) - parts.count(part)
             if len(seen) == first:
                 continue
             columns = [item_row[event.item] for event in seen], [event.weight for event in seen]
@@ -113,33 +121,114 @@ def build(
     return expected
 
 
-def _kept(events: list[Event], item_row: dict[Id, int], rules: PairRules, expected: Expected) -> list[Event]:
-    """One user's events in order, without repeats; none of a robot's or a rare user's."""
-    kept: dict[tuple[int, Id, int], Event] = {}
-    for event in sorted(events, key=lambda e: (e.time_ms, item_row[e.item], e.event, e.split, e.weight)):
-        if (event.time_ms, event.item, event.event) in kept:
+def _cleaned(events: list[Event], item_row: dict[Id, int], rules: PairRules, expected: Expected) -> list[Event]:
+    """One user's events in order, without repeats; none of a robot's."""
+    once: dict[tuple[int, Id, int], Event] = {}
+    named = not isinstance(rules.split, ColdItems)  # else an item has one part, whatever its rows say
+    for event in sorted(events, key=lambda e: (e.time_ms, item_row[e.item], e.event, named and e.split, e.weight)):
+        if (event.time_ms, event.item, event.event) in once:
             expected.dropped["duplicate"] += 1
-        kept.setdefault((event.time_ms, event.item, event.event), event)
-    if len(kept) > rules.max_user_events:
-        expected.dropped["robot_user"] += len(kept)
+        once.setdefault((event.time_ms, event.item, event.event), event)
+    rate = rules.max_user_rate
+    too_fast = rate is not None and any(
+        sum(0 <= other.time_ms - event.time_ms < 1_000 * rate.window_s for other in once.values()) > rate.events
+        for event in once.values()
+    )
+    if len(once) > rules.max_user_events or too_fast:
+        expected.dropped["robot_user"] += len(once)
         return []
-    events = list(kept.values())
-    if rules.history == "before" and isinstance(rules.split, ColumnSplit):
-        events = [
+    kept: list[Event] = []
+    last: dict[tuple[Id, int], int] = {}
+    for event in once.values():
+        kind = event.item, event.event
+        if kind in last and event.time_ms - last[kind] < 1_000 * rules.repeat_window_s:
+            expected.dropped["repeat"] += 1
+        else:
+            last[kind] = event.time_ms
+            kept.append(event)
+    return kept
+
+
+class Core(NamedTuple):
+    """What is left of a log in which everything rare is out."""
+
+    rare: set[Id]
+    """Items that are out."""
+    is_fixed: bool
+
+
+def core(by_user: dict[Id, list[Event]], rules: PairRules) -> Core:
+    """Drop rare items, then rare users, and so on for ``rules.core_rounds`` or until nothing changes."""
+    rare: set[Id] = set()
+    left = dict(by_user)
+    for _ in range(rules.core_rounds):
+        before = sum(map(len, left.values()))
+        rare |= _rare(left, rules)
+        left = {user: [event for event in events if event.item not in rare] for user, events in left.items()}
+        left = {user: events for user, events in left.items() if len(events) >= rules.min_user_events}
+        if sum(map(len, left.values())) == before:
+            break
+    return Core(rare, not _rare(left, rules))
+
+
+def _rare(by_user: dict[Id, list[Event]], rules: PairRules) -> set[Id]:
+    counts = Counter(event.item for events in by_user.values() for event in events)
+    return {item for item, count in counts.items() if count < rules.min_item_events}
+
+
+def _kept(events: list[Event], rules: PairRules, expected: Expected, seed: int) -> list[Event]:
+    """One user's events, none that a later part would see as history, and none of a rare user's."""
+    kept = events
+    if rules.history == "before" and isinstance(rules.split, ColumnSplit | ColdItems):
+        named = [_named(event, rules, seed) for event in events]
+        kept = [
             event
-            for event in kept.values()
-            if not any(other.split > event.split and other.time_ms < event.time_ms for other in kept.values())
+            for event, part in zip(events, named, strict=True)
+            if not any(
+                later > part and other.time_ms < event.time_ms for other, later in zip(events, named, strict=True)
+            )
         ]
-        expected.dropped["after_held_out"] += len(kept) - len(events)
-    if len(events) < rules.min_user_events:
-        expected.dropped["rare_user"] += len(events)
+        expected.dropped["after_held_out"] += len(events) - len(kept)
+    if len(kept) < rules.min_user_events:
+        expected.dropped["rare_user"] += len(kept)
         return []
-    return events
+    return kept
 
 
-def _parts(events: list[Event], item_row: dict[Id, int], rules: PairRules, cuts: Cuts, val_is_named: bool) -> list[int]:
-    if isinstance(rules.split, LeaveLastOut):
-        return [0] * (len(events) - 2) + [1, 2] if len(events) >= 3 else [0] * len(events)
+def _capped(
+    events: list[Event], parts: list[int], rules: PairRules, expected: Expected
+) -> tuple[list[Event], list[int]]:
+    """Without the oldest events of those that are not held out."""
+    places = [place for place, part in enumerate(parts) if part <= 0]
+    cut = places[: -rules.keep_user_events] if rules.keep_user_events else []
+    expected.dropped["over_cap"] += len(cut)
+    kept = [place for place in range(len(parts)) if place not in cut]
+    return [events[place] for place in kept], [parts[place] for place in kept]
+
+
+def cold_part(raw: Id, split: ColdUsers | ColdItems, seed: int) -> int:
+    """0 for training, 1 or 2 for what is kept out of it."""
+    salt = int.from_bytes(b"user" if split.kind == "cold_users" else b"item")
+    share = (splitmix64(hash_id(raw) ^ splitmix64(seed) ^ salt) >> 11) / 2**53
+    return 1 if share < split.val_share else 2 if share < split.val_share + split.test_share else 0
+
+
+def _named(event: Event, rules: PairRules, seed: int) -> int:
+    return cold_part(event.item, rules.split, seed) if isinstance(rules.split, ColdItems) else event.split
+
+
+def _parts(
+    events: list[Event], item_row: dict[Id, int], rules: PairRules, cuts: Cuts, val_is_named: bool, seed: int
+) -> list[int]:
+    if isinstance(rules.split, LeaveLastOut | LeaveLastN):
+        val, test = (1, 1) if isinstance(rules.split, LeaveLastOut) else (rules.split.num_val, rules.split.num_test)
+        num_train = len(events) - val - test
+        return [0] * num_train + [1] * val + [2] * test if num_train > 0 else [0] * len(events)
+    if isinstance(rules.split, ColdUsers):
+        part = cold_part(events[0].user, rules.split, seed) if events else 0
+        return [-1] * (len(events) - 1) + [part] if part else [0] * len(events)
+    if isinstance(rules.split, ColdItems):
+        return [_named(event, rules, seed) for event in events]
     if not isinstance(rules.split, ColumnSplit):
         return [(e.time_ms >= cuts.val_from_ms) + (e.time_ms >= cuts.test_from_ms) for e in events]
     parts = [event.split for event in events]
@@ -158,5 +247,6 @@ def _parts(events: list[Event], item_row: dict[Id, int], rules: PairRules, cuts:
 def _known(place: int, first: int, seen: Sequence[Event], part: int, rules: PairRules) -> bool:
     """Whether enough events stand behind a target."""
     if rules.history == "before":
-        return sum(event.time_ms < seen[place].time_ms for event in seen) >= rules.min_history
+        behind = seen[:first] if isinstance(rules.split, ColdItems) and part else seen
+        return sum(event.time_ms < seen[place].time_ms for event in behind) >= rules.min_history
     return (first if part else len(seen) - 1) >= rules.min_history

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycl import schema
-from raycl.config import ColumnSplit, LeaveLastOut, PairRules, TimeSplit
-from raycl.data import sequences
-from raycl.data.sequences import Built, Cuts, cut_times, quantiles
+from raycl.config import ColdItems, ColdUsers, ColumnSplit, LeaveLastN, LeaveLastOut, PairRules, TimeSplit, UserRate
+from raycl.data import leakage, sequences
+from raycl.data.sequences import Built
+from raycl.data.splits import Cuts
 from raycl.data.vocabulary import IdMap
 from tests.data import reference
 from tests.data.builders import events_table, few_cases, ids, many_cases, packed_parts
@@ -24,7 +25,11 @@ LAST_OUT = LeaveLastOut(kind="leave_last_out")
 COLUMN = ColumnSplit(kind="column", hold_out_val=False)
 HELD_OUT = ColumnSplit(kind="column")
 BY_TIME = TimeSplit(kind="time")
-ANY_SPLIT: st.SearchStrategy[Any] = st.sampled_from([LAST_OUT, COLUMN, HELD_OUT, BY_TIME])
+COLD_USERS = ColdUsers(kind="cold_users", val_share=0.3, test_share=0.3)
+COLD_ITEMS = ColdItems(kind="cold_items", val_share=0.3, test_share=0.3)
+LAST_FEW = LeaveLastN(kind="leave_last_n", num_val=2, num_test=1)
+TIMED = [LAST_OUT, LeaveLastN(kind="leave_last_n", num_val=0, num_test=3), LAST_FEW, BY_TIME, COLD_USERS, COLD_ITEMS]
+ANY_SPLIT: st.SearchStrategy[Any] = st.sampled_from([COLUMN, HELD_OUT, *TIMED])
 
 NUMBERS: tuple[list[Id], list[Id]] = ([-(2**40), 0, 3, 20], [-7, 2, 10, 100, 2**62])
 TEXTS: tuple[list[Id], list[Id]] = (["", "10", "9", "é"], ["Z", "a", "aa", "ö", "😀"])
@@ -44,6 +49,7 @@ class Case(NamedTuple):
     rules: PairRules
     cuts: Cuts
     item_counts: list[int] | None
+    seed: int
     kind: pa.DataType
     """Of the ids of users and items."""
 
@@ -69,6 +75,10 @@ def cases(draw: st.DrawFn, splits: st.SearchStrategy[Any] = ANY_SPLIT) -> Case:
         min_user_events=draw(st.integers(1, 3)),
         min_item_events=draw(st.integers(1, 3)),
         max_user_events=draw(st.sampled_from([4, 8, 100_000])),
+        max_user_rate=draw(st.none() | st.builds(UserRate, events=st.integers(1, 5), window_s=st.integers(1, 4))),
+        repeat_window_s=draw(st.sampled_from([0, 0, 1, 2, 3, 10**10])),
+        core_rounds=draw(st.sampled_from([0, 0, 1, 2, 9])),
+        keep_user_events=draw(st.none() | st.integers(1, 6)),
         split=draw(splits),
     )
     known = items[: draw(st.integers(0, len(items)))]
@@ -79,11 +89,14 @@ def cases(draw: st.DrawFn, splits: st.SearchStrategy[Any] = ANY_SPLIT) -> Case:
         rules,
         Cuts(moments[0] * unit, moments[1] * unit),
         draw(st.none() | st.lists(st.integers(0, 4), min_size=len(known), max_size=len(known))),
+        draw(st.integers(0, 5) | st.just(2**70)),
         ids(users).type,
     )
 
 
-def build(case: Case) -> Built:
+def build(case: Case, rare: set[Id] | None = None) -> Built:
+    """``rare``: items out of the iterated core; those of the case's own log where it is left out."""
+    rare = reference.build(*case[:7]).rare if rare is None else rare
     return sequences.build(
         events_table(case.log, case.kind),
         IdMap(pa.array(case.items, case.kind)),
@@ -91,12 +104,14 @@ def build(case: Case) -> Built:
         case.rules,
         case.cuts,
         None if case.item_counts is None else np.array(case.item_counts, dtype=np.int64),
+        seed=case.seed,
+        in_core=np.array([item not in rare for item in case.items], dtype=np.bool_) if case.rules.core_rounds else None,
     )
 
 
 def check(case: Case) -> None:
     """The kernel's output is the reference's, and no row is lost."""
-    built, expected = build(case), reference.build(*case[:6])
+    built, expected = build(case), reference.build(*case[:7])
     assert packed_parts(built) == expected.parts
     assert built.dropped == {reason: rows for reason, rows in expected.dropped.items() if rows}
     assert (built.num_events, built.num_pairs) == (expected.num_events, expected.num_pairs)
@@ -104,6 +119,8 @@ def check(case: Case) -> None:
     rows = range(len(case.items))
     assert built.train_counts.tolist() == [expected.train_counts[row] for row in rows]
     assert built.train_targets.tolist() == [expected.train_targets[row] for row in rows]
+    names = pa.array(case.items, case.kind)
+    assert leakage.find(built.parts, built.event_types, case.rules, case.cuts, case.seed, names.take) == []
 
 
 @many_cases
@@ -130,7 +147,25 @@ def test_a_held_out_validation_is_the_reference(case: Case) -> None:
     check(case)
 
 
-@pytest.mark.parametrize("split", [LAST_OUT, COLUMN, HELD_OUT, BY_TIME])
+@many_cases
+@given(cases(st.sampled_from([LAST_FEW, LeaveLastN(kind="leave_last_n", num_val=0, num_test=3)])))
+def test_leaving_the_last_few_out_is_the_reference(case: Case) -> None:
+    check(case)
+
+
+@many_cases
+@given(cases(st.just(COLD_USERS)))
+def test_cold_users_are_the_reference(case: Case) -> None:
+    check(case)
+
+
+@many_cases
+@given(cases(st.just(COLD_ITEMS)))
+def test_cold_items_are_the_reference(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("split", [COLUMN, HELD_OUT, *TIMED])
 @pytest.mark.parametrize(("users", "items"), [NUMBERS, TEXTS])
 def test_a_log_of_a_thousand_rows_is_the_reference(split: Any, users: list[Id], items: list[Id]) -> None:
     generator = np.random.default_rng(2)
@@ -139,8 +174,23 @@ def test_a_log_of_a_thousand_rows_is_the_reference(split: Any, users: list[Id], 
         Event(everybody[user], items[item], time, weight / 2, event, 2 * (part > 2))
         for user, item, time, weight, event, part in generator.integers(0, [60, 5, 500, 4, 2, 4], (1_000, 6)).tolist()
     ]
-    chosen = rules(split=split, min_user_events=4, max_user_events=25, min_item_events=3, min_history=2)
-    check(Case(log, items[:4], everybody[5:], chosen, Cuts(300, 400), [9, 2, 9, 9], ids(users).type))
+    chosen = rules(
+        split=split,
+        min_user_events=4,
+        max_user_events=25,
+        max_user_rate={"events": 3, "window_s": 1},
+        repeat_window_s=1,
+        keep_user_events=3,
+        min_item_events=3,
+        min_history=2,
+    )
+    scaled = [event._replace(time_ms=40 * event.time_ms) for event in log]
+    case = Case(scaled, items[:4], everybody[5:], chosen, Cuts(12_000, 16_000), [9, 2, 9, 9], 4, ids(users).type)
+    check(case)
+    assert {"rare_item", "robot_user", "repeat"} <= set(build(case).dropped)
+    capped = case._replace(rules=chosen.model_copy(update={"max_user_rate": None, "keep_user_events": 1}))
+    check(capped)
+    assert build(capped).dropped["over_cap"] > 4
 
 
 @many_cases
@@ -157,11 +207,12 @@ def test_the_order_of_the_rows_does_not_matter(case: Case, chance: Any) -> None:
 @given(cases(), st.integers(2, 4))
 def test_parts_of_the_users_built_apart_are_those_of_all_users(case: Case, num_parts: int) -> None:
     named = any(event.split == 1 for event in case.log)
-    together = packed_parts(build(case))
+    together, rare = packed_parts(build(case)), reference.build(*case[:7]).rare
     apart = []
     for number in range(num_parts):
         mine = [event for event in case.log if NUMBERS_AND_TEXTS.index(event.user) % num_parts == number]
-        apart.append(packed_parts(build(case._replace(log=mine, cuts=replace(case.cuts, val_is_named=named)))))
+        theirs = case._replace(log=mine, cuts=replace(case.cuts, val_is_named=named))
+        apart.append(packed_parts(build(theirs, rare)))
     for part in PARTS:
         assert sorted(row for one in apart for row in one[part]) == together[part]
 
@@ -223,7 +274,7 @@ def test_training_events_after_the_users_first_held_out_event_are_dropped_and_co
 
 
 @many_cases
-@given(cases(st.sampled_from([COLUMN, HELD_OUT, LAST_OUT, BY_TIME])))
+@given(cases())
 def test_no_event_of_a_sequence_is_older_than_the_one_before_it(case: Case) -> None:
     found = packed_parts(build(case._replace(rules=case.rules.model_copy(update={"history": "before"}))))
     assert all(list(row.times_ms) == sorted(row.times_ms) for rows in found.values() for row in rows)
@@ -274,7 +325,7 @@ def test_a_vocabulary_without_items_drops_every_row() -> None:
     assert (found.dropped, found.num_events) == ({"rare_item": 1}, 0)
 
 
-@pytest.mark.parametrize("split", [LAST_OUT, COLUMN, HELD_OUT, BY_TIME])
+@pytest.mark.parametrize("split", [COLUMN, HELD_OUT, *TIMED])
 @pytest.mark.parametrize("kind", [pa.int64(), pa.large_string()])
 def test_no_rows_make_no_sequences(split: Any, kind: pa.DataType) -> None:
     empty = schema.events(kind, kind).empty_table()
@@ -335,40 +386,3 @@ def test_all_columns_travel_together() -> None:
     log = [Event(1, 3, 30, 0.5), Event(1, 1, 10, 2.0), Event(1, 2, 20, 1.0), Event(1, 0, 40, 4.0)]
     (row,) = packed_parts(built(log, rules()))["test"]
     assert (row.items, row.weights, row.times_ms) == ((1, 2, 3, 0), (2.0, 1.0, 0.5, 4.0), (10, 20, 30, 40))
-
-
-@pytest.mark.parametrize("size", [1, 2, 1_024, 1_025, 5_000])
-def test_a_sketch_is_evenly_spaced_order_statistics(size: int) -> None:
-    times = np.random.default_rng(size).integers(0, 1_000, size)
-    ordered = np.sort(times)
-    places = np.linspace(0, size - 1, min(size, 1_024)).astype(int)
-    assert quantiles(times) == ordered[places].tolist()
-
-
-def test_a_fragment_without_events_has_no_sketch() -> None:
-    assert quantiles(np.zeros(0, dtype=np.int64)) == []
-
-
-@pytest.mark.parametrize("num_fragments", [1, 3, 10])
-def test_cuts_leave_the_shares_that_were_asked_for(num_fragments: int) -> None:
-    times = np.random.default_rng(0).permutation(100_000).astype(np.int64)
-    pieces = np.split(times, np.sort(np.random.default_rng(1).integers(0, 100_000, num_fragments - 1)))
-    cuts = cut_times([(len(piece), quantiles(piece)) for piece in [*pieces, times[:0]]], 0.2, 0.1)
-    assert (times >= cuts.test_from_ms).mean() == pytest.approx(0.1, abs=2e-3)
-    assert (times >= cuts.val_from_ms).mean() == pytest.approx(0.3, abs=2e-3)
-
-
-def test_a_fragment_counts_by_its_rows_and_not_by_its_sketch() -> None:
-    early, late = np.arange(90_000), np.arange(90_000, 100_000)
-    cuts = cut_times([(len(part), quantiles(part)) for part in (early, late)], 0.05, 0.05)
-    assert cuts.val_from_ms == pytest.approx(90_000, abs=200)
-    assert cuts.test_from_ms == pytest.approx(95_000, abs=200)
-
-
-def test_a_log_without_events_has_no_cuts() -> None:
-    assert cut_times([(0, []), (0, [])], 0.1, 0.1) == Cuts()
-
-
-def test_equal_times_fall_on_one_side_of_a_cut() -> None:
-    cuts = cut_times([(4, quantiles(np.array([1, 5, 5, 5])))], 0.25, 0.25)
-    assert cuts == Cuts(5, 5)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
 from raycl import config_file, ray_runtime
-from raycl.config import ColumnSplit, Config
-from raycl.data import clean, sequences, sources, vocabulary
+from raycl.config import ColumnSplit, Config, PairRules
+from raycl.data import clean, sequences, sources, splits, vocabulary
 from raycl.data.handoff import Pairs
 from raycl.storage import tables
 from raycl.storage.versions import Version
 from tests.data.builders import in_this_process, packed, packed_parts, write_parquet
-from tests.data.reference import PARTS, Packed
+from tests.data.reference import PARTS, Event, Id, Packed, core
 
 LATEST_MS = 4_000_000_000_000
 
@@ -118,13 +119,16 @@ def truth(settings: Config) -> Truth:
     )
     times = np.sort(events["time_ms"].to_numpy())
     shares = (rules.split.val_share, rules.split.test_share) if rules.split.kind == "time" else (0.1, 0.1)
+    items = vocabulary.IdMap(pa.array(ids, inputs.item_type))
     built = sequences.build(
         events,
-        vocabulary.IdMap(pa.array(ids, inputs.item_type)),
+        items,
         None if people is None else vocabulary.IdMap(people),
         rules,
-        sequences.cut_times([(len(times), times.tolist())], *shares),
+        splits.cut_times([(len(times), times.tolist())], *shares),
         counts,
+        seed=settings.seed,
+        in_core=_in_core(sequences.clean(events, items, rules, counts, settings.seed), rules, len(ids)),
     )
     return Truth(
         packed_parts(built),
@@ -141,6 +145,15 @@ def truth(settings: Config) -> Truth:
             for row, one in enumerate(ids)
         ],
     )
+
+
+def _in_core(cleaned: sequences.Cleaned, rules: PairRules, num_items: int) -> npt.NDArray[np.bool_]:
+    """Which items are left by the rounds of one process."""
+    by_user: dict[Id, list[Event]] = defaultdict(list)
+    for user, item in zip(cleaned.events.user.tolist(), cleaned.events.item.tolist(), strict=True):
+        by_user[user].append(Event(user, item, 0))
+    rare = core(by_user, rules).rare
+    return np.array([item not in rare for item in range(num_items)], dtype=np.bool_)
 
 
 def found(version: Version) -> Truth:

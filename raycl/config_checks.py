@@ -1,0 +1,196 @@
+"""Settings that are each possible and together are not: every check names field, value and remedy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raycl.config import Config, TableSource
+
+_MOST_EVENT_TYPES = 256  # an event's type is one byte
+_RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
+
+
+def _workers_divide_batch(config: Config) -> str | None:
+    batch, workers = config.train.global_batch_size, config.train.num_workers
+    if batch % workers == 0 and batch // workers >= 2:
+        return None
+    below, above = batch // workers * workers, math.ceil(batch / workers) * workers
+    choices = sorted({size for size in (below, above) if size >= 2 * workers} or {2 * workers})
+    return (
+        f"train.global_batch_size={batch} must divide evenly by train.num_workers={workers}, with at least two pairs"
+        f" a worker: use {' or '.join(map(str, choices))}"
+    )
+
+
+def _split_has_its_column(config: Config) -> str | None:
+    kind = config.pairs.split.kind
+    needs = "split" if kind == "column" else "time"
+    for position, log in enumerate(config.logs):
+        if getattr(log.columns, needs) is None:
+            return (
+                f"pairs.split.kind={kind} needs logs.{position}.columns.{needs}, which is null: name the column or"
+                f" choose another split"
+            )
+        if config.pairs.history == "before" and log.columns.time is None:
+            return (
+                f"pairs.history=before needs logs.{position}.columns.time, which is null: name the column or set"
+                f" pairs.history=others"
+            )
+    if config.pairs.history == "others" and kind != "column":
+        return f"pairs.history=others looks past the target, so pairs.split.kind={kind} would leak: use column"
+    return None
+
+
+def _rules_have_time(config: Config) -> str | None:
+    rules = config.pairs
+    off = {"max_user_rate": None, "repeat_window_s": 0, "keep_user_events": None}
+    for position, log in enumerate(config.logs):
+        for name, value in off.items():
+            if log.columns.time is None and getattr(rules, name) != value:
+                return (
+                    f"pairs.{name} needs logs.{position}.columns.time, which is null: name the column or set"
+                    f" pairs.{name}={'null' if value is None else value}"
+                )
+    return None
+
+
+def _kind_has_its_rules(config: Config) -> str | None:
+    rules = config.pairs
+    bounds = {name: getattr(rules, name) for name in ("within_s", "session_gap_s")}
+    given = [name for name, value in bounds.items() if value is not None]
+    if rules.kind == "next_item":
+        if not given:
+            return None
+        return f"pairs.{given[0]}={bounds[given[0]]} is of pairs.kind=item_to_item: set that, or leave it out"
+    if rules.history != "before":
+        return f"pairs.kind=item_to_item needs an order of events, and pairs.history={rules.history}: set it to before"
+    if not given:
+        return "pairs.kind=item_to_item pairs any two events of a user: set pairs.within_s or pairs.session_gap_s"
+    if rules.max_history != 1:
+        return f"pairs.kind=item_to_item has one earlier item, and pairs.max_history={rules.max_history}: set it to 1"
+    return None
+
+
+def _events_are_weighted(config: Config) -> str | None:
+    for position, log in enumerate(config.logs):
+        if log.columns.event is not None and not config.event_weights:
+            return (
+                f"logs.{position}.columns.event={log.columns.event} but event_weights is empty, so every row would be"
+                f" quarantined: name the event types, for example event_weights.view=1"
+            )
+    if len(config.event_weights) > _MOST_EVENT_TYPES:
+        return (
+            f"event_weights={len(config.event_weights)} event types: at most {_MOST_EVENT_TYPES} can be told apart;"
+            f" give types that weigh the same one name in the log"
+        )
+    return None
+
+
+def _ranges_can_be_read(config: Config) -> str | None:
+    for position, log in enumerate(config.logs):
+        given = [(name, value) for name in ("since", "until") if (value := getattr(log, name)) is not None]
+        for name, value in given:
+            if log.columns.time is None:
+                return (
+                    f"logs.{position}.{name}={value.isoformat()} needs logs.{position}.columns.time, which is null:"
+                    f" name the column or leave {name} out"
+                )
+        if log.since is not None and log.until is not None and log.since >= log.until:
+            return (
+                f"logs.{position}.since={log.since.isoformat()} is not before logs.{position}.until="
+                f"{log.until.isoformat()}: no event can be both, so move one of them"
+            )
+    return None
+
+
+def _versions_have_a_table(config: Config) -> str | None:
+    for name, table, _ in _tables(config):
+        if table.version is not None and table.format == "parquet":
+            return f"{name}.version={table.version} is of {name}.format=delta or iceberg: set that, or leave it out"
+    return None
+
+
+def _defaults_are_read(config: Config) -> str | None:
+    for name, table, columns in _tables(config):
+        for column, value in table.defaults.items():
+            if column not in columns:
+                named = ", ".join(dict.fromkeys(columns))
+                return f"{name}.defaults.{column}={value}: {name} reads no such column; it names {named}"
+    return None
+
+
+def _tables(config: Config) -> list[tuple[str, TableSource, list[str]]]:
+    """Every source with its field of the config and the columns that are read of it."""
+    found: list[tuple[str, TableSource, list[str]]] = [
+        (f"logs.{position}", log, [name for name in log.columns.model_dump().values() if name])
+        for position, log in enumerate(config.logs)
+    ]
+    if items := config.items:
+        title = [items.title_column] if items.title_column else []
+        described = [feature.column for feature in items.features]
+        found.append(("items", items, [items.id_column, *title, *described, *items.display]))
+    if users := config.users:
+        found.append(("users", users, [users.id_column, *(feature.column for feature in users.features)]))
+    return found
+
+
+def _features_are_distinct(config: Config) -> str | None:
+    for name, table in (("items", config.items), ("users", config.users)):
+        first: dict[str, int] = {}
+        for position, feature in enumerate(table.features if table else ()):
+            if first.setdefault(feature.column, position) != position:
+                return (
+                    f"{name}.features.{position}.column={feature.column} is {name}.features.{first[feature.column]}"
+                    f" already: remove one of them, or copy the column under another name in the table"
+                )
+    return None
+
+
+def _display_is_free(config: Config) -> str | None:
+    for position, column in enumerate(config.items.display if config.items else ()):
+        if column in _RELEASE_COLUMNS:
+            remedy = "name it in items.title_column" if column == "title" else "rename the column in the table"
+            return f"items.display.{position}={column} is a column that a release has of its own: {remedy}"
+    return None
+
+
+def _items_are_described(config: Config) -> str | None:
+    if config.model.item_id or (config.items is not None and config.items.features):
+        return None
+    return "model.item_id=false with no items.features leaves nothing to tell items apart: name features or set it true"
+
+
+def _gate_is_measured(config: Config) -> str | None:
+    if config.gate.min_index_recall > 0.0 and config.index.kind == "ivf_flat" and config.gate.num_queries < 100:
+        return (
+            f"gate.num_queries={config.gate.num_queries} cannot tell a recall of {config.gate.min_index_recall:g}"
+            f" from chance: use at least 100"
+        )
+    return None
+
+
+def _replicas_ordered(config: Config) -> str | None:
+    low, high = config.serving.min_replicas, config.serving.max_replicas
+    if low <= high:
+        return None
+    return f"serving.min_replicas={low} is above serving.max_replicas={high}: raise the second or lower the first"
+
+
+RULES = (
+    _workers_divide_batch,
+    _split_has_its_column,
+    _rules_have_time,
+    _kind_has_its_rules,
+    _events_are_weighted,
+    _ranges_can_be_read,
+    _versions_have_a_table,
+    _defaults_are_read,
+    _features_are_distinct,
+    _display_is_free,
+    _items_are_described,
+    _gate_is_measured,
+    _replicas_ordered,
+)
+"""Each returns what is wrong, or None, in the order that a person would look."""
