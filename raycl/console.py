@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from raycl import schema
 from raycl.journey import Outcome
 
 _LINES = {"index": ("plan", "reason"), "publish": ("reason",)}
@@ -84,6 +85,8 @@ class Screen:
         self._out.print(_table(outcome))
         for name in _LINES.get(outcome.stage, ()):
             self.say(f"{name}: {outcome.version.manifest.facts[name]}")
+        if schema.REPORT_PAGE in outcome.version.manifest.checksums:
+            self.say(f"report: {outcome.version.store.uri}/{schema.REPORT_PAGE}")
 
     def rows(self, title: str, rows: list[dict[str, Any]]) -> None:
         """A table with a column for each key of the first row."""

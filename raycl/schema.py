@@ -7,7 +7,7 @@ import pyarrow as pa
 SPLITS = ("train", "val", "test")
 """In time order: a part may look at itself and at the parts before it, never after."""
 
-PAIRS_FORMAT = 2
+PAIRS_FORMAT = 3
 """Part of the fingerprint of pairs; goes up when the same log and config make other files."""
 
 ITEMS_FILE = "vocab/items.parquet"
@@ -16,6 +16,8 @@ USERS_FILE = "vocab/users.parquet"
 ITEM_FEATURES_FILE = "vocab/item_features.parquet"
 USER_FEATURES_FILE = "vocab/user_features.parquet"
 FEATURES_FILE = "vocab/features.json"
+REPORT_FILE = "report.json"
+REPORT_PAGE = "report.html"
 
 
 def id_type(example: pa.DataType) -> pa.DataType:

@@ -56,6 +56,15 @@ def test_a_stage_ends_with_its_table(
     assert err == ""
 
 
+@pytest.mark.parametrize("has_report", [True, False])
+def test_pairs_say_where_their_report_is(tmp_path: Path, capsys: pytest.CaptureFixture[str], has_report: bool) -> None:
+    draft = Workspace(Store(str(tmp_path))).draft("pairs", "0" * 12)
+    draft.store.write("report.html" if has_report else "other.html", b"page")
+    version = draft.commit(inputs={}, config={}, counts={})
+    Screen(as_json=False).outcome(Outcome("pairs", version, True, 1.25))
+    assert (f"\nreport: {version.store.uri}/report.html\n" in capsys.readouterr().out) is has_report
+
+
 def test_a_stage_that_was_finished_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     version = made(tmp_path, "pairs")
     Screen(as_json=False).outcome(Outcome("pairs", version, False, 0.0))

@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from raycl import lineage, schema
 from raycl.config import ColumnSplit, Config, TimeSplit
-from raycl.data import clean, features, sequences, vocabulary
+from raycl.data import clean, core_tasks, features, leakage, report_tasks, sequences, splits, vocabulary
 from raycl.data.columns import whole
 from raycl.data.hashing import bucket_of
+from raycl.data.rules import Events
 from raycl.data.sources import Fragment, Inputs, log_columns
 from raycl.errors import InputError
 from raycl.storage import tables
@@ -114,20 +115,23 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     cleaner = clean.Cleaner(
         log, plan.config.event_weights, plan.latest_ms, plan.user_type, plan.item_type, known.ids if known else None
     )
-    events, bad = cleaner.clean(fragment.read(log_columns(log)), fragment.first_row)
+    rows = fragment.read(log_columns(log))
+    outside = cleaner.outside(rows)
+    events, bad = cleaner.clean(rows, fragment.first_row, outside)
     if bad.num_rows:
         origin = pa.array([f"{fragment.root_uri}/{fragment.path}"] * bad.num_rows)
         tables.write(store, f"quarantine/part-{number:06d}.parquet", bad.append_column("file", origin))
     tables.write(store, f"{_COUNTS}/{task}.parquet", vocabulary.count_ids(events["item"]))
     buckets = bucket_of(events["user"], plan.num_buckets)
     tables.write_buckets(store, f"{WORK}/events/{task}.arrow", events, buckets, plan.num_buckets)
-    times = sequences.quantiles(events["time_ms"].to_numpy())
+    times = splits.quantiles(events["time_ms"].to_numpy())
     record = {
         "rows": fragment.num_rows,
         "events": events.num_rows,
-        "dropped": clean.count_reasons(bad),
+        "dropped": clean.count_reasons(bad) | clean.count_outside(outside),
         "times": times if isinstance(plan.config.pairs.split, TimeSplit) else [],
-        "val_is_named": bool(np.any(events["split"].to_numpy() == sequences.VAL)),
+        "val_is_named": bool(np.any(events["split"].to_numpy() == splits.VAL)),
+        "report": report_tasks.of_fragment(cleaner, events, bad),
     }
     plan.draft.finish_task(task, record)
     return record
@@ -150,20 +154,50 @@ def write_vocabulary(plan: Plan) -> None:
     tables.write(store, f"{WORK}/items.parquet", pa.table({"item": ids, "log_count": counts}))
 
 
-def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any]:
-    """Second pass: all events of the bucket's users through the kernel, one file for each part."""
+def find_core(plan: Plan, map_tasks: core_tasks.MapTasks) -> core_tasks.Core | None:
+    """Between the passes, where ``pairs.core_rounds`` asks for it: which items are left once everything rare is out."""
+    rules, store = plan.config.pairs, plan.draft.store
+    if not rules.core_rounds:
+        return None
+
+    def cleaned(bucket: int) -> Events:
+        items = _ids(store, f"{WORK}/items.parquet", "item")
+        events = _read_bucket(plan, bucket)
+        return sequences.clean(events, items, rules, _log_counts(store), plan.config.seed).events
+
+    num_items = tables.read(store, f"{WORK}/items.parquet", ["log_count"]).num_rows
+    rounds = core_tasks.Rounds(
+        plan.draft, plan.num_buckets, num_items, rules.min_item_events, rules.min_user_events, rules.core_rounds
+    )
+    return rounds.run(cleaned, map_tasks)
+
+
+def build_bucket(plan: Plan, bucket: int, cuts: splits.Cuts, core: core_tasks.Core | None = None) -> dict[str, Any]:
+    """Second pass: all events of the bucket's users through the kernel, one file for each part.
+
+    RayclError where a part knows what it must not.
+    """
     task = f"bucket-{bucket:06d}"
     if (record := plan.draft.task_done(task)) is not None:
         return record
-    store = plan.draft.store
-    events = pa.concat_tables(
-        tables.read_bucket(store, f"{WORK}/events/fragment-{number:06d}.arrow", bucket)
-        for number in range(plan.num_fragments)
-    )
+    store, rules, seed = plan.draft.store, plan.config.pairs, plan.config.seed
     items = _ids(store, f"{WORK}/items.parquet", "item")
     described = plan.config.users and plan.config.users.features  # a table without features has no rows to point at
     users = _ids(store, schema.USERS_FILE, "user") if described else None
-    built = sequences.build(events, items, users, plan.config.pairs, cuts, _log_counts(store))
+    built = sequences.build(
+        _read_bucket(plan, bucket),
+        items,
+        users,
+        rules,
+        cuts,
+        _log_counts(store),
+        seed=seed,
+        in_core=_in_core(store, core.rounds) if core else None,
+    )
+    leakage.require_none(
+        leakage.find(built.parts, built.event_types, rules, cuts, seed, lambda rows: items.ids.take(pa.array(rows))),
+        bucket,
+    )
     for part, table in built.parts.items():
         tables.write(store, f"{part}/part-{bucket:06d}.parquet", table)
     seen = np.flatnonzero(built.train_counts)  # a target is an event, so this holds all items that are one
@@ -174,20 +208,38 @@ def build_bucket(plan: Plan, bucket: int, cuts: sequences.Cuts) -> dict[str, Any
         "users": {part: table.num_rows for part, table in built.parts.items()},
         "dropped": built.dropped,
         "pairs": built.num_pairs,
+        "report": report_tasks.of_bucket(store, bucket, built, plan.config),
     }
     plan.draft.finish_task(task, record)
     return record
 
 
+def _read_bucket(plan: Plan, bucket: int) -> pa.Table:
+    """All cleaned events of the bucket's users."""
+    return pa.concat_tables(
+        tables.read_bucket(plan.draft.store, f"{WORK}/events/fragment-{number:06d}.arrow", bucket)
+        for number in range(plan.num_fragments)
+    )
+
+
 def finish(
-    plan: Plan, inputs: Inputs, cuts: sequences.Cuts, cleaned: Sequence[Record], built: Sequence[Record]
+    plan: Plan,
+    inputs: Inputs,
+    cuts: splits.Cuts,
+    cleaned: Sequence[Record],
+    built: Sequence[Record],
+    core: core_tasks.Core | None = None,
+    before: Version | None = None,
 ) -> Version:
-    """After the second pass: the vocabulary, the last checks, and the commit.
+    """After the second pass: the vocabulary, the last checks, the report, and the commit.
+
+    ``before`` is the version that the report compares this one with.
 
     Raises InputError where the log leaves no training pairs.
     """
     num_items = _write_train_counts(plan)
     counts, dropped = add_up(cleaned, built)
+    report_tasks.write(plan.draft, plan.config, counts, dropped, cleaned, built, before)
     return plan.draft.commit(
         inputs={table.field: table.root_uri for table in inputs.tables},
         config=lineage.part(plan.config, "pairs"),
@@ -195,6 +247,7 @@ def finish(
         dropped=dropped,
         facts={
             **asdict(cuts),
+            **({"core": asdict(core)} if core else {}),
             "pairs_by_file": {part: [record["pairs"][part] for record in built] for part in schema.SPLITS},
         },
         columns={
@@ -274,13 +327,18 @@ def _ids(store: Store, path: str, column: str) -> vocabulary.IdMap:
 
 
 @functools.lru_cache(maxsize=2)
+def _in_core(store: Store, rounds: int) -> npt.NDArray[np.bool_]:
+    return core_tasks.read(store, rounds)
+
+
+@functools.lru_cache(maxsize=2)
 def _log_counts(store: Store) -> npt.NDArray[np.int64]:
     return np.asarray(tables.read(store, f"{WORK}/items.parquet")["log_count"].to_numpy())
 
 
-def to_cuts(config: Config, records: Sequence[Record]) -> sequences.Cuts:
+def to_cuts(config: Config, records: Sequence[Record]) -> splits.Cuts:
     """Where validation and test begin, for a split by time; for a split by column, whether it names validation."""
     if not isinstance(config.pairs.split, TimeSplit):
-        return sequences.Cuts(val_is_named=any(record["val_is_named"] for record in records))
+        return splits.Cuts(val_is_named=any(record["val_is_named"] for record in records))
     sketches = [(int(record["events"]), list(record["times"])) for record in records]
-    return sequences.cut_times(sketches, config.pairs.split.val_share, config.pairs.split.test_share)
+    return splits.cut_times(sketches, config.pairs.split.val_share, config.pairs.split.test_share)

@@ -6,7 +6,7 @@ import time
 
 from raycl import lineage, ray_runtime, schema
 from raycl.config import Config
-from raycl.data import pair_tasks, sources
+from raycl.data import pair_tasks, report_tasks, sources
 from raycl.storage.versions import Version, Workspace
 
 STAGE = "pairs"
@@ -33,5 +33,9 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     )
     pair_tasks.write_vocabulary(plan)
     cuts = pair_tasks.to_cuts(config, cleaned)
-    built = ray_runtime.map_tasks("build", lambda number: pair_tasks.build_bucket(plan, number, cuts), plan.num_buckets)
-    return pair_tasks.finish(plan, inputs, cuts, cleaned, built), True
+    core = pair_tasks.find_core(plan, ray_runtime.map_tasks)
+    built = ray_runtime.map_tasks(
+        "build", lambda number: pair_tasks.build_bucket(plan, number, cuts, core), plan.num_buckets
+    )
+    before = report_tasks.previous(workspace, digest)
+    return pair_tasks.finish(plan, inputs, cuts, cleaned, built, core, before), True

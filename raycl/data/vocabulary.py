@@ -45,7 +45,6 @@ class IdMap:
         places = np.minimum(np.searchsorted(self._numbers, wanted), len(self._numbers) - 1)
         return np.where(self._numbers[places] == wanted, places, -1).astype(np.int32)
 
-
     def _by_number(self) -> npt.NDArray[np.int32] | None:
         """The row of every number from the first id to the last, where they lie close enough together."""
         if self._numbers is None or not len(self._numbers):

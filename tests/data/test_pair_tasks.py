@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import pytest
 
 from raycl import journey, lineage, ray_runtime, schema
 from raycl.config import Config
-from raycl.data import clean, pair_tasks, ray_pairs, sources
+from raycl.data import clean, pair_tasks, ray_pairs, sequences, sources
 from raycl.data.handoff import Pairs
 from raycl.data.hashing import bucket_of
 from raycl.data.reader import PairStream
-from raycl.errors import InputError
+from raycl.errors import InputError, RayclError
 from raycl.storage import tables
 from raycl.storage.versions import Version
 from tests.data import whole
@@ -35,6 +36,24 @@ KINDS: dict[str, dict[str, Any]] = {
     "column_held_out": {"pairs": {"split": {"kind": "column"}}},
     "column_named_val": {"pairs": {"split": {"kind": "column"}}, "columns": NAMED_VAL},
     "others": {"pairs": {"split": {"kind": "column"}, "history": "others"}, "columns": NO_TIME},
+    "leave_last_n": {"pairs": {"split": {"kind": "leave_last_n", "num_val": 2, "num_test": 3}}},
+    "cold_users": {"pairs": {"split": {"kind": "cold_users", "val_share": 0.3, "test_share": 0.3}}},
+    "cold_items": {"pairs": {"split": {"kind": "cold_items", "val_share": 0.2, "test_share": 0.1}}},
+    "core": {"pairs": {"min_item_events": 18, "min_user_events": 10, "core_rounds": 9}},
+    "core_without_catalogue": {
+        "pairs": {"min_item_events": 19, "min_user_events": 10, "core_rounds": 1},
+        "items": None,
+        "users": None,
+    },
+    "strict": {
+        "pairs": {
+            "max_user_rate": {"events": 5, "window_s": 20},
+            "repeat_window_s": 150,
+            "keep_user_events": 8,
+            "core_rounds": 2,
+            "min_item_events": 8,
+        }
+    },
 }
 
 
@@ -79,7 +98,37 @@ def test_every_kind_of_log_has_rows_to_compare(tmp_path: Path) -> None:
         expected = whole.truth(settings(tmp_path, kind))
         assert min(expected.num_pairs["train"], expected.num_pairs["test"], expected.num_pairs["val"]) > 4, kind
         assert expected.dropped["duplicate"] > 4, kind
-        assert (expected.dropped.get("after_held_out", 0) > 4) is kind.startswith("column"), kind
+        assert (expected.dropped.get("after_held_out", 0) > 4) is kind.startswith(("column", "cold_items")), kind
+    for reason in ("robot_user", "repeat", "over_cap", "rare_item"):
+        assert whole.truth(settings(tmp_path, "strict")).dropped[reason] > 4, reason
+
+
+@pytest.mark.parametrize(("most", "is_fixed"), [(1, False), (9, True)])
+def test_the_manifest_says_whether_the_core_was_reached(tmp_path: Path, most: int, is_fixed: bool) -> None:
+    whole.write_log(tmp_path)
+    core = run(settings(tmp_path, "core", core_rounds=most))[0].manifest.facts["core"]
+    assert core["is_fixed"] is is_fixed
+    assert (core["num_dropped"] > 0) is is_fixed  # the first round drops users alone
+    assert (core["rounds"] < most) is is_fixed
+    assert "core" not in run(settings(tmp_path, "leave_last_out"))[0].manifest.facts
+
+
+def test_a_leak_fails_the_job_by_name_and_leaves_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole.write_log(tmp_path)
+    config, build = settings(tmp_path, "leave_last_out"), sequences.build
+
+    def leaky(*args: Any, **named: Any) -> sequences.Built:
+        built = build(*args, **named)
+        parts, types = dict(built.parts), dict(built.event_types)
+        parts["train"], types["train"] = parts["test"], types["test"]
+        return replace(built, parts=parts, event_types=types)
+
+    monkeypatch.setattr(sequences, "build", leaky)
+    with pytest.raises(
+        RayclError, match=r"leakage check train_after_val failed in bucket 0: \d+ cases, one of them of"
+    ):
+        run(config)
+    assert journey.workspace(config).finished("pairs") == []
 
 
 def test_quarantine_files_hold_the_bad_rows_with_reason_and_file(tmp_path: Path) -> None:
@@ -279,12 +328,14 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, stage: str, num_done: int) -> No
     monkeypatch.setattr(ray_runtime, "map_tasks", until_killed)
 
 
-@pytest.mark.parametrize(("stage", "num_done"), [("clean", 0), ("clean", 3), ("build", 0), ("build", 2)])
+@pytest.mark.parametrize(
+    ("stage", "num_done"), [("clean", 0), ("clean", 3), ("core", 0), ("core", 2), ("build", 0), ("build", 2)]
+)
 def test_a_killed_run_goes_on_to_identical_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, num_done: int
 ) -> None:
     whole.write_log(tmp_path)
-    config = settings(tmp_path, "leave_last_out", num_buckets=5)
+    config = settings(tmp_path, "core" if stage == "core" else "leave_last_out", num_buckets=5)
     undisturbed, _ = run(config.model_copy(update={"workspace": str(tmp_path / "undisturbed")}))
     kill_after(monkeypatch, stage, num_done)
     with pytest.raises(Killed):
@@ -299,7 +350,8 @@ def test_a_killed_run_goes_on_to_identical_files(
     assert version.manifest.checksums == undisturbed.manifest.checksums
     assert whole.found(version) == whole.found(undisturbed)
     kept = {path: inode for path, inode in left.items() if path.parent.name in ("train", "val", "test", "quarantine")}
-    assert len(kept) >= {("clean", 0): 0, ("clean", 3): 3, ("build", 0): 6, ("build", 2): 12}[stage, num_done]
+    least = {("clean", 0): 0, ("clean", 3): 3, ("build", 0): 6, ("build", 2): 12}
+    assert len(kept) >= least.get((stage, num_done), 6)
     assert all(path.stat().st_ino == inode for path, inode in kept.items())
 
 

@@ -13,9 +13,12 @@ from raycl.errors import InputError
 from tests.data import whole
 
 
-def test_ray_makes_the_rows_of_the_whole_log_built_at_once(ray_local: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rules", [{}, {"core_rounds": 9, "min_item_events": 18, "min_user_events": 10}])
+def test_ray_makes_the_rows_of_the_whole_log_built_at_once(
+    ray_local: None, tmp_path: Path, rules: dict[str, int]
+) -> None:
     whole.write_log(tmp_path)
-    config = whole.config(tmp_path)
+    config = whole.config(tmp_path, rules)
     outcome = journey.pairs(config)
     assert outcome.worked
     assert whole.found(outcome.version) == whole.truth(config)
