@@ -92,11 +92,13 @@ def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) 
     context.op_resource_reservation_enabled = False
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
-    for row in ray.data.range(num_tasks, override_num_blocks=num_tasks).map(one).iter_rows():
-        records[int(row["task"])] = _told(json.loads(row["record"]), row["refused"])
-        if time.monotonic() - said > _SAY_EVERY_S:
-            said = time.monotonic()
-            log.info("%s: %d of %d tasks done", name, len(records), num_tasks)
+    rows: Any = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(one).iter_rows()
+    with contextlib.closing(iter(rows)) as found:  # so that a refusal stops the tasks that are under way
+        for row in found:
+            records[int(row["task"])] = _told(json.loads(row["record"]), row["refused"])
+            if time.monotonic() - said > _SAY_EVERY_S:
+                said = time.monotonic()
+                log.info("%s: %d of %d tasks done", name, len(records), num_tasks)
     return [records[number] for number in range(num_tasks)]
 
 

@@ -25,7 +25,7 @@ def write_iceberg(uri: str, parts: list[pa.Table], *, partitioned_by: str | None
     from pyiceberg.table.update import update_table_metadata
     from pyiceberg.transforms import IdentityTransform
 
-    class Files(NoopCatalog):
+    class Files(NoopCatalog):  # type: ignore[misc, unused-ignore]  # Any where the extra is absent
         """Commits are metadata files beside the table, and nobody else commits."""
 
         def commit_table(self, table: Table, requirements: Any, updates: Any) -> CommitTableResponse:
