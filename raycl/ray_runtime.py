@@ -7,8 +7,9 @@ import json
 import logging
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from raycl.errors import RayclError
 log = logging.getLogger(__name__)
 
 _SAY_EVERY_S = 5.0
+_THREADS_END_WITHIN_S = 20.0
 
 
 def connect(config: RayConfig) -> None:
@@ -93,7 +95,7 @@ def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) 
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
     rows: Any = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(one).iter_rows()
-    with contextlib.closing(iter(rows)) as found:  # so that a refusal stops the tasks that are under way
+    with _threads_ended(), contextlib.closing(iter(rows)) as found:  # a refusal stops the tasks that are under way
         for row in found:
             records[int(row["task"])] = _told(json.loads(row["record"]), row["refused"])
             if time.monotonic() - said > _SAY_EVERY_S:
@@ -110,6 +112,18 @@ def call(name: str, task: Callable[[], dict[str, Any]], *, num_gpus: int = 0) ->
     remote = ray.remote(_caught).options(name=name, num_gpus=num_gpus)
     record, refused = ray.get(remote.remote(task))
     return _told(record, refused)
+
+
+@contextlib.contextmanager
+def _threads_ended() -> Iterator[None]:
+    """Wait for the threads that started meanwhile: one that asks Ray for something after its end ends the process."""
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - before:
+            log.debug("waiting for %s", thread.name)
+            thread.join(_THREADS_END_WITHIN_S)
 
 
 def _caught(task: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
