@@ -18,6 +18,8 @@ from raycl import config_file
 from tests import tiny as builders
 from tests.cluster import processes
 
+pytestmark = pytest.mark.long
+
 _WITHIN_S = 90
 _ENDS_WITHIN_S = 40
 """Less than the minute for which Ray looks for a head that is gone."""

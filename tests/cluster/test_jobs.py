@@ -82,6 +82,7 @@ def test_the_job_api_refuses_a_caller_without_the_token(head: Head) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.long
 def test_the_documented_jobs_end_in_a_published_release_and_the_nightly_one_in_the_next(
     head: Head, checkout: Path, data: Path, tmp_path: Path
 ) -> None:
