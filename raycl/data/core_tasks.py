@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raycl.data import vocabulary
 from raycl.data.rules import Events, Flags, Ints
 from raycl.storage import tables
 from raycl.storage.store import Store
@@ -105,10 +106,8 @@ class Rounds:
     def _fold(self, number: int) -> dict[str, Any]:
         """Add the counts of all buckets, one at a time, and write which items are still in."""
         store = self.draft.store
-        total = np.zeros(self.num_items, dtype=np.int64)
-        for bucket in range(self.num_buckets):
-            part = tables.read(store, self._counts(number, bucket))
-            total[part["item"].to_numpy()] += part["count"].to_numpy()
+        parts = (tables.read(store, self._counts(number, bucket)) for bucket in range(self.num_buckets))
+        total = vocabulary.sum_by_row(parts, ["count"], self.num_items)["count"]
         under = (total > 0) & (total < self.min_item_events)
         if number <= self.most:
             in_core = ~under & (read(store, number - 1) if number > 1 else True)

@@ -261,11 +261,8 @@ def _write_train_counts(plan: Plan) -> int:
     """Write the vocabulary with what training holds of each item; returns how many items there are."""
     store = plan.draft.store
     table = tables.read(store, f"{WORK}/items.parquet")
-    totals = {name: np.zeros(table.num_rows, dtype=np.int64) for name in ("train_count", "train_targets")}
-    for bucket in range(plan.num_buckets):
-        part = tables.read(store, f"{_COUNTS}/bucket-{bucket:06d}.parquet")
-        for name, total in totals.items():
-            total[part["item"].to_numpy()] += part[name].to_numpy()
+    parts = (tables.read(store, f"{_COUNTS}/bucket-{bucket:06d}.parquet") for bucket in range(plan.num_buckets))
+    totals = vocabulary.sum_by_row(parts, ["train_count", "train_targets"], table.num_rows)
     for name, total in totals.items():
         table = table.append_column(name, pa.array(total))
     tables.write(store, schema.ITEMS_FILE, table.cast(schema.vocabulary(plan.item_type)))

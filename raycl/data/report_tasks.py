@@ -15,6 +15,7 @@ from raycl.data import report, report_drift, report_page, report_sketch
 from raycl.data.clean import Cleaner
 from raycl.data.report import Drift, Report
 from raycl.data.sequences import Built
+from raycl.data.vocabulary import sum_by_row
 from raycl.errors import RayclError
 from raycl.storage import tables
 from raycl.storage.store import Store
@@ -93,9 +94,5 @@ def _held_out(bucket: int) -> str:
 
 def _held_out_counts(store: Store, num_buckets: int, num_items: int) -> dict[str, npt.NDArray[np.int64]]:
     """Of ``val`` and ``test``, how often each item is a target, (num_items,)."""
-    totals = {part: np.zeros(num_items, dtype=np.int64) for part in schema.SPLITS[1:]}
-    for bucket in range(num_buckets):
-        counted = tables.read(store, _held_out(bucket))
-        for part, total in totals.items():
-            total[counted["item"].to_numpy()] += counted[part].to_numpy()
-    return totals
+    counted = (tables.read(store, _held_out(bucket)) for bucket in range(num_buckets))
+    return sum_by_row(counted, schema.SPLITS[1:], num_items)

@@ -85,6 +85,16 @@ def merge_counts(parts: Iterable[pa.Table]) -> pa.Table:
     return _sum_counts(held)
 
 
+def sum_by_row(parts: Iterable[pa.Table], columns: Sequence[str], num_items: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Sum ``columns`` of tables whose ``item`` are distinct vocabulary rows; each (num_items,), 0 for absent items."""
+    totals = {name: np.zeros(num_items, dtype=np.int64) for name in columns}
+    for part in parts:
+        rows = part["item"].to_numpy()
+        for name, total in totals.items():
+            total[rows] += part[name].to_numpy()
+    return totals
+
+
 def _sum_counts(parts: Sequence[pa.Table]) -> pa.Table:
     frame = pl.from_arrow(pa.concat_tables(parts))
     assert isinstance(frame, pl.DataFrame)

@@ -46,7 +46,7 @@ def measure_file(job: Job, number: int, item_vectors: npt.NDArray[np.float32]) -
     pairs, config = job.pairs, job.config
     sequences = reader.read(pairs.store, [job.files[number][0]])
     history = sequences.states(pairs.rules)
-    users = embed.users(weights.load_user(job.towers), history, sequences.user_row, user_features(pairs))
+    users = _embed(pairs, job.towers, sequences, history)
     items = torch.from_numpy(np.array(item_vectors))
     num_items = len(items)
     users_per_block = max(1, min(config.users_per_block, _CELLS // num_items))
@@ -77,7 +77,10 @@ def merge(job: Job, records: list[dict[str, Any]], num_items: int) -> dict[str, 
 
 def user_vectors(pairs: Pairs, towers: Store, sequences: reader.Sequences) -> npt.NDArray[np.float32]:
     """Vectors (users, dim) of each user's state before the first target."""
-    history = sequences.states(pairs.rules)
+    return _embed(pairs, towers, sequences, sequences.states(pairs.rules))
+
+
+def _embed(pairs: Pairs, towers: Store, sequences: reader.Sequences, history: reader.Rows) -> npt.NDArray[np.float32]:
     return embed.users(weights.load_user(towers), history, sequences.user_row, user_features(pairs))
 
 

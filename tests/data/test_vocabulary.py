@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycl.data import vocabulary
-from raycl.data.vocabulary import IdMap, count_ids, first_of_each, merge_counts, sorted_ids
+from raycl.data.vocabulary import IdMap, count_ids, first_of_each, merge_counts, sorted_ids, sum_by_row
 from tests.data.builders import ids, many_cases
 from tests.data.reference import Id
 
@@ -50,6 +50,31 @@ def test_rows_of_chunks_and_slices_are_rows_of_the_whole() -> None:
     assert known.rows(chunks).tolist() == [2, 0, 1]
     assert known.rows(chunks.slice(1)).tolist() == [0, 1]
     assert known.rows(pa.chunked_array([], pa.int64())).tolist() == []
+
+
+@many_cases
+@given(st.lists(st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 9), st.integers(0, 9))), max_size=4))
+def test_sums_by_row_are_those_of_a_loop(parts: list[dict[int, tuple[int, int]]]) -> None:
+    expected = np.zeros((2, 6), dtype=np.int64)
+    for part in parts:
+        for row, (first, second) in part.items():
+            expected[0, row] += first
+            expected[1, row] += second
+    written = (
+        pa.table(
+            {
+                "item": pa.array(part, pa.int64()),
+                "first": pa.array([one for one, _ in part.values()], pa.int64()),
+                "second": pa.array([other for _, other in part.values()], pa.int64()),
+            }
+        )
+        for part in parts
+    )
+    found = sum_by_row(written, ["first", "second"], 6)
+    assert {name: total.tolist() for name, total in found.items()} == {
+        "first": expected[0].tolist(),
+        "second": expected[1].tolist(),
+    }
 
 
 def test_sorted_ids_leave_nulls_out() -> None:
