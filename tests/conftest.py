@@ -35,6 +35,14 @@ def ray_local() -> Iterator[None]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """A folder for Ray's sessions; a socket's path has at most 107 bytes, so it is not pytest's long one."""
+    folder = Path(tempfile.mkdtemp(prefix="rs-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def movielens() -> Path:
     """MovieLens-1M as Parquet; the test is skipped where it is absent."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -23,14 +21,6 @@ pytestmark = pytest.mark.long
 _WITHIN_S = 90
 _ENDS_WITHIN_S = 40
 """Less than the minute for which Ray looks for a head that is gone."""
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A folder for Ray's sessions; a socket's path has at most 107 bytes, so it is not pytest's long one."""
-    folder = Path(tempfile.mkdtemp(prefix="ri-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -50,8 +40,7 @@ def ended(
 ) -> tuple[int, list[str]]:
     """Run ``command``, send the signal to its whole process group once its output is enough; its code and its lines."""
     log = scratch / "log"
-    inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
-    env = {**inherited, "RAY_TMPDIR": str(scratch), "TMPDIR": str(scratch)}
+    env = processes.as_a_user(scratch)
     leader = processes.start([sys.executable, "-m", "raycl", *command], env, log)
     try:
         wait_for(lambda: leader.poll() is not None or reached(log.read_text()), _WITHIN_S, log)

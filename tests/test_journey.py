@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +28,11 @@ STAGES = ["pairs", "train", "evaluate", "index", "publish"]
 MOVIES = ROOT / "jobs" / "recipes" / "movies.yaml"
 
 
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder for Ray's sessions; a socket's path has at most 107 bytes, so it is not pytest's long one."""
-    folder = Path(tempfile.mkdtemp(prefix="rj-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def environment(scratch: Path) -> dict[str, str]:
-    """What a command inherits: without RAY_AUTH_MODE it makes a token of its own, as it does for a user."""
-    inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
-    return {**inherited, "RAY_TMPDIR": str(scratch), "TMPDIR": str(scratch)}
-
-
 def raycl(scratch: Path, *arguments: object, within_s: float = 240) -> str:
     """Standard output of a command that must end well."""
     command = [sys.executable, "-m", "raycl", *map(str, arguments)]
-    ended = subprocess.run(
-        command, env=environment(scratch), cwd=ROOT, capture_output=True, text=True, timeout=within_s, check=False
-    )
+    env = processes.as_a_user(scratch)
+    ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=within_s, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -131,7 +112,7 @@ def test_the_movies_recipe_reports_the_given_split_and_answers_with_titles(
     assert towers["ndcg_at_10"] > 1.5 * popularity["ndcg_at_10"]
 
     service = [sys.executable, "-m", "raycl", "serve", *map(str, short)]
-    leader = processes.start(service, {**environment(scratch), "PWD": str(ROOT)}, tmp_path / "serve.log")
+    leader = processes.start(service, {**processes.as_a_user(scratch), "PWD": str(ROOT)}, tmp_path / "serve.log")
     try:
         wait_until_it_answers(f"http://127.0.0.1:{port}/healthz", tmp_path / "serve.log")
         for who in (("--user", "1"), ("--history", "1,2,3")):

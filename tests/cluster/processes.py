@@ -32,6 +32,15 @@ def start(command: Sequence[str], env: Mapping[str, str], log: Path) -> subproce
         )
 
 
+def as_a_user(scratch: Path) -> dict[str, str]:
+    """What a command inherits, with Ray's sessions under ``scratch``.
+
+    Without RAY_AUTH_MODE it does as it does for a user: it makes a token of its own.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    return {**inherited, "RAY_TMPDIR": str(scratch), "TMPDIR": str(scratch)}
+
+
 def kill(leader: subprocess.Popen[bytes]) -> None:
     """End the session of ``leader`` with SIGKILL, as the loss of a machine would, and wait until nothing is left.
 

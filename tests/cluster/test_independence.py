@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +28,6 @@ CUTS = [
     {"num_files": 7, "rows_per_fragment": 10_000, "num_buckets": 13},
     {"num_files": 3, "rows_per_fragment": 90, "num_buckets": 3},
 ]
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A folder for Ray's sessions; a socket's path has at most 107 bytes, so it is not pytest's long one."""
-    folder = Path(tempfile.mkdtemp(prefix="ri-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_log(folder: Path, seed: int, num_files: int) -> None:

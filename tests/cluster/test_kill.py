@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +60,12 @@ class Night:
     def ended(self) -> subprocess.CompletedProcess[str]:
         """Run until it ends, one way or another."""
         return subprocess.run(
-            self._command, env=self._env, capture_output=True, text=True, timeout=_WITHIN_S, check=False
+            self._command,
+            env=processes.as_a_user(self.scratch),
+            capture_output=True,
+            text=True,
+            timeout=_WITHIN_S,
+            check=False,
         )
 
     def to_the_end(self) -> str:
@@ -74,7 +77,7 @@ class Night:
     def killed_when(self, reached: Callable[[], bool]) -> None:
         """Run, and kill every process as soon as ``reached`` holds."""
         log = self.scratch / "killed.log"
-        leader = processes.start(self._command, self._env, log)
+        leader = processes.start(self._command, processes.as_a_user(self.scratch), log)
         try:
             deadline = time.monotonic() + _WITHIN_S
             while not reached():
@@ -87,20 +90,6 @@ class Night:
     @property
     def _command(self) -> list[str]:
         return [sys.executable, "-m", "raycl", "run", str(self.config)]
-
-    @property
-    def _env(self) -> dict[str, str]:
-        # Without RAY_AUTH_MODE the run does as it does for a user: it makes a token of its own.
-        inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
-        return {**inherited, "RAY_TMPDIR": str(self.scratch), "TMPDIR": str(self.scratch)}
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder for Ray's sessions; a socket's path has at most 107 bytes, so it is not pytest's long one."""
-    folder = Path(tempfile.mkdtemp(prefix="rk-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

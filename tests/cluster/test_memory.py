@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +22,6 @@ pytestmark = pytest.mark.long
 
 LEAST_STORE_BYTES = 80_000_000
 NUM_ROWS, NUM_USERS, NUM_ITEMS = 2_000_000, 40_000, 5_000
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A folder for one run's Ray session; a socket's path has at most 107 bytes, so it is not pytest's long one."""
-    folder = Path(tempfile.mkdtemp(prefix="rm-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_log_larger_than_the_object_store_makes_the_same_pairs_in_bounded_memory(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +15,6 @@ from tests.cluster.outputs import assert_same_pairs, contents, different
 from tests.faulty_s3 import Faults, FaultyS3
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder for Ray's sessions; a socket's path has at most 107 bytes, so it is not pytest's long one."""
-    folder = Path(tempfile.mkdtemp(prefix="rs-"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
