@@ -7,9 +7,13 @@ import pyarrow as pa
 SPLITS = ("train", "val", "test")
 """In time order: a part may look at itself and at the parts before it, never after."""
 
-PAIRS_FORMAT = 3
+BOUNDS = ("train_from", "val_from", "test_from")
+"""Columns of sequences: where the targets of each part begin."""
+
+PAIRS_FORMAT = 4
 """Part of the fingerprint of pairs; goes up when the same log and config make other files."""
 
+SEQUENCES = "sequences"
 ITEMS_FILE = "vocab/items.parquet"
 CATALOGUE_FILE = "vocab/catalogue.parquet"
 USERS_FILE = "vocab/users.parquet"
@@ -20,40 +24,50 @@ REPORT_FILE = "report.json"
 REPORT_PAGE = "report.html"
 
 
+def sequences_file(bucket: int) -> str:
+    """The path of one bucket's users in a pairs version."""
+    return f"{SEQUENCES}/part-{bucket:06d}.parquet"
+
+
 def id_type(example: pa.DataType) -> pa.DataType:
     """The type that ids of this raw type are kept in: int64, or large_string."""
     return pa.int64() if pa.types.is_integer(example) or pa.types.is_floating(example) else pa.large_string()
 
 
-def events(user: pa.DataType, item: pa.DataType) -> pa.Schema:
-    """One cleaned log row, between the two passes of the pairs stage."""
+def events(user: pa.DataType, item: pa.DataType, *, weights: bool = True, splits: bool = True) -> pa.Schema:
+    """One cleaned log row, between the two passes of the pairs stage.
+
+    Without ``weights`` they are those of the event types; ``splits`` are for a split by column.
+    """
     return pa.schema(
         [
             ("user", user),
             ("item", item),
             ("time_ms", pa.int64()),
-            ("weight", pa.float32()),
+            *([("weight", pa.float32())] if weights else []),
             ("event", pa.uint8()),
-            ("split", pa.int8()),
+            *([("split", pa.int8())] if splits else []),
         ]
     )
 
 
-def sequences(user: pa.DataType) -> pa.Schema:
-    """One user's events in time order; positions from ``first_target`` on are targets of this part, others context.
+def sequences(user: pa.DataType, *, event_types: bool = False) -> pa.Schema:
+    """One user's events, in the order of their parts and within a part in time order.
 
-    Events of equal time are in no order, so none of them is in another's history.
-
-    ``items`` are rows of the vocabulary, ``user_row`` the row of the user table or -1.
+    Targets of training are those from ``train_from`` to before ``val_from``, then those of validation up to
+    ``test_from``, then those of test; what is before a target's part is context to it. Events of equal time are in no
+    order, so none of them is in another's history. ``items`` are rows of the vocabulary, ``user_row`` the row of the
+    user table or -1, and ``events`` places in the config's ``event_weights``.
     """
     return pa.schema(
         [
             ("user", user),
             ("user_row", pa.int32()),
-            ("first_target", pa.int32()),
+            *((name, pa.int32()) for name in BOUNDS),
             ("items", pa.list_(pa.int32())),
             ("weights", pa.list_(pa.float32())),
             ("times_ms", pa.list_(pa.int64())),
+            *([("events", pa.list_(pa.uint8()))] if event_types else []),
         ]
     )
 

@@ -6,9 +6,9 @@ and event type. An item's row is its place among the catalogue's ids in ascendin
 by time, then item row, then event type; users of fewer than 2 events are dropped; of a user with 3 or more events the
 last is test and the one before it validation.
 
-Output, as Parquet compressed with zstd: ``train/``, ``val/`` and ``test/``, one row a user with targets in that part,
-columns ``user``, ``first_target``, ``items``, ``weights``, ``times_ms``, where the events before ``first_target`` are
-context; and ``counts.parquet``: of each item row with training events, their number.
+Output, as Parquet compressed with zstd: ``sequences/``, one row a user, columns ``user``, ``val_from``, ``test_from``
+(where validation and test begin in the lists), ``items``, ``weights``, ``times_ms`` and ``events`` (the place of each
+event's type in ``WEIGHTS``); and ``counts.parquet``: of each item row with training events, their number.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 
 WEIGHTS = {"view": 1.0, "cart": 2.0, "purchase": 3.0}
 LATEST_S = 1_900_000_000
-PARTS = ("train", "val", "test")
 
 Engine = Callable[[Path, Path, int], None]
 """Reads ``events/*.parquet`` and ``items/*.parquet`` of a folder, writes into another, on so many cores."""
@@ -44,22 +43,20 @@ def main(start: Callable[[int], Engine]) -> None:
 
 def checksum(output: Path) -> dict[str, Any]:
     """What two outputs must have in common: a sum over all events, whatever the order of users and files."""
-    found: dict[str, Any] = {}
-    for part in PARTS:
-        total, events, users = 0, 0, 0
-        for path in sorted((output / part).rglob("*.parquet")):
-            for batch in pq.ParquetFile(path).iter_batches(100_000, columns=_COLUMNS):
-                if batch.num_rows:
-                    total = (total + _sum(batch)) % 2**64
-                    events += len(batch.column("items").flatten())
-                    users += batch.num_rows
-        found[part] = {"sum": f"{total:016x}", "events": events, "users": users}
+    total, events, users = 0, 0, 0
+    for path in sorted((output / "sequences").rglob("*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(100_000, columns=_COLUMNS):
+            if batch.num_rows:
+                total = (total + _sum(batch)) % 2**64
+                events += len(batch.column("items").flatten())
+                users += batch.num_rows
+    found: dict[str, Any] = {"sum": f"{total:016x}", "events": events, "users": users}
     counts = pq.read_table(output / "counts.parquet").sort_by("item")
     found["counts"] = f"{_mix(counts['item'].to_numpy(), counts['count'].to_numpy()):016x}"
     return found
 
 
-_COLUMNS = ["user", "first_target", "items", "weights", "times_ms"]
+_COLUMNS = ["user", "val_from", "test_from", "items", "weights", "times_ms", "events"]
 
 
 def _sum(batch: pa.RecordBatch) -> int:
@@ -68,11 +65,13 @@ def _sum(batch: pa.RecordBatch) -> int:
     place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return _mix(
         np.repeat(batch.column("user").to_numpy(zero_copy_only=False), sizes),
-        np.repeat(batch.column("first_target").to_numpy(zero_copy_only=False), sizes),
+        np.repeat(batch.column("val_from").to_numpy(zero_copy_only=False), sizes),
+        np.repeat(batch.column("test_from").to_numpy(zero_copy_only=False), sizes),
         place,
         lists.flatten().to_numpy(zero_copy_only=False),
         batch.column("weights").flatten().to_numpy(zero_copy_only=False).astype(np.float32).view(np.int32),
         batch.column("times_ms").flatten().to_numpy(zero_copy_only=False),
+        batch.column("events").flatten().to_numpy(zero_copy_only=False),
     )
 
 

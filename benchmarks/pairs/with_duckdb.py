@@ -39,31 +39,25 @@ def run(log: Path, output: Path, cores: int) -> None:
         SELECT user, len(events)::INTEGER AS size,
             list_transform(events, lambda e: e.i) AS items,
             list_transform(events, lambda e: (CASE e.e {weights} END)::FLOAT) AS weights,
-            list_transform(events, lambda e: e.t) AS times_ms
+            list_transform(events, lambda e: e.t) AS times_ms,
+            list_transform(events, lambda e: e.e) AS events
         FROM sorted;
         """
     )
-    parts = {
-        "train": ("0", "CASE WHEN size >= 3 THEN size - 2 ELSE size END", "TRUE"),
-        "val": ("size - 2", "size - 1", "size >= 3"),
-        "test": ("size - 1", "size", "size >= 3"),
-    }
-    for part, (first, keep, chosen) in parts.items():
-        (output / part).mkdir()
-        database.execute(
-            f"""
-            COPY (
-                SELECT user, ({first})::INTEGER AS first_target, items[1:{keep}] AS items,
-                    weights[1:{keep}] AS weights, times_ms[1:{keep}] AS times_ms
-                FROM users WHERE {chosen}
-            ) TO '{output}/{part}/part.parquet' (FORMAT parquet, COMPRESSION zstd)
-            """
-        )
-    keep = parts["train"][1]
+    (output / "sequences").mkdir()
     database.execute(
         f"""
-        COPY (SELECT item, count(*) AS count FROM (SELECT unnest(items[1:{keep}]) AS item FROM users) GROUP BY item)
-        TO '{output}/counts.parquet' (FORMAT parquet)
+        COPY (
+            SELECT user, (size - CASE WHEN size >= 3 THEN 2 ELSE 0 END)::INTEGER AS val_from,
+                (size - CASE WHEN size >= 3 THEN 1 ELSE 0 END)::INTEGER AS test_from, items, weights, times_ms, events
+            FROM users
+        ) TO '{output}/sequences/part.parquet' (FORMAT parquet, COMPRESSION zstd);
+
+        COPY (
+            SELECT item, count(*) AS count
+            FROM (SELECT unnest(items[1:size - CASE WHEN size >= 3 THEN 2 ELSE 0 END]) AS item FROM users)
+            GROUP BY item
+        ) TO '{output}/counts.parquet' (FORMAT parquet);
         """
     )
 

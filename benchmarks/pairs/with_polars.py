@@ -43,21 +43,18 @@ def run(log: Path, output: Path, cores: int) -> None:
     users = (
         rows.sort("user", *order)
         .group_by("user", maintain_order=True)
-        .agg(items="row", weights=weight, times_ms="time_ms", size=pl.len())
+        .agg(items="row", weights=weight, times_ms="time_ms", events="event", size=pl.len().cast(pl.Int32))
         .filter(pl.col("size") >= 2)
         .collect(engine="streaming")
     )
-    held = pl.when(pl.col("size") >= 3).then(2).otherwise(0)
-    keep = {"train": pl.col("size") - held, "val": pl.col("size") - 1, "test": pl.col("size")}
-    first = {"train": pl.lit(0), "val": pl.col("size") - 2, "test": pl.col("size") - 1}
-    for part in job.PARTS:
-        of_part = users if part == "train" else users.filter(pl.col("size") >= 3)
-        lists = [pl.col(name).list.head(keep[part]) for name in ("items", "weights", "times_ms")]
-        (output / part).mkdir()
-        of_part.select("user", first[part].cast(pl.Int32).alias("first_target"), *lists).write_parquet(
-            output / part / "part.parquet", compression="zstd"
-        )
-    train = users.select(items=pl.col("items").list.head(keep["train"]))
+    held_out = pl.col("size") >= 3
+    users = users.with_columns(
+        val_from=pl.col("size") - pl.when(held_out).then(2).otherwise(0),
+        test_from=pl.col("size") - pl.when(held_out).then(1).otherwise(0),
+    )
+    (output / "sequences").mkdir()
+    users.drop("size").write_parquet(output / "sequences" / "part.parquet", compression="zstd")
+    train = users.select(items=pl.col("items").list.head(pl.col("val_from")))
     counts = train.explode("items").group_by(item="items").agg(count=pl.len().cast(pl.Int64))
     counts.write_parquet(output / "counts.parquet")
 

@@ -35,8 +35,7 @@ def run(log: Path, output: Path, cores: int) -> None:
     """Do the job."""
     config = config_of(log, output / "workspace")
     version = journey.pairs(config).version
-    for part in job.PARTS:
-        (output / part).symlink_to(Path(version.store.uri) / part)
+    (output / "sequences").symlink_to(Path(version.store.uri) / "sequences")
     items = pq.read_table(Path(version.store.uri) / "vocab" / "items.parquet", columns=["train_count"])
     counts = pa.table({"item": range(items.num_rows), "count": items["train_count"]})
     pq.write_table(counts.filter(pa.compute.greater(counts["count"], 0)), output / "counts.parquet")

@@ -70,17 +70,16 @@ def _run(spark: SparkSession, log: Path, output: Path) -> None:
             f.col("events.item").alias("items"),
             f.transform("events", lambda event: weight[event["e"]]).alias("weights"),
             f.col("events.t").alias("times_ms"),
+            f.col("events.e").alias("events"),
         )
         .cache()
     )
     size = f.col("size")
-    keep = {"train": f.when(size >= 3, size - 2).otherwise(size), "val": size - 1, "test": size}
-    first = {"train": f.lit(0), "val": size - 2, "test": size - 1}
-    for part in job.PARTS:
-        chosen = users if part == "train" else users.where("size >= 3")
-        lists = [f.slice(name, _FROM_ONE, keep[part]).alias(name) for name in ("items", "weights", "times_ms")]
-        chosen.select("user", first[part].cast("int").alias("first_target"), *lists).write.parquet(f"{output}/{part}")
-    counts = users.select(f.explode(f.slice("items", _FROM_ONE, keep["train"])).alias("item")).groupBy("item").count()
+    val_from, test_from = (f.when(size >= 3, size - held_out).otherwise(size) for held_out in (2, 1))
+    chosen = users.withColumns({"val_from": val_from.cast("int"), "test_from": test_from.cast("int")}).drop("size")
+    chosen.write.parquet(f"{output}/sequences")
+    train = f.slice("items", _FROM_ONE, val_from)
+    counts = users.select(f.explode(train).alias("item")).groupBy("item").count()
     counts.coalesce(1).write.parquet(f"{output}/counts.parquet")
 
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from raycl import schema
 from raycl.config import LogSource
 from raycl.data.columns import whole
+from raycl.data.id_map import IdMap
 from raycl.data.times import TimeRange, to_ms
 from raycl.errors import InputError
 
@@ -43,6 +44,7 @@ class Cleaner:
     """How the rows of one log are read.
 
     ``latest_ms`` is the newest believable time (exclusive); ``known_items`` the catalogue's ids, or None without one.
+    Events have a weight or a part of their own only ``with_weights`` and ``with_splits``.
     """
 
     log: LogSource
@@ -50,7 +52,9 @@ class Cleaner:
     latest_ms: int
     user_type: pa.DataType
     item_type: pa.DataType
-    known_items: Any = None
+    known_items: IdMap | None = None
+    with_weights: bool = True
+    with_splits: bool = True
 
     def outside(self, table: pa.Table) -> npt.NDArray[np.bool_] | None:
         """Of each row, whether it has a believable time that is not of the log's range; None for a log without one.
@@ -81,13 +85,12 @@ class Cleaner:
         event, weight = self._weights(table, faults)
         split = self._splits(table, faults)
         if self.known_items is not None:
-            known = pc.is_in(item, value_set=self.known_items)
-            _mark(faults, "unknown_item", ~known.to_numpy(zero_copy_only=False))
+            _mark(faults, "unknown_item", self.known_items.rows(item) < 0)
         wanted = np.ones(table.num_rows, dtype=np.bool_) if left_out is None else ~left_out
-        cleaned = pa.Table.from_arrays(
-            [user, item, pa.array(time_ms), pa.array(weight), pa.array(event), pa.array(split)],
-            schema=schema.events(self.user_type, self.item_type),
-        ).filter(pa.array(wanted & (faults == 0)))
+        kept = schema.events(self.user_type, self.item_type, weights=self.with_weights, splits=self.with_splits)
+        made = {"user": user, "item": item, "time_ms": time_ms, "weight": weight, "event": event, "split": split}
+        cleaned = pa.table({name: made[name] for name in kept.names}, schema=kept)
+        cleaned = cleaned.filter(pa.array(wanted & (faults == 0)))
         reasons = pa.DictionaryArray.from_arrays(pa.array(faults.astype(np.int16) - 1, mask=faults == 0), REASONS)
         rows = pa.array(np.arange(first_row, first_row + table.num_rows))
         bad = table.append_column("reason", reasons.cast(pa.string())).append_column("row", rows)
@@ -117,23 +120,25 @@ class Cleaner:
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         """Event codes (position in ``event_weights``) and weights."""
         codes = np.zeros(table.num_rows, dtype=np.uint8)
-        weights = np.ones(table.num_rows, dtype=np.float64)
+        of_types = np.array(list(self.event_weights.values()) or [1.0], dtype=np.float64)
         if self.log.columns.event is not None:
             known = pa.array(list(self.event_weights), pa.large_string())
             found = pc.index_in(self._words(table, "event"), value_set=known)
             positions = found.fill_null(-1).to_numpy(zero_copy_only=False)
             _mark(faults, "unknown_event", positions < 0)
             codes = np.maximum(positions, 0).astype(np.uint8)
-            weights = np.array(list(self.event_weights.values()), dtype=np.float64)[codes]
-        if self.log.columns.weight is not None:
-            column = whole(table[self.log.columns.weight])
-            try:
-                column = column.cast(pa.float64(), safe=False)
-            except pa.ArrowException as error:
-                raise InputError(
-                    f"columns.weight={self.log.columns.weight} is of type {column.type}: use a number ({error})"
-                ) from error
-            weights = weights * column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        else:
+            of_types = np.ones(1, dtype=np.float64)
+        if self.log.columns.weight is None:
+            return codes, of_types.astype(np.float32)[codes]
+        column = whole(table[self.log.columns.weight])
+        try:
+            column = column.cast(pa.float64(), safe=False)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"columns.weight={self.log.columns.weight} is of type {column.type}: use a number ({error})"
+            ) from error
+        weights = of_types[codes] * column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
         with np.errstate(over="ignore"):
             kept = weights.astype(np.float32)
         bad = ~(np.isfinite(kept) & (kept >= 0))

@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from raycl import schema
 from raycl.config import PairRules
-from raycl.data import vocabulary
 from raycl.data.columns import whole
 from raycl.data.features import Encoders
+from raycl.data.id_map import IdMap
+from raycl.data.packed import has_targets
 from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.storage.versions import Version
@@ -35,19 +36,21 @@ class Pairs:
 
     @property
     def num_buckets(self) -> int:
-        """Files of each part; a user's events are in those of ``hashing.bucket_of``."""
+        """Files of sequences; a user's events are in that of ``hashing.bucket_of``."""
         return len(self.facts["pairs_by_file"]["train"])
 
     def files(self, part: str) -> tuple[tuple[str, int], ...]:
-        """Path and number of pairs of each file of ``train``, ``val`` or ``test``."""
+        """Path of each file of sequences, and how many pairs of ``train``, ``val`` or ``test`` are in it."""
         pairs = self.facts["pairs_by_file"][part]
-        return tuple((f"{part}/part-{number:06d}.parquet", int(count)) for number, count in enumerate(pairs))
+        return tuple((schema.sequences_file(number), int(count)) for number, count in enumerate(pairs))
 
     def some_users(self, part: str, count: int) -> list[Any]:
-        """Ids of the first ``count`` users of a part."""
+        """Ids of the first ``count`` users with targets in a part."""
         found: list[Any] = []
         for path, _ in self.files(part):
-            found += tables.read(self.store, path, ["user"])["user"].slice(0, count - len(found)).to_pylist()
+            table = tables.read(self.store, path, ["user", "items", *schema.BOUNDS])
+            chosen = table["user"].filter(pa.array(has_targets(table, part)))
+            found += chosen.slice(0, count - len(found)).to_pylist()
             if len(found) >= count:
                 break
         return found
@@ -76,7 +79,7 @@ class Pairs:
             wanted = pa.array([user]).cast(table.schema.field("user").type)
         except pa.ArrowException:
             return None
-        (row,) = vocabulary.IdMap(whole(table["user"])).rows(wanted)
+        (row,) = IdMap(whole(table["user"])).rows(wanted)
         if row < 0:
             return None
         features = table["features"][int(row)].as_py() if "features" in table.column_names else {}

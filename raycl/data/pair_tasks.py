@@ -20,6 +20,8 @@ from raycl.config import ColumnSplit, Config, TimeSplit
 from raycl.data import clean, core_tasks, features, leakage, report_tasks, sequences, splits, vocabulary
 from raycl.data.columns import whole
 from raycl.data.hashing import bucket_of
+from raycl.data.id_map import IdMap
+from raycl.data.packed import has_targets
 from raycl.data.rules import Events
 from raycl.data.sources import Fragment, Inputs, log_columns
 from raycl.errors import InputError
@@ -48,6 +50,19 @@ class Plan:
     num_buckets: int
     set_aside: Mapping[str, int] = field(default_factory=dict)
     """Rows of the item and user tables that were left out, by reason."""
+
+    @property
+    def type_weights(self) -> tuple[float, ...]:
+        """Weights of the event types by their codes; without types every event is of code 0 and weight 1."""
+        has_types = any(log.columns.event for log in self.config.logs)
+        return tuple(self.config.event_weights.values()) if has_types else (1.0,)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether an event's weight is more than that of its type."""
+        logs = [log.columns for log in self.config.logs]
+        mixed = self.type_weights != (1.0,) and any(columns.event is None for columns in logs)
+        return mixed or any(columns.weight for columns in logs)
 
 
 def begin(draft: Draft, config: Config, inputs: Inputs, num_fragments: int, now_ms: int) -> Plan:
@@ -111,9 +126,15 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     store, log = plan.draft.store, plan.config.logs[fragment.log]
     if not isinstance(plan.config.pairs.split, ColumnSplit):
         log = log.model_copy(update={"columns": log.columns.model_copy(update={"split": None})})
-    known = _ids(store, schema.CATALOGUE_FILE, "item") if plan.config.items else None
     cleaner = clean.Cleaner(
-        log, plan.config.event_weights, plan.latest_ms, plan.user_type, plan.item_type, known.ids if known else None
+        log,
+        plan.config.event_weights,
+        plan.latest_ms,
+        plan.user_type,
+        plan.item_type,
+        _ids(store, schema.CATALOGUE_FILE, "item") if plan.config.items else None,
+        with_weights=plan.has_weights,
+        with_splits=isinstance(plan.config.pairs.split, ColumnSplit),
     )
     rows = fragment.read(log_columns(log))
     outside = cleaner.outside(rows)
@@ -124,13 +145,13 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     tables.write(store, f"{_COUNTS}/{task}.parquet", vocabulary.count_ids(events["item"]))
     buckets = bucket_of(events["user"], plan.num_buckets)
     tables.write_buckets(store, f"{WORK}/events/{task}.arrow", events, buckets, plan.num_buckets)
-    times = splits.quantiles(events["time_ms"].to_numpy())
+    by_time = isinstance(plan.config.pairs.split, TimeSplit)
     record = {
         "rows": fragment.num_rows,
         "events": events.num_rows,
         "dropped": clean.count_reasons(bad) | clean.count_outside(outside),
-        "times": times if isinstance(plan.config.pairs.split, TimeSplit) else [],
-        "val_is_named": bool(np.any(events["split"].to_numpy() == splits.VAL)),
+        "times": splits.quantiles(events["time_ms"].to_numpy()) if by_time else [],
+        "val_is_named": cleaner.with_splits and bool(np.any(events["split"].to_numpy() == splits.VAL)),
         "report": report_tasks.of_fragment(cleaner, events, bad),
     }
     plan.draft.finish_task(task, record)
@@ -173,7 +194,7 @@ def find_core(plan: Plan, map_tasks: core_tasks.MapTasks) -> core_tasks.Core | N
 
 
 def build_bucket(plan: Plan, bucket: int, cuts: splits.Cuts, core: core_tasks.Core | None = None) -> dict[str, Any]:
-    """Second pass: all events of the bucket's users through the kernel, one file for each part.
+    """Second pass: all events of the bucket's users through the kernel, to one file.
 
     RayclError where a part knows what it must not.
     """
@@ -193,19 +214,18 @@ def build_bucket(plan: Plan, bucket: int, cuts: splits.Cuts, core: core_tasks.Co
         _log_counts(store),
         seed=seed,
         in_core=_in_core(store, core.rounds) if core else None,
+        type_weights=plan.type_weights,
     )
-    leakage.require_none(
-        leakage.find(built.parts, built.event_types, rules, cuts, seed, lambda rows: items.ids.take(pa.array(rows))),
-        bucket,
-    )
-    for part, table in built.parts.items():
-        tables.write(store, f"{part}/part-{bucket:06d}.parquet", table)
+    written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types)
+    leaks = leakage.find(written, rules, cuts, seed, lambda rows: items.ids.take(pa.array(rows)))
+    leakage.require_none(leaks, bucket)
+    tables.write(store, schema.sequences_file(bucket), built.table)
     seen = np.flatnonzero(built.train_counts)  # a target is an event, so this holds all items that are one
     counted = {"item": seen, "train_count": built.train_counts[seen], "train_targets": built.train_targets[seen]}
     tables.write(store, f"{_COUNTS}/{task}.parquet", pa.table(counted))
     record = {
         "events": built.num_events,
-        "users": {part: table.num_rows for part, table in built.parts.items()},
+        "users": {part: int(has_targets(built.table, part).sum()) for part in schema.SPLITS},
         "dropped": built.dropped,
         "pairs": built.num_pairs,
         "report": report_tasks.of_bucket(store, bucket, built, plan.config),
@@ -251,7 +271,7 @@ def finish(
             "pairs_by_file": {part: [record["pairs"][part] for record in built] for part in schema.SPLITS},
         },
         columns={
-            "sequences": schema.described(schema.sequences(plan.user_type)),
+            "sequences": schema.described(schema.sequences(plan.user_type, event_types=len(plan.type_weights) > 1)),
             "vocabulary": schema.described(schema.vocabulary(plan.item_type)),
         },
     )
@@ -318,9 +338,9 @@ def _distinct(table: pa.Table, column: str, wanted: pa.DataType, kind: str, coun
 
 
 @functools.lru_cache(maxsize=4)
-def _ids(store: Store, path: str, column: str) -> vocabulary.IdMap:
+def _ids(store: Store, path: str, column: str) -> IdMap:
     """An id map read once a process; the files it reads never change."""
-    return vocabulary.IdMap(whole(tables.read(store, path, [column])[column]))
+    return IdMap(whole(tables.read(store, path, [column])[column]))
 
 
 @functools.lru_cache(maxsize=2)

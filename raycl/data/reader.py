@@ -9,98 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from raycl import schema
 from raycl.config import PairRules
-from raycl.data.columns import whole
-from raycl.data.hashing import mix
+from raycl.data.packed import Ints, Rows, Sequences, last_of
 from raycl.storage import tables
 from raycl.storage.store import Store
-
-Rows = npt.NDArray[np.int32]
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Sequences end to end: user ``u`` has the flat places ``offsets[u]`` to ``offsets[u + 1]`` of the columns."""
-
-    offsets: Ints
-    items: Rows
-    weights: npt.NDArray[np.float32]
-    first_target: Ints
-    user_row: Rows
-    times_ms: Ints
-    moment: Ints
-    """Of each place, the first place with its user and time: what is strictly before an event ends there."""
-
-    def __len__(self) -> int:
-        return len(self.user_row)
-
-    @classmethod
-    def from_table(cls, table: pa.Table) -> Sequences:
-        """Read the columns of ``schema.sequences`` without copying the lists."""
-        lists, weights, times = (whole(table[name]) for name in ("items", "weights", "times_ms"))
-        offsets = lists.offsets.to_numpy().astype(np.int64)
-        offsets = offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64)
-        times_ms = times.flatten().to_numpy(zero_copy_only=False)
-        return cls(
-            offsets,
-            lists.flatten().to_numpy(zero_copy_only=False),
-            weights.flatten().to_numpy(zero_copy_only=False),
-            table["first_target"].to_numpy().astype(np.int64),
-            table["user_row"].to_numpy(),
-            times_ms,
-            _moments(offsets, times_ms),
-        )
-
-    def targets(self, rules: PairRules, *, held_out: bool = False) -> Ints:
-        """Flat places of every event that makes a pair; ``held_out``: in val or test, which see their context alone."""
-        sizes = np.diff(self.offsets)
-        starts, first = np.repeat(self.offsets[:-1], sizes), np.repeat(self.first_target, sizes)
-        is_target = np.arange(len(self.items)) - starts >= first
-        if rules.history == "before":
-            cold = held_out and rules.split.kind == "cold_items"  # earlier targets are no history of later ones
-            ends = np.minimum(self.moment, starts + first) if cold else self.moment
-            is_target &= ends - starts >= rules.min_history
-            if rules.kind == "item_to_item":
-                is_target &= ends > self.anchors_from(rules)
-            return np.flatnonzero(is_target)
-        known = first if held_out else np.where(first > 0, first, np.repeat(sizes, sizes) - 1)
-        return np.flatnonzero(is_target & (known >= rules.min_history))
-
-    def anchors_from(self, rules: PairRules) -> Ints:
-        """Of each place, the first one of its user that may be its anchor in an item-to-item pair.
-
-        At most ``rules.within_s`` earlier, and with no pause of more than ``rules.session_gap_s`` up to the place.
-        """
-        sizes = np.diff(self.offsets)
-        first = np.repeat(self.offsets[:-1], sizes)
-        if not len(first):
-            return first
-        if rules.session_gap_s is not None:
-            opens = np.diff(self.times_ms, prepend=0) > 1000 * rules.session_gap_s
-            first = np.maximum(first, np.maximum.accumulate(np.where(opens, np.arange(len(first)), 0)))
-        if rules.within_s is not None:
-            # Users end to end on one axis of time, further apart than the window is long.
-            since = self.times_ms - np.repeat(self.times_ms[self.offsets[:-1][sizes > 0]], sizes[sizes > 0])
-            window = 1000 * rules.within_s
-            axis = since + np.repeat(np.cumsum(np.append(0, _spans(since, self.offsets)[:-1] + window + 1)), sizes)
-            first = np.maximum(first, np.searchsorted(axis, axis - window))
-        return first
-
-    def states(self, rules: PairRules) -> Rows:
-        """Each user's state before the first target: the last ``max_history`` context items, newest first, then -1.
-
-        Only items strictly before the target's time. Where events have no order, some of all context items, drawn by
-        hash of the place.
-        """
-        if rules.history == "before":
-            ends = self.moment[self.offsets[:-1] + self.first_target]
-            return _gather(self.items, self.offsets[:-1], ends, rules.max_history)
-        users = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        is_target = np.arange(len(self.items)) - self.offsets[users] >= self.first_target[users]
-        drawn = mix(np.arange(len(self.items), dtype=np.uint64))
-        shuffled = self.items[np.lexsort((drawn, is_target, users))]
-        return _gather(shuffled, self.offsets[:-1], self.offsets[:-1] + self.first_target, rules.max_history)
 
 
 @dataclass(frozen=True)
@@ -128,14 +41,14 @@ class Batch:
 
 def batch(sequences: Sequences, places: Ints, rules: PairRules) -> Batch:
     """The pairs whose targets are at these flat places, with the events strictly before each target's time."""
-    users = np.searchsorted(sequences.offsets, places, side="right") - 1
-    history = _gather(sequences.items, sequences.offsets[users], sequences.moment[places], rules.max_history)
+    users = sequences.users_at(places)
+    history = last_of(sequences.items, sequences.offsets[users], sequences.moment[places], rules.max_history)
     return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
 
 
 def _batch_of_anchors(sequences: Sequences, places: Ints, anchors_from: Ints, drawn: npt.NDArray[np.float64]) -> Batch:
     """Item-to-item pairs: each target with one earlier event, at the share ``drawn`` [0, 1) of those that may be it."""
-    users = np.searchsorted(sequences.offsets, places, side="right") - 1
+    users = sequences.users_at(places)
     choices = sequences.moment[places] - anchors_from[places]
     anchors = anchors_from[places] + (drawn[places] * choices).astype(np.int64)
     history = sequences.items[anchors][:, None]
@@ -157,7 +70,7 @@ def _batch_of_others(sequences: Sequences, places: Ints, rules: PairRules, shuff
     The history is the run that follows the target in ``shuffle``, turning at the end, so it never holds the target's
     own event.
     """
-    users = np.searchsorted(sequences.offsets, places, side="right") - 1
+    users = sequences.users_at(places)
     starts, sizes = sequences.offsets[users], np.diff(sequences.offsets)[users]
     steps = np.arange(1, rules.max_history + 1)
     turn = (shuffle.turn[places] - starts)[:, None] + steps
@@ -167,32 +80,9 @@ def _batch_of_others(sequences: Sequences, places: Ints, rules: PairRules, shuff
     return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
 
 
-def _gather(items: Rows, starts: Ints, ends: Ints, width: int) -> Rows:
-    """The last ``width`` of the items from each of ``starts`` to before its end, the last one first, then -1."""
-    if not len(items):
-        return np.full((len(starts), width), -1, dtype=np.int32)
-    places = (ends - 1)[:, None] - np.arange(width)
-    return np.where(places >= starts[:, None], items[np.maximum(places, 0)], -1).astype(np.int32)
-
-
-def _spans(since: Ints, offsets: Ints) -> Ints:
-    """Of each user, the time from the first event to the last."""
-    spans = np.zeros(len(offsets) - 1, dtype=np.int64)
-    some = np.diff(offsets) > 0
-    spans[some] = since[offsets[1:][some] - 1]
-    return spans
-
-
-def _moments(offsets: Ints, times_ms: Ints) -> Ints:
-    """Of each place, the first place of its run of equal times within the user."""
-    opens = np.diff(times_ms, prepend=0) != 0
-    opens[offsets[:-1][np.diff(offsets) > 0]] = True
-    return np.maximum.accumulate(np.where(opens, np.arange(len(times_ms)), 0))
-
-
 @dataclass(frozen=True)
 class PairStream:
-    """The pairs of one part, shuffled anew each epoch and cut into global batches.
+    """The training pairs, shuffled anew each epoch and cut into global batches.
 
     Files are drawn in a random order into windows of about ``shuffle_pairs`` pairs, and the pairs of a window are
     shuffled whole. The order is a function of seed and epoch alone, so N readers that each take their part of every
@@ -218,7 +108,9 @@ class PairStream:
         size, step = self.global_batch_size, 0
         left: Batch | None = None
         for window in self._windows(generator):
-            sequences = read(self.store, window)
+            sequences = read(self.store, window, "train")
+            if self.rules.history == "others":
+                sequences = sequences.trained_on()
             places = sequences.targets(self.rules)
             generator.shuffle(places)
             make = self._maker(sequences, generator)
@@ -259,10 +151,10 @@ class PairStream:
             yield window
 
 
-def read(store: Store, paths: Sequence[str]) -> Sequences:
-    """The sequences of these files, in their order."""
-    columns = ["items", "weights", "times_ms", "first_target", "user_row"]
-    return Sequences.from_table(pa.concat_tables(tables.read(store, path, columns) for path in paths))
+def read(store: Store, paths: Sequence[str], part: str) -> Sequences:
+    """The sequences of the users with targets in ``part``, in the order of these files."""
+    columns = ["items", "weights", "times_ms", "user_row", *schema.BOUNDS]
+    return Sequences.from_table(pa.concat_tables(tables.read(store, path, columns) for path in paths), part)
 
 
 def _join(batches: Sequence[Batch]) -> Batch:

@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl import schema
-from raycl.config import Columns, PairRules
+from raycl.config import Columns
 from raycl.data.clean import Cleaner
 from raycl.data.columns import whole
 from raycl.data.histogram import Histogram
-from raycl.data.reader import Sequences
 from raycl.data.sequences import Built
 
 Ints = npt.NDArray[np.int64]
@@ -100,39 +99,6 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Targets:
-    """The sequences of one part, and its targets."""
-
-    packed: Sequences
-    places: Ints
-    """Flat places of the targets."""
-    lengths: Ints
-    """Of each target, how many events its pair may look at, before ``max_history`` cuts them: those strictly before it;
-    in item-to-item pairs those that may be its anchor; with ``history: others`` the user's other training events."""
-
-    @classmethod
-    def of(cls, table: pa.Table, rules: PairRules, *, held_out: bool) -> Targets:
-        """The targets of ``schema.sequences`` under these rules; ``held_out``: in val or test."""
-        packed = Sequences.from_table(table)
-        places = packed.targets(rules, held_out=held_out)
-        sizes = np.diff(packed.offsets)
-        if rules.history == "others":
-            first, size = np.repeat(packed.first_target, sizes)[places], np.repeat(sizes, sizes)[places]
-            return cls(packed, places, first if held_out else np.where(first > 0, first, size - 1))
-        ends = packed.moment[places]
-        if held_out and rules.split.kind == "cold_items":
-            ends = np.minimum(ends, np.repeat(packed.offsets[:-1] + packed.first_target, sizes)[places])
-        item_to_item = rules.kind == "item_to_item"
-        starts = packed.anchors_from(rules) if item_to_item else np.repeat(packed.offsets[:-1], sizes)
-        return cls(packed, places, ends - starts[places])
-
-    @classmethod
-    def by_part(cls, built: Built, rules: PairRules) -> dict[str, Targets]:
-        """The targets of every part."""
-        return {part: cls.of(table, rules, held_out=part != "train") for part, table in built.parts.items()}
-
-
-@dataclass(frozen=True)
 class Span:
     """The times of a part's targets in milliseconds, both included."""
 
@@ -155,27 +121,21 @@ class Kept:
     """By part: the times of its targets, where it has any with a time."""
 
     @classmethod
-    def of(cls, built: Built, targets: Mapping[str, Targets], rules: PairRules, num_types: int) -> Kept:
+    def of(cls, built: Built, num_types: int) -> Kept:
         """What the kernel made of the events of some users; ``num_types`` are those of the config."""
-        times, codes, sizes, spans = [], [], [], {}
-        for part, found in targets.items():
-            packed = found.packed
-            first = _first_own(packed, rules, held_out=part != "train")
-            own = _from(packed, first) if first.any() else slice(None)
-            times.append(packed.times_ms[own])
-            codes.append(built.event_types[part][own])
-            sizes.append(np.diff(packed.offsets) - first)
+        packed, spans = built.packed, {}
+        for part, found in built.targets.items():
             dated = packed.times_ms[found.places]
             dated = dated[dated > 0]
             if len(dated):
                 spans[part] = Span(int(dated.min()), int(dated.max()))
-        days = _count_days(all_times := np.concatenate(times))
+        days = _count_days(packed.times_ms)
         return cls(
             days,
-            len(all_times) - sum(days.values()),
-            tuple(np.bincount(np.concatenate(codes), minlength=max(num_types, 1)).tolist()),
-            Histogram.of(_per_user(built.parts.values(), np.concatenate(sizes))),
-            {part: Histogram.of(found.lengths) for part, found in targets.items()},
+            len(packed.times_ms) - sum(days.values()),
+            tuple(np.bincount(built.event_types, minlength=max(num_types, 1)).tolist()),
+            Histogram.of(np.diff(packed.offsets)),
+            {part: Histogram.of(found.history_sizes) for part, found in built.targets.items()},
             spans,
         )
 
@@ -219,9 +179,9 @@ class Kept:
         return cls(**{**plain, **read})
 
 
-def held_out_targets(targets: Mapping[str, Targets]) -> pa.Table:
+def held_out_targets(built: Built) -> pa.Table:
     """How often each ``item`` is a target of ``val`` and of ``test``; items that are one in neither are left out."""
-    items = {part: targets[part].packed.items[targets[part].places] for part in schema.SPLITS[1:]}
+    items = {part: built.packed.items[built.targets[part].places] for part in schema.SPLITS[1:]}
     rows, place = np.unique(np.concatenate(list(items.values())), return_inverse=True)
     ends = np.cumsum([len(found) for found in items.values()])[:-1]
     counts = [np.bincount(found, minlength=len(rows)) for found in np.split(place, ends)]
@@ -265,28 +225,6 @@ def _keep_first(counts: Mapping[str, int]) -> tuple[dict[str, int], int]:
     """
     names = sorted(counts, key=str.encode)
     return {name: counts[name] for name in names[:_MOST_NAMES]}, sum(counts[name] for name in names[_MOST_NAMES:])
-
-
-def _first_own(packed: Sequences, rules: PairRules, *, held_out: bool) -> Ints:
-    """Of each sequence, its first event that counts for this part: the others are context, and count for their own.
-
-    What is before the target of a cold user is in no other part.
-    """
-    if held_out and rules.split.kind == "cold_users":
-        return np.zeros_like(packed.first_target)
-    return packed.first_target
-
-
-def _from(packed: Sequences, first: Ints) -> npt.NDArray[np.bool_]:
-    """Of each flat place, whether it is at or after the first of its sequence."""
-    return np.asarray(np.arange(len(packed.items)) >= np.repeat(packed.offsets[:-1] + first, np.diff(packed.offsets)))
-
-
-def _per_user(parts: Iterable[pa.Table], sizes: Ints) -> Ints:
-    """The sum of ``sizes`` of each user, who may be in several parts; they are those of the parts' rows in order."""
-    users = pa.concat_arrays([whole(table["user"]) for table in parts])
-    codes = users.dictionary_encode().indices.to_numpy()
-    return np.bincount(codes, weights=sizes).astype(np.int64)
 
 
 def _add(counts: Iterable[Mapping[Any, int]]) -> dict[Any, int]:

@@ -33,9 +33,8 @@ def of_fragment(cleaner: Cleaner, events: Any, bad: Any) -> report_sketch.Sketch
 
 def of_bucket(store: Store, bucket: int, built: Built, config: Config) -> report_sketch.Sketch:
     """What the record of a building task says of its events; the held-out targets of each item go to a file."""
-    targets = report_sketch.Targets.by_part(built, config.pairs)
-    tables.write(store, _held_out(bucket), report_sketch.held_out_targets(targets))
-    return report_sketch.Kept.of(built, targets, config.pairs, len(config.event_weights)).to_json()
+    tables.write(store, _held_out(bucket), report_sketch.held_out_targets(built))
+    return report_sketch.Kept.of(built, len(config.event_weights)).to_json()
 
 
 def previous(workspace: Workspace, digest: str) -> Version | None:

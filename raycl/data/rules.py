@@ -21,13 +21,16 @@ class Events:
     user: Ints
     item: npt.NDArray[np.int32]
     time_ms: Ints
-    weight: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32] | None
+    """None where the weights are those of the event types."""
     event: npt.NDArray[np.uint8]
     split: npt.NDArray[np.int8]
 
     def take(self, rows: Ints | Flags) -> Events:
         """The events at these places, or where a flag is set."""
-        return Events(*(column[rows] for column in vars(self).values()))
+        weight = None if self.weight is None else self.weight[rows]
+        user, item, time_ms = self.user[rows], self.item[rows], self.time_ms[rows]
+        return Events(user, item, time_ms, weight, self.event[rows], self.split[rows])
 
     def __len__(self) -> int:
         return len(self.user)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,21 +12,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl import schema
-from raycl.config import ColdItems, PairRules
-from raycl.data import reader, rules, splits
+from raycl.config import PairRules
+from raycl.data import rules, splits
 from raycl.data.columns import whole
+from raycl.data.id_map import IdMap
+from raycl.data.packed import Sequences, Targets
 from raycl.data.rules import Events, Flags, Ints
-from raycl.data.splits import TRAIN, VAL, Cuts
-from raycl.data.vocabulary import IdMap
+from raycl.data.splits import CONTEXT, TRAIN, VAL, Cuts
 
 
 @dataclass(frozen=True)
 class Built:
-    """The sequences of each part, and what did not get in."""
+    """The sequences of some users, and what did not get in."""
 
-    parts: dict[str, pa.Table]
-    event_types: dict[str, npt.NDArray[np.uint8]]
-    """Of each part, the type of every event in its sequences, end to end: what tells events of one moment apart."""
+    table: pa.Table
+    """``schema.sequences``, users ascending"""
+    event_types: npt.NDArray[np.uint8]
+    """The type of every event of the table, end to end."""
     dropped: dict[str, int]
     num_events: int
     num_pairs: dict[str, int]
@@ -33,6 +36,10 @@ class Built:
     """Events of each item in training, of shape (num_items,): what users did."""
     train_targets: Ints
     """Training pairs whose target is the item, of shape (num_items,): what a batch draws."""
+    packed: Sequences
+    """The table, unpacked."""
+    targets: dict[str, Targets]
+    """By part, the events that make its pairs."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +88,15 @@ def build(
     *,
     seed: int = 0,
     in_core: Flags | None = None,
+    type_weights: Sequence[float] = (1.0,),
 ) -> Built:
-    """Turn all events of some users (``schema.events``) into the sequences of each part (``schema.sequences``).
+    """Turn all events of some users (``schema.events``) into split sequences (``schema.sequences``).
 
     What ``clean`` leaves loses, in this order: ``rare_item`` (not ``in_core`` (num_items,), of an iterated core),
     ``after_held_out`` (later than the user's first event of a later part, which would see it as history),
     ``rare_user``, and ``over_cap`` (beyond ``keep_user_events``). ``num_events`` is what remains. The result does not
-    depend on the order of the rows. ``seed`` draws what is cold.
+    depend on the order of the rows. ``seed`` draws what is cold; ``type_weights`` are those
+    of the event types, for events without a weight of their own; of several types the table says which.
     """
     cleaned = clean(events, items, chosen, item_counts, seed)
     kept, users_here, dropped = cleaned.events, cleaned.users, cleaned.dropped
@@ -105,28 +114,20 @@ def build(
     if _out_of_order(kept):
         kept = kept.take(np.lexsort((np.arange(len(kept)), kept.split, kept.user)))
     user_rows = users.rows(users_here) if users is not None else np.full(len(users_here), -1, dtype=np.int32)
-    last_context = [TRAIN if isinstance(chosen.split, ColdItems) else code - 1 for code in range(len(schema.SPLITS))]
-    included = [_included(kept, code, last_context[code], len(users_here)) for code in range(len(schema.SPLITS))]
-    parts = {
-        part: _pack(kept.take(places), code, users_here, user_rows)
-        for code, (part, places) in enumerate(zip(schema.SPLITS, included, strict=True))
-    }
-    targets = {part: _target_items(table, chosen, held_out=part != "train") for part, table in parts.items()}
+    table = _pack(kept, users_here, user_rows, type_weights)
+    packed = Sequences.from_table(table)
+    targets = {part: packed.pairs(chosen, part) for part in schema.SPLITS}
     return Built(
-        parts,
-        {part: kept.event[places] for part, places in zip(schema.SPLITS, included, strict=True)},
+        table,
+        kept.event,
         dropped,
         len(kept),
-        {part: len(drawn) for part, drawn in targets.items()},
+        {part: len(found.places) for part, found in targets.items()},
         _count(kept.item[kept.split == TRAIN], len(items)),
-        _count(targets["train"], len(items)),
+        _count(packed.items[targets["train"].places], len(items)),
+        packed,
+        targets,
     )
-
-
-def _target_items(table: pa.Table, chosen: PairRules, *, held_out: bool) -> npt.NDArray[np.int32]:
-    """The item of each pair that the reader will make of this part."""
-    packed = reader.Sequences.from_table(table)
-    return packed.items[packed.targets(chosen, held_out=held_out)]
 
 
 def _count(item: npt.NDArray[np.int32], num_items: int) -> Ints:
@@ -135,7 +136,8 @@ def _count(item: npt.NDArray[np.int32], num_items: int) -> Ints:
 
 def _sort(user: Ints, item: npt.NDArray[np.int32], events: pa.Table, split: npt.NDArray[np.int8]) -> Events:
     time_ms = _numpy(events["time_ms"])
-    columns = Events(user, item, time_ms, _numpy(events["weight"]), _numpy(events["event"]), split)
+    weight = _numpy(events["weight"]) if "weight" in events.column_names else None
+    columns = Events(user, item, time_ms, weight, _numpy(events["event"]), split)
     return _order_ties(columns.take(_order_by_user_and_time(user, time_ms)))
 
 
@@ -158,7 +160,7 @@ def _order_by_user_and_time(user: Ints, time_ms: Ints) -> Ints:
 
 
 def _order_ties(events: Events) -> Events:
-    """Put events of one user and moment in the order of item, event type, part and weight."""
+    """Put events of one user and moment in the order of item, event type, part and weight, in place."""
     same = (events.user[1:] == events.user[:-1]) & (events.time_ms[1:] == events.time_ms[:-1])
     if not same.any():
         return events
@@ -167,10 +169,12 @@ def _order_ties(events: Events) -> Events:
     tied[:-1] |= same
     places = np.flatnonzero(tied)
     run = np.cumsum(np.concatenate([[True], ~same]))[places]
-    order = np.arange(len(events))
-    ties = (events.weight[places], events.split[places], events.event[places], events.item[places], run)
-    order[places] = places[np.lexsort(ties)]
-    return events.take(order)
+    ties = [column[places] for column in (events.weight, events.split, events.event, events.item) if column is not None]
+    ordered = places[np.lexsort((*ties, run))]
+    for column in (events.item, events.weight, events.event, events.split):
+        if column is not None:
+            column[places] = column[ordered]
+    return events
 
 
 def _out_of_order(events: Events) -> bool:
@@ -178,32 +182,23 @@ def _out_of_order(events: Events) -> bool:
     return bool(np.any((events.split[1:] < events.split[:-1]) & (events.user[1:] == events.user[:-1])))
 
 
-def _included(events: Events, part: int, last_context: int, num_users: int) -> Ints:
-    """The places of the targets of ``part``, and of what their users have up to ``last_context``."""
-    is_target = events.split == part
-    has_target = np.zeros(num_users, dtype=np.bool_)
-    has_target[events.user[is_target]] = True
-    return np.flatnonzero(
-        is_target | (has_target[events.user] & (events.split < part) & (events.split <= last_context))
-    )
-
-
-def _pack(events: Events, part: int, users: Any, user_rows: npt.NDArray[np.int32]) -> pa.Table:
-    """The sequences of these events, those before ``part`` as context."""
-    sizes = np.bincount(events.user, minlength=len(users))
-    context = np.bincount(events.user[events.split < part], minlength=len(users))
-    chosen = sizes > 0
-    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes[chosen])]).astype(np.int32))
+def _pack(events: Events, users: Any, user_rows: npt.NDArray[np.int32], type_weights: Sequence[float]) -> pa.Table:
+    """One row for each of ``users`` with events, which are in the order of their parts."""
+    codes = len(schema.SPLITS) + 1  # the first is that of context
+    by_part = np.bincount(events.user * codes + events.split - CONTEXT, minlength=codes * len(users))
+    ends = np.cumsum(by_part.reshape(-1, codes), axis=1)
+    chosen = np.flatnonzero(ends[:, -1])
+    offsets = pa.array(np.concatenate([[0], np.cumsum(ends[chosen, -1])]).astype(np.int32))
+    weight = np.array(type_weights, dtype=np.float32)[events.event] if events.weight is None else events.weight
+    columns = [events.item, weight, events.time_ms, *([events.event] if len(type_weights) > 1 else [])]
     return pa.Table.from_arrays(
         [
-            users.filter(pa.array(chosen)),
+            users.take(pa.array(chosen)),
             pa.array(user_rows[chosen]),
-            pa.array(context[chosen].astype(np.int32)),
-            pa.ListArray.from_arrays(offsets, pa.array(events.item)),
-            pa.ListArray.from_arrays(offsets, pa.array(events.weight)),
-            pa.ListArray.from_arrays(offsets, pa.array(events.time_ms)),
+            *(pa.array(ends[chosen, code].astype(np.int32)) for code in range(len(schema.BOUNDS))),
+            *(pa.ListArray.from_arrays(offsets, pa.array(column)) for column in columns),
         ],
-        schema=schema.sequences(users.type),
+        schema=schema.sequences(users.type, event_types=len(type_weights) > 1),
     )
 
 

@@ -32,10 +32,12 @@ class Cuts:
 
 
 def named(events: Any, rules: PairRules, seed: int) -> Codes:
-    """The part that each row of ``schema.events`` brings along: of its column, or of an item that is kept cold."""
+    """The part that each row of ``schema.events`` brings along, where it does: in its column, or by a cold item."""
     if isinstance(rules.split, ColdItems):
         return cold_parts(events["item"], rules.split, seed)
-    return np.asarray(events["split"].to_numpy())
+    if isinstance(rules.split, ColumnSplit):
+        return np.asarray(events["split"].to_numpy())
+    return np.zeros(events.num_rows, dtype=np.int8)
 
 
 def follow_names(rules: PairRules) -> bool:

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raycl.data.reader import Sequences
-
-Rows = npt.NDArray[np.int32]
-Flags = npt.NDArray[np.bool_]
+from raycl.data.packed import Flags, Rows, Sequences
 
 CROP, MASK, REORDER, SUBSTITUTE = range(4)
 

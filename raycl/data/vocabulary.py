@@ -12,55 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl.data import clean
-from raycl.data.columns import whole
 
-_SPAN_PER_ID, _LEAST_SPAN = 8, 1 << 20
 _ROWS_AT_ONCE = 1_000_000
 """Rows of counts that wait to be added up, or as many as the sum has where those are more."""
-
-
-class IdMap:
-    """A set of distinct ids, each with the row that is its place in ascending order."""
-
-    def __init__(self, ids: Any) -> None:
-        """``ids``: an Arrow array, ascending and distinct, as ``sorted_ids`` returns it."""
-        self.ids = ids
-        self._numbers = ids.to_numpy(zero_copy_only=False) if pa.types.is_integer(ids.type) else None
-        self._rows = self._by_number()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def rows(self, ids: Any) -> npt.NDArray[np.int32]:
-        """The row of each id, -1 for an id that is null or not in the map."""
-        ids = whole(ids)
-        if self._numbers is None or ids.null_count or not len(self._numbers):
-            found = pc.index_in(ids, value_set=self.ids)
-            return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int32)
-        wanted = ids.to_numpy(zero_copy_only=False)
-        if self._rows is not None:
-            first, last = self._numbers[0], self._numbers[-1]
-            rows = self._rows[np.clip(wanted, first, last) - first]
-            return np.where((wanted < first) | (wanted > last), np.int32(-1), rows)
-        places = np.minimum(np.searchsorted(self._numbers, wanted), len(self._numbers) - 1)
-        return np.where(self._numbers[places] == wanted, places, -1).astype(np.int32)
-
-    def _by_number(self) -> npt.NDArray[np.int32] | None:
-        """The row of every number from the first id to the last, where they lie close enough together."""
-        if self._numbers is None or not len(self._numbers):
-            return None
-        span = int(self._numbers[-1]) - int(self._numbers[0]) + 1
-        if span > max(_SPAN_PER_ID * len(self._numbers), _LEAST_SPAN):
-            return None
-        rows = np.full(span, -1, dtype=np.int32)
-        rows[self._numbers - self._numbers[0]] = np.arange(len(self._numbers), dtype=np.int32)
-        return rows
-
-
-def sorted_ids(ids: Any) -> Any:
-    """Distinct ids in ascending order, nulls left out, as one Arrow array."""
-    distinct = pc.unique(ids).drop_null()
-    return distinct.take(pc.sort_indices(distinct))
 
 
 def count_ids(ids: Any) -> pa.Table:

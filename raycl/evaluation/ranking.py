@@ -10,10 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raycl.data.reader import Sequences
+from raycl.data.packed import Ints, Sequences, Spans, ranges
 from raycl.evaluation.metrics import Sums, measure
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ def by_popularity(train_counts: Ints) -> Rank:
 
 def evaluate(
     sequences: Sequences,
+    spans: Spans,
     rank: Rank,
     ks: tuple[int, ...],
     num_items: int,
@@ -73,11 +72,12 @@ def evaluate(
 ) -> Sums:
     """Metrics of every user, or of the ``measured`` (users,), with a target that is not already in the context.
 
-    A target that the user met before cannot be retrieved, since met items are left out; it is not counted.
+    ``spans`` say where each user's context ends and where the targets lie. A target that the user met before cannot be
+    retrieved, since met items are left out; it is not counted.
     """
     sums = Sums()
     k = min(max(ks), num_items)
-    for block in _blocks(sequences, users_per_block):
+    for block in _blocks(sequences, spans, users_per_block):
         rows = rank(block, k)
         wanted = np.unique(block.wanted[0] * num_items + block.wanted[1])
         hits = np.isin(np.arange(len(block))[:, None] * num_items + rows, wanted) & (rows >= 0)
@@ -89,20 +89,22 @@ def evaluate(
     return sums
 
 
-def _blocks(sequences: Sequences, users_per_block: int) -> Iterator[Block]:
+def _blocks(sequences: Sequences, spans: Spans, users_per_block: int) -> Iterator[Block]:
     for start in range(0, len(sequences), users_per_block):
         users = slice(start, min(start + users_per_block, len(sequences)))
-        places = slice(int(sequences.offsets[users.start]), int(sequences.offsets[users.stop]))
-        sizes = np.diff(sequences.offsets[users.start : users.stop + 1])
-        owner = np.repeat(np.arange(len(sizes)), sizes)
-        within = np.arange(places.stop - places.start) - (sequences.offsets[users][owner] - places.start)
-        items = sequences.items[places].astype(np.int64)
-        is_target = within >= sequences.first_target[users][owner]
-        new = is_target & ~_met_before(owner, items, is_target)
-        yield Block(users, (owner[~is_target], items[~is_target]), (owner[new], items[new]))
+        met = _cells(sequences, sequences.offsets[:-1][users], spans.context_end[users])
+        targets = _cells(sequences, spans.first[users], spans.stop[users])
+        new = ~_among(targets, met)
+        yield Block(users, met, (targets[0][new], targets[1][new]))
 
 
-def _met_before(owner: Ints, items: Ints, is_target: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Whether each event's item is among its user's context."""
-    keys = owner * (int(items.max(initial=0)) + 1) + items
-    return np.asarray(np.isin(keys, keys[~is_target]))
+def _cells(sequences: Sequences, starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
+    """User in the run, and item row, of the events from each start to before its stop."""
+    places, owner = ranges(starts, stops)
+    return owner, sequences.items[places].astype(np.int64)
+
+
+def _among(cells: tuple[Ints, Ints], others: tuple[Ints, Ints]) -> npt.NDArray[np.bool_]:
+    """Whether each cell is one of the others."""
+    width = int(max(cells[1].max(initial=0), others[1].max(initial=0))) + 1
+    return np.asarray(np.isin(cells[0] * width + cells[1], others[0] * width + others[1]))

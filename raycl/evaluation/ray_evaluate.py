@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from raycl import lineage, ray_runtime
+from raycl import lineage, ray_runtime, schema
 from raycl.config import Config
 from raycl.data.handoff import Pairs
 from raycl.errors import InputError
@@ -28,7 +28,7 @@ def run(config: Config, workspace: Workspace, towers: Version, *, force: bool = 
         return done, False
     workspace.store.require_writable()
     towers.verified(weights.USER_FILE, weights.ITEM_FILE, weights.CONFIG_FILE)
-    held = workspace.open("pairs", towers.manifest.inputs["pairs"]).verified("vocab").complete(config.evaluation.part)
+    held = workspace.open("pairs", towers.manifest.inputs["pairs"]).verified("vocab").complete(schema.SEQUENCES)
     pairs = Pairs.of(held)
     job = tasks.Job(workspace.draft(STAGE, digest, fresh=force), pairs, towers.store, config.evaluation)
     ray_runtime.connect(config.ray)

@@ -12,6 +12,7 @@ import torch
 from raycl.config import EvaluationConfig
 from raycl.data import reader
 from raycl.data.handoff import Pairs
+from raycl.data.packed import Rows, Sequences
 from raycl.evaluation import ranking
 from raycl.evaluation.metrics import Sums
 from raycl.model import embed, inputs, weights
@@ -44,8 +45,8 @@ def measure_file(job: Job, number: int, item_vectors: npt.NDArray[np.float32]) -
     if (record := job.draft.task_done(task)) is not None:
         return record
     pairs, config = job.pairs, job.config
-    sequences = reader.read(pairs.store, [job.files[number][0]])
-    history = sequences.states(pairs.rules)
+    sequences = reader.read(pairs.store, [job.files[number][0]], config.part)
+    history, spans = sequences.states(pairs.rules, config.part), sequences.spans(config.part, pairs.rules)
     users = _embed(pairs, job.towers, sequences, history)
     items = torch.from_numpy(np.array(item_vectors))
     num_items = len(items)
@@ -58,7 +59,7 @@ def measure_file(job: Job, number: int, item_vectors: npt.NDArray[np.float32]) -
     }
     record = {}
     for name, rank in rankings.items():
-        sums = ranking.evaluate(sequences, rank, config.ks, num_items, users_per_block, measured)
+        sums = ranking.evaluate(sequences, spans, rank, config.ks, num_items, users_per_block, measured)
         record[name] = sums.to_json()
         job.draft.store.write(_covered(task, name), sums.covered_bits())
     job.draft.finish_task(task, record)
@@ -75,12 +76,12 @@ def merge(job: Job, records: list[dict[str, Any]], num_items: int) -> dict[str, 
     return found
 
 
-def user_vectors(pairs: Pairs, towers: Store, sequences: reader.Sequences) -> npt.NDArray[np.float32]:
-    """Vectors (users, dim) of each user's state before the first target."""
-    return _embed(pairs, towers, sequences, sequences.states(pairs.rules))
+def user_vectors(pairs: Pairs, towers: Store, sequences: Sequences, part: str) -> npt.NDArray[np.float32]:
+    """Vectors (users, dim) of each user's state before the first target of ``part``."""
+    return _embed(pairs, towers, sequences, sequences.states(pairs.rules, part))
 
 
-def _embed(pairs: Pairs, towers: Store, sequences: reader.Sequences, history: reader.Rows) -> npt.NDArray[np.float32]:
+def _embed(pairs: Pairs, towers: Store, sequences: Sequences, history: Rows) -> npt.NDArray[np.float32]:
     return embed.users(weights.load_user(towers), history, sequences.user_row, user_features(pairs))
 
 

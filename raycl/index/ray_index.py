@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raycl import lineage, ray_runtime
+from raycl import lineage, ray_runtime, schema
 from raycl.config import Config
 from raycl.index import build, search, tasks
 from raycl.index.tasks import STAGE
@@ -22,7 +22,7 @@ def run(
         return done, False
     workspace.store.require_writable()
     towers.verified(weights.USER_FILE, weights.ITEM_FILE, weights.CONFIG_FILE)
-    pairs = workspace.open("pairs", towers.manifest.inputs["pairs"]).verified("vocab").complete("test")
+    pairs = workspace.open("pairs", towers.manifest.inputs["pairs"]).verified("vocab").complete(schema.SEQUENCES)
     draft = workspace.draft(STAGE, digest, cut=lineage.cut(config, STAGE), fresh=force)
     job = tasks.Job(draft, pairs, towers, evaluation, config)
 

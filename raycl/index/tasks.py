@@ -156,9 +156,9 @@ def draw_queries(job: Job) -> dict[str, Any]:
     generator = np.random.default_rng([job.config.seed, 2])
     histories, user_rows = [], []
     for path in files:
-        sequences = read(job.pairs.verified(path).store, [path])
+        sequences = read(job.pairs.verified(path).store, [path], "test")
         drawn = generator.permutation(len(sequences))[: -(-wanted // len(files))]
-        histories.append(sequences.states(pairs.rules)[drawn])
+        histories.append(sequences.states(pairs.rules, "test")[drawn])
         user_rows.append(sequences.user_row[drawn])
     history, user_row = np.concatenate(histories)[:wanted], np.concatenate(user_rows)[:wanted]
     _put(job, "queries", embed.users(weights.load_user(job.towers.store), history, user_row, user_features(pairs)))

@@ -8,10 +8,10 @@ import httpx
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raycl import schema
 from raycl.data.handoff import Pairs
 from raycl.data.hashing import bucket_of
 from raycl.errors import InputError, RayclError
-from raycl.schema import SPLITS
 from raycl.serving.api import MOST_IDS, Answer, Query
 from raycl.storage import tables
 
@@ -55,16 +55,15 @@ def with_k(query: Query, k: int | None) -> Query:
 
 def history_of(pairs: Pairs, user: str) -> list[Any]:
     """Item ids of the user's events, the newest last; InputError for a user without any in these pairs."""
-    kind = tables.read(pairs.store, "train/part-000000.parquet", ["user"]).schema.field("user").type
+    kind = tables.read(pairs.store, schema.sequences_file(0), ["user"]).schema.field("user").type
     try:
         wanted = pa.array([user]).cast(kind)
     except pa.ArrowInvalid as error:
         raise InputError(f"--user {user}: the log's user ids are of type {kind}") from error
     bucket = int(bucket_of(wanted, pairs.num_buckets)[0])
-    for part in reversed(SPLITS):
-        table = tables.read(pairs.store, f"{part}/part-{bucket:06d}.parquet", ["user", "items"])
-        found = table.filter(pc.equal(table["user"], wanted[0]))
-        if found.num_rows:
-            rows = found["items"].combine_chunks().flatten()
-            return list(pairs.vocabulary()["item"].combine_chunks().take(rows).to_pylist())
+    table = tables.read(pairs.store, schema.sequences_file(bucket), ["user", "items"])
+    found = table.filter(pc.equal(table["user"], wanted[0]))
+    if found.num_rows:
+        rows = found["items"].combine_chunks().flatten()
+        return list(pairs.vocabulary()["item"].combine_chunks().take(rows).to_pylist())
     raise InputError(f"--user {user} has no events in pairs {pairs.store.uri}: ask with --history instead")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from raycl.data.features import Encoders
-from raycl.data.vocabulary import IdMap
+from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from raycl.index.release import Release
 from raycl.model import embed, inputs

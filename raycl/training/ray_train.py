@@ -15,7 +15,7 @@ import ray.train.torch
 import torch
 from ray.util.queue import Empty, Queue
 
-from raycl import lineage, ray_runtime
+from raycl import lineage, ray_runtime, schema
 from raycl.config import Config, TrainConfig
 from raycl.data.handoff import Pairs
 from raycl.errors import ConfigError, RayclError
@@ -39,7 +39,7 @@ def run(
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False
     workspace.store.require_writable()
-    pairs.verified("vocab").complete("train")
+    pairs.verified("vocab").complete(schema.SEQUENCES)
     draft = workspace.draft(STAGE, digest, fresh=force)
     job = prepare(config, Pairs.of(pairs), draft.store)
     ray_runtime.connect(config.ray)

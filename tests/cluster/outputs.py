@@ -26,13 +26,10 @@ def different(expected: dict[str, pa.Table | bytes], found: dict[str, pa.Table |
     return sorted(path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path))
 
 
-def whole_parts(version: Version) -> dict[str, pa.Table]:
-    """The sequences of each part of a pairs version, by user, however many files they are in."""
-    parts = {part: [path for path in version.store.files(part) if path.endswith(".parquet")] for part in schema.SPLITS}
-    return {
-        part: pa.concat_tables(tables.read(version.store, path) for path in paths).sort_by("user").combine_chunks()
-        for part, paths in parts.items()
-    }
+def whole_sequences(version: Version) -> pa.Table:
+    """The sequences of a pairs version, by user, however many files they are in."""
+    paths = [path for path in version.store.files(schema.SEQUENCES) if path.endswith(".parquet")]
+    return pa.concat_tables(tables.read(version.store, path) for path in paths).sort_by("user").combine_chunks()
 
 
 def assert_same_pairs(expected: Version, found: Version) -> None:
@@ -41,9 +38,9 @@ def assert_same_pairs(expected: Version, found: Version) -> None:
     assert found.manifest.dropped == expected.manifest.dropped
     assert found.manifest.counts["rows_in"] == found.manifest.counts["events"] + sum(found.manifest.dropped.values())
     assert tables.read(found.store, schema.ITEMS_FILE) == tables.read(expected.store, schema.ITEMS_FILE)
-    parts = whole_parts(expected)
-    assert parts == whole_parts(found)
-    assert parts["train"].num_rows
+    sequences = whole_sequences(expected)
+    assert sequences == whole_sequences(found)
+    assert sequences.num_rows
 
 
 def only_pairs(workspace: Workspace) -> Version:

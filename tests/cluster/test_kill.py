@@ -134,7 +134,7 @@ def test_pairs_killed_between_fragments_and_again_between_buckets_are_those_of_a
     assert_invisible(disturbed, "pairs")
     buckets = done(disturbed, "pairs", "bucket")
     assert 0 < len(buckets) < NUM_BUCKETS
-    kept = written(disturbed, [f"pairs/*/train/part-{number:06d}.parquet" for number in buckets])
+    kept = written(disturbed, [f"pairs/*/sequences/part-{number:06d}.parquet" for number in buckets])
 
     disturbed.to_the_end()
     assert written(disturbed, kept) == kept

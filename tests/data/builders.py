@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from hypothesis import settings
 
 from raycl import schema
+from raycl.config import PairRules
 from raycl.data.sequences import Built
 from tests.data.reference import PARTS, Event, Id, Packed
 
@@ -29,6 +31,12 @@ def ids(raw: Sequence[Id]) -> Any:
     return pa.array(raw, arrow_type(raw))
 
 
+def sorted_ids(raw: Any) -> Any:
+    """Distinct ids in ascending order, nulls left out, as one Arrow array."""
+    distinct = pc.unique(raw).drop_null()
+    return distinct.take(pc.sort_indices(distinct))
+
+
 def events_table(log: Sequence[Event], kind: pa.DataType | None = None) -> pa.Table:
     """``schema.events`` of these rows, in their order; ``kind`` is the type of all ids."""
     kinds = [kind or arrow_type(ids) for ids in ([event.user for event in log], [event.item for event in log])]
@@ -37,25 +45,33 @@ def events_table(log: Sequence[Event], kind: pa.DataType | None = None) -> pa.Ta
     return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
-def packed(table: pa.Table) -> list[Packed]:
-    """The rows of one part."""
-    rows = table.to_pylist()
-    return [
-        Packed(
-            row["user"],
-            row["user_row"],
-            row["first_target"],
-            tuple(row["items"]),
-            tuple(row["weights"]),
-            tuple(row["times_ms"]),
-        )
-        for row in rows
-    ]
+def packed(table: pa.Table, part: str, rules: PairRules | None = None) -> list[Packed]:
+    """What the table says of one part: the users with targets in it, each with the context and the targets."""
+    cold_items = rules is not None and rules.split.kind == "cold_items"
+    found = []
+    for row in table.to_pylist():
+        bounds = [*(row[name] for name in schema.BOUNDS), len(row["items"])]
+        start, stop = bounds[PARTS.index(part)], bounds[PARTS.index(part) + 1]
+        context = min(start, bounds[1]) if cold_items else start
+        if start < stop:
+            lists = (row[name][:context] + row[name][start:stop] for name in ("items", "weights", "times_ms"))
+            found.append(Packed(row["user"], row["user_row"], context, *map(tuple, lists)))
+    return found
 
 
-def packed_parts(built: Built) -> dict[str, list[Packed]]:
-    """The rows of every part."""
-    return {part: packed(built.parts[part]) for part in PARTS}
+def packed_parts(built: Built, rules: PairRules | None = None) -> dict[str, list[Packed]]:
+    """What the kernel's table says of every part."""
+    return {part: packed(built.table, part, rules) for part in PARTS}
+
+
+def part_table(rows: Sequence[Packed], part: str = "train") -> pa.Table:
+    """The rows as a table of users who have targets in this part alone."""
+    wanted = schema.sequences(pa.int64())
+    code = PARTS.index(part)
+    bounds = [[row.first_target if number <= code else len(row.items) for row in rows] for number in range(3)]
+    columns = [*([row[place] for row in rows] for place in (0, 1)), *bounds]
+    columns += [[row[place] for row in rows] for place in (3, 4, 5)]
+    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
 def write_parquet(table: pa.Table, folder: Path, *, num_files: int = 1, rows_per_group: int = 1_000_000) -> None:

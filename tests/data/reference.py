@@ -124,7 +124,7 @@ def build(
 def _cleaned(events: list[Event], item_row: dict[Id, int], rules: PairRules, expected: Expected) -> list[Event]:
     """One user's events in order, without repeats; none of a robot's."""
     once: dict[tuple[int, Id, int], Event] = {}
-    named = not isinstance(rules.split, ColdItems)  # else an item has one part, whatever its rows say
+    named = isinstance(rules.split, ColumnSplit)  # else what a row says is not asked
     for event in sorted(events, key=lambda e: (e.time_ms, item_row[e.item], e.event, named and e.split, e.weight)):
         if (event.time_ms, event.item, event.event) in once:
             expected.dropped["duplicate"] += 1

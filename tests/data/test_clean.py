@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from raycl import schema
 from raycl.config import LogSource
 from raycl.data.clean import REASONS, Cleaner, count_reasons
+from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from tests.data.builders import many_cases
 
@@ -45,7 +46,7 @@ NUMBER = pa.schema(
 TEXT = NUMBER.set(0, pa.field("u", pa.string())).set(1, pa.field("i", pa.string()))
 
 
-def cleaner(*columns: str, unit: str = "s", kind: pa.DataType | None = None, known: Any = None) -> Cleaner:
+def cleaner(*columns: str, unit: str = "s", kind: pa.DataType | None = None, known: IdMap | None = None) -> Cleaner:
     """A cleaner of logs with user, item and these other columns."""
     named = {role: name if role in ("user", "item", *columns) else None for role, name in NAMED.items()}
     log = LogSource.model_validate({"uri": "unused", "columns": named, "time_unit": unit})
@@ -53,7 +54,7 @@ def cleaner(*columns: str, unit: str = "s", kind: pa.DataType | None = None, kno
     return Cleaner(log, WEIGHTS, LATEST_MS, kind, kind, known)
 
 
-FULL = cleaner("time", "event", "weight", "split", known=pa.array([11, 12]))
+FULL = cleaner("time", "event", "weight", "split", known=IdMap(pa.array([11, 12])))
 
 
 def rows(*changes: dict[str, Any]) -> pa.Table:
@@ -285,7 +286,7 @@ def test_every_row_with_integer_ids_is_in_exactly_one_output(log: list[dict[str,
 @many_cases
 @given(st.lists(one_row(["a", "", "é"], ["x", "", "y", "z"]), max_size=30))
 def test_every_row_with_string_ids_is_in_exactly_one_output(log: list[dict[str, Any]]) -> None:
-    known = pa.array(["x", "y"], pa.large_string())
+    known = IdMap(pa.array(["x", "y"], pa.large_string()))
     columns = ("time", "event", "weight", "split")
     check_conservation(log, TEXT, cleaner(*columns, kind=pa.large_string(), known=known), {"x", "y"})
 

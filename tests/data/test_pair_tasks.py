@@ -119,9 +119,8 @@ def test_a_leak_fails_the_job_by_name_and_leaves_no_version(tmp_path: Path, monk
 
     def leaky(*args: Any, **named: Any) -> sequences.Built:
         built = build(*args, **named)
-        parts, types = dict(built.parts), dict(built.event_types)
-        parts["train"], types["train"] = parts["test"], types["test"]
-        return replace(built, parts=parts, event_types=types)
+        times_ms = built.packed.times_ms[::-1].copy()
+        return replace(built, packed=replace(built.packed, times_ms=times_ms))
 
     monkeypatch.setattr(sequences, "build", leaky)
     with pytest.raises(
@@ -175,7 +174,7 @@ def test_users_and_items_have_the_rows_of_their_tables(tmp_path: Path) -> None:
     pairs = Pairs.of(version)
     known = pa.array(sorted(f"u{user}" for user in range(30)), pa.large_string())
     for path, _ in pairs.files("test"):
-        for row in packed(tables.read(version.store, path)):
+        for row in packed(tables.read(version.store, path), "test"):
             assert row.user_row == known.index(row.user).as_py()
     encoded = pairs.encoded("users")
     assert encoded is not None
@@ -349,8 +348,8 @@ def test_a_killed_run_goes_on_to_identical_files(
     assert (version.name, worked, workspace.store.names("pairs")) == (name, True, [name])
     assert version.manifest.checksums == undisturbed.manifest.checksums
     assert whole.found(version) == whole.found(undisturbed)
-    kept = {path: inode for path, inode in left.items() if path.parent.name in ("train", "val", "test", "quarantine")}
-    least = {("clean", 0): 0, ("clean", 3): 3, ("build", 0): 6, ("build", 2): 12}
+    kept = {path: inode for path, inode in left.items() if path.parent.name in ("sequences", "quarantine")}
+    least = {("clean", 0): 0, ("clean", 3): 3, ("build", 0): 6, ("build", 2): 8}
     assert len(kept) >= least.get((stage, num_done), 6)
     assert all(path.stat().st_ino == inode for path, inode in kept.items())
 
@@ -360,7 +359,7 @@ def test_a_version_that_lost_its_manifest_is_made_again_in_its_place(tmp_path: P
     config = settings(tmp_path, "leave_last_out")
     first, _ = run(config)
     (Path(first.store.uri) / "manifest.json").unlink()
-    (Path(first.store.uri) / "train" / "part-000001.parquet").write_bytes(b"half a file")
+    (Path(first.store.uri) / "sequences" / "part-000001.parquet").write_bytes(b"half a file")
     second, worked = run(config)
     assert (second.name, worked) == (first.name, True)
     assert second.manifest.checksums == first.manifest.checksums

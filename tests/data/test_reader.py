@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycl import schema
 from raycl.config import PairRules
 from raycl.data import reader
-from raycl.data.reader import Batch, PairStream, Sequences
+from raycl.data.packed import Sequences
+from raycl.data.reader import Batch, PairStream
 from raycl.storage import tables
 from raycl.storage.store import Store
-from tests.data.builders import many_cases
+from tests.data.builders import many_cases, part_table
 from tests.data.reference import Packed
 
 T = TypeVar("T")
@@ -31,13 +30,6 @@ Pair = tuple[tuple[int, ...], int, float, int]
 def rules(**settings: Any) -> PairRules:
     split = {"kind": "column"} if settings.get("history") == "others" else {"kind": "leave_last_out"}
     return PairRules.model_validate({"split": split, "max_history": 3} | settings)
-
-
-def part_table(rows: Sequence[Packed]) -> pa.Table:
-    """The rows as a file of one part holds them."""
-    wanted = schema.sequences(pa.int64())
-    columns = [[row[place] for row in rows] for place in range(6)]
-    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
 def row_of(user: int, items: Sequence[int], first_target: int = 0, times: Sequence[int] | None = None) -> Packed:
@@ -93,7 +85,7 @@ def test_pairs_are_those_of_a_loop_over_events(rows: list[Packed], settings: dic
 @many_cases
 @given(parts(), st.integers(1, 5))
 def test_a_state_is_the_newest_context_strictly_before_the_first_target(rows: list[Packed], width: int) -> None:
-    states = Sequences.from_table(part_table(rows)).states(rules(max_history=width))
+    states = Sequences.from_table(part_table(rows)).states(rules(max_history=width), "train")
     for state, row in zip(states.tolist(), rows, strict=True):
         asked_at = row.times_ms[row.first_target]
         earlier = [item for item, time in zip(row.items, row.times_ms, strict=True) if time < asked_at]
@@ -107,13 +99,13 @@ def test_events_of_one_moment_are_in_none_of_each_others_histories() -> None:
     alone = [(item, (-1, -1, -1)) for item in (7, 8, 9, 6)]
     assert found == [*alone, (3, (1, -1, -1)), (4, (3, 2, 1))]
     assert packed.targets(rules()).tolist() == [6, 7]
-    assert packed.states(chosen).tolist() == [[-1, -1, -1], [1, -1, -1]]
+    assert packed.states(chosen, "train").tolist() == [[-1, -1, -1], [1, -1, -1]]
 
 
 @many_cases
 @given(parts(), st.integers(1, 9))
 def test_a_state_without_order_is_some_of_the_context(rows: list[Packed], width: int) -> None:
-    states = Sequences.from_table(part_table(rows)).states(rules(history="others", max_history=width))
+    states = Sequences.from_table(part_table(rows)).states(rules(history="others", max_history=width), "train")
     for state, row in zip(states.tolist(), rows, strict=True):
         size = min(width, row.first_target)
         assert state[size:] == [-1] * (width - size)
@@ -122,7 +114,7 @@ def test_a_state_without_order_is_some_of_the_context(rows: list[Packed], width:
 
 def test_a_state_without_order_is_drawn_and_not_the_end_of_the_list() -> None:
     rows = [row_of(user, range(20), 19) for user in range(50)]
-    states = Sequences.from_table(part_table(rows)).states(rules(history="others", max_history=2))
+    states = Sequences.from_table(part_table(rows)).states(rules(history="others", max_history=2), "train")
     assert {item for state in states.tolist() for item in state} == set(range(19))
 
 
@@ -163,7 +155,7 @@ def test_no_sequences_make_no_pairs(history: str) -> None:
     for table in (part_table([]), part_table([row_of(1, [1, 2])]).slice(0, 0)):
         packed = Sequences.from_table(table)
         assert (len(packed), packed.targets(chosen).tolist()) == (0, [])
-        assert packed.states(chosen).shape == (0, 3)
+        assert packed.states(chosen, "train").shape == (0, 3)
 
 
 def test_a_part_of_a_batch_is_an_equal_run_of_it() -> None:
@@ -184,7 +176,7 @@ def write_files(folder: Path) -> tuple[Store, list[list[Packed]]]:
         for user, size in enumerate(sizes):
             rows.append(row_of(10 * number + user, range(item, item + size)))
             item += size
-        tables.write(store, f"train/part-{number:06d}.parquet", part_table(rows))
+        tables.write(store, f"sequences/part-{number:06d}.parquet", part_table(rows))
         files.append(rows)
     return store, files
 
@@ -193,7 +185,7 @@ def stream(folder: Path, size: int, window: int, history: str = "before", seed: 
     store, files = write_files(folder)
     chosen = rules(history=history)
     counts = [sum(len(row.items) - (history == "before") for row in rows) for rows in files]
-    named = tuple((f"train/part-{number:06d}.parquet", count) for number, count in enumerate(counts))
+    named = tuple((f"sequences/part-{number:06d}.parquet", count) for number, count in enumerate(counts))
     return PairStream(store, named, chosen, size, window, seed)
 
 
@@ -326,9 +318,9 @@ def test_item_pairs_join_a_target_with_any_event_before_it_in_reach(rows: list[P
 def test_the_anchors_of_an_epoch_are_the_same_for_any_number_of_readers(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     rows = [row_of(user, [*range(user, user + 9)], times=[60_000 * step for step in range(9)]) for user in range(1, 9)]
-    tables.write(store, "train/part-000000.parquet", part_table(rows))
+    tables.write(store, "sequences/part-000000.parquet", part_table(rows))
     settings = rules(kind="item_to_item", max_history=1, within_s=240)
-    stream = PairStream(store, (("train/part-000000.parquet", 64),), settings, 8, 1_000, 3)
+    stream = PairStream(store, (("sequences/part-000000.parquet", 64),), settings, 8, 1_000, 3)
     whole = [pairs_of(batch) for batch in stream.epoch(0)]
     assert len(whole) == stream.steps == 8
     halves = [[*map(pairs_of, stream.epoch(0, rank, 2))] for rank in range(2)]

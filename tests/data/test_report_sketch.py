@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from raycl.config import ColdItems, ColdUsers, LeaveLastN, PairRules, TimeSplit
 from raycl.data import report_sketch
 from raycl.data.histogram import Histogram
-from raycl.data.report_sketch import Kept, Rows, Targets
+from raycl.data.report_sketch import Kept, Rows
 from raycl.data.sequences import Built
 from raycl.data.splits import Cuts
 from tests.data import reference
@@ -39,29 +39,16 @@ def in_days(case: Case) -> Case:
 
 
 def kept_of(case: Case, rare: set[Any] | None = None) -> Kept:
-    built = build(case, rare)
-    return Kept.of(built, Targets.by_part(built, case.rules), case.rules, 2)
+    return Kept.of(build(case, rare), 2)
 
 
-def own_places(row: Packed, part: str, rules: PairRules) -> range:
-    everything = part != "train" and rules.split.kind == "cold_users"
-    return range(0 if everything else row.first_target, len(row.items))
-
-
-def naive_kept(built: Built, rules: PairRules) -> dict[str, Any]:
+def naive_kept(built: Built) -> dict[str, Any]:
     """Days, types and events a user, one event at a time."""
-    days: Counter[int] = Counter()
-    types: Counter[int] = Counter()
-    users: Counter[Any] = Counter()
-    for part in PARTS:
-        start = 0
-        for row in packed(built.parts[part]):
-            for place in own_places(row, part, rules):
-                days[row.times_ms[place] // _DAY] += 1
-                types[int(built.event_types[part][start + place])] += 1
-                users[row.user] += 1
-            start += len(row.items)
-    return {"days": dict(sorted(days.items())), "types": (types[0], types[1]), "users": sorted(users.values())}
+    rows = built.table.to_pylist()
+    days = Counter(time // _DAY for row in rows for time in row["times_ms"])
+    types = Counter(built.event_types.tolist())
+    sizes = sorted(len(row["items"]) for row in rows)
+    return {"days": dict(sorted(days.items())), "types": (types[0], types[1]), "users": sizes}
 
 
 def naive_targets(row: Packed, rules: PairRules, *, held_out: bool) -> dict[int, int]:
@@ -82,7 +69,7 @@ def naive_targets(row: Packed, rules: PairRules, *, held_out: bool) -> dict[int,
 @given(cases().map(in_days))
 def test_every_kept_event_is_counted_once(case: Case) -> None:
     built, kept = build(case), kept_of(case)
-    naive = naive_kept(built, case.rules)
+    naive = naive_kept(built)
     assert sum(kept.types) == built.num_events == sum(naive["users"]) == kept.users.total
     assert (kept.days, kept.undated, kept.types) == (naive["days"], 0, naive["types"])
     assert kept.users.to_json() == Histogram.of(np.array(naive["users"], dtype=np.int64)).to_json()
@@ -92,7 +79,7 @@ def check_targets(case: Case) -> None:
     """Histories and times of each part are those of its targets, one at a time."""
     built, kept = build(case), kept_of(case)
     for part in PARTS:
-        listed = packed(built.parts[part])
+        listed = packed(built.table, part, case.rules)
         found = [naive_targets(row, case.rules, held_out=part != "train") for row in listed]
         lengths = [length for targets in found for length in targets.values()]
         assert kept.history[part].number == built.num_pairs[part] == len(lengths)
@@ -112,10 +99,10 @@ def test_histories_and_times_are_those_of_the_targets(case: Case) -> None:
 @given(cases().map(in_days))
 def test_held_out_targets_are_counted_by_item(case: Case) -> None:
     built = build(case)
-    table = report_sketch.held_out_targets(Targets.by_part(built, case.rules))
+    table = report_sketch.held_out_targets(built)
     for part in PARTS[1:]:
         naive: Counter[int] = Counter()
-        for row in packed(built.parts[part]):
+        for row in packed(built.table, part, case.rules):
             naive.update(row.items[place] for place in naive_targets(row, case.rules, held_out=True))
         found = dict(zip(table["item"].to_pylist(), table[part].to_pylist(), strict=True))
         assert {item: count for item, count in found.items() if count} == naive
@@ -162,8 +149,8 @@ def test_item_to_item_targets_have_the_anchors_that_they_may_be_drawn_with() -> 
     log = [Event(1, moment, moment * 60_000) for moment in (1, 2, 3, 20, 21)]
     rules = PairRules.model_validate({"kind": "item_to_item", "session_gap_s": 300, "split": {"kind": "time"}})
     case = Case(log, [1, 2, 3, 20, 21], None, rules, Cuts(2**60, 2**60), None, 0, pa.int64())
-    found = Targets.by_part(build(case), rules)["train"]
-    assert (found.places.tolist(), found.lengths.tolist()) == ([1, 2, 4], [1, 2, 1])
+    found = build(case).targets["train"]
+    assert (found.places.tolist(), found.history_sizes.tolist()) == ([1, 2, 4], [1, 2, 1])
 
 
 def test_events_of_a_log_without_times_are_undated() -> None:

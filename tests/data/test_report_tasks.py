@@ -70,7 +70,7 @@ def test_the_numbers_are_those_of_a_pass_over_the_log(tmp_path: Path, kind: str)
     users: Counter[Any] = Counter()
     for part, rows in truth.rows.items():
         for row in rows:
-            own = 0 if part != "train" and kind == "cold_users" else row.first_target
+            own = row.first_target if part == "train" or kind != "cold_users" else 0
             users[row.user] += len(row.items) - own
     assert (found.users.number, found.users.total, found.users.most) == (len(users), found.events, max(users.values()))
     assert sum(day.events for day in found.days.counts) == found.events == sum(one.events for one in found.types.named)

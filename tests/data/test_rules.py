@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from raycl.config import PairRules, UserRate
 from raycl.data import rules, sequences
+from raycl.data.id_map import IdMap
 from raycl.data.rules import Events
 from raycl.data.splits import Cuts
-from raycl.data.vocabulary import IdMap
-from tests.data.builders import events_table, ids, many_cases
+from tests.data.builders import events_table, ids, many_cases, packed_parts
 from tests.data.reference import Event
 
 
@@ -118,9 +118,10 @@ def test_only_the_newest_events_are_kept_and_none_that_is_held_out_is_cut() -> N
     chosen = PairRules.model_validate({"keep_user_events": 2, "split": {"kind": "leave_last_n", "num_test": 2}})
     found = sequences.build(events_table(log), IdMap(ids(list(range(10)))), None, chosen, Cuts())
     assert found.dropped == {"over_cap": 2}
-    assert found.parts["train"]["items"].to_pylist() == [[3, 4], [1, 2]]
-    assert found.parts["val"]["items"].to_pylist() == [[3, 4, 5]]
-    assert found.parts["test"]["items"].to_pylist() == [[3, 4, 5, 6, 7]]
+    parts = packed_parts(found)
+    assert [row.items for row in parts["train"]] == [(3, 4), (1, 2)]
+    assert [row.items for row in parts["val"]] == [(3, 4, 5)]
+    assert [row.items for row in parts["test"]] == [(3, 4, 5, 6, 7)]
 
 
 def test_users_are_measured_before_the_cap() -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from raycl import schema
 from raycl.config import ColdItems, ColdUsers, ColumnSplit, LeaveLastN, LeaveLastOut, PairRules, TimeSplit, UserRate
 from raycl.data import leakage, sequences
+from raycl.data.id_map import IdMap
 from raycl.data.sequences import Built
 from raycl.data.splits import Cuts
-from raycl.data.vocabulary import IdMap
 from tests.data import reference
 from tests.data.builders import events_table, few_cases, ids, many_cases, packed_parts
 from tests.data.reference import PARTS, Event, Id
@@ -112,7 +112,7 @@ def build(case: Case, rare: set[Id] | None = None) -> Built:
 def check(case: Case) -> None:
     """The kernel's output is the reference's, and no row is lost."""
     built, expected = build(case), reference.build(*case[:7])
-    assert packed_parts(built) == expected.parts
+    assert packed_parts(built, case.rules) == expected.parts
     assert built.dropped == {reason: rows for reason, rows in expected.dropped.items() if rows}
     assert (built.num_events, built.num_pairs) == (expected.num_events, expected.num_pairs)
     assert built.num_events + sum(built.dropped.values()) == len(case.log)
@@ -120,7 +120,8 @@ def check(case: Case) -> None:
     assert built.train_counts.tolist() == [expected.train_counts[row] for row in rows]
     assert built.train_targets.tolist() == [expected.train_targets[row] for row in rows]
     names = pa.array(case.items, case.kind)
-    assert leakage.find(built.parts, built.event_types, case.rules, case.cuts, case.seed, names.take) == []
+    written = leakage.Written(built.packed, built.table["user"].combine_chunks(), built.event_types)
+    assert leakage.find(written, case.rules, case.cuts, case.seed, names.take) == []
 
 
 @many_cases
@@ -332,7 +333,7 @@ def test_no_rows_make_no_sequences(split: Any, kind: pa.DataType) -> None:
     for events in (empty, pa.table([pa.chunked_array([], field.type) for field in empty.schema], schema=empty.schema)):
         found = sequences.build(events, IdMap(pa.array([], kind)), None, rules(split=split), Cuts())
         assert (found.dropped, found.num_events, sum(found.num_pairs.values())) == ({}, 0, 0)
-        assert all(found.parts[part].equals(schema.sequences(kind).empty_table()) for part in PARTS)
+        assert found.table.equals(schema.sequences(kind).empty_table())
 
 
 def test_a_cut_belongs_to_what_follows_it() -> None:

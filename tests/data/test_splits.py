@@ -13,10 +13,10 @@ import pytest
 
 from raycl.config import ColdItems, ColdUsers, PairRules
 from raycl.data import sequences
-from raycl.data.reader import Sequences
+from raycl.data.id_map import IdMap
+from raycl.data.packed import Sequences
 from raycl.data.sequences import Built
 from raycl.data.splits import TEST, TRAIN, VAL, Cuts, cold_parts, cut_times, quantiles
-from raycl.data.vocabulary import IdMap
 from tests.data import reference
 from tests.data.builders import events_table, ids, packed_parts
 from tests.data.reference import PARTS, Event
@@ -76,7 +76,7 @@ def test_cold_items_are_targets_with_warm_items_behind_them() -> None:
     (a, b, c), (val,), (test,) = of_part(ITEMS, TRAIN, 3), of_part(ITEMS, VAL, 1), of_part(ITEMS, TEST, 1)
     found = build([Event(1, item, 10 * place) for place, item in enumerate([a, b, val, test, c], start=1)], ITEMS)
     assert found.dropped == {"after_held_out": 1}
-    rows = packed_parts(found)
+    rows = packed_parts(found, PairRules(split=ITEMS))
     assert {part: [(row.first_target, row.items) for row in rows[part]] for part in PARTS} == {
         "train": [(0, (a, b))],
         "val": [(2, (a, b, val))],
@@ -88,17 +88,17 @@ def test_cold_items_are_targets_with_warm_items_behind_them() -> None:
 def test_a_cold_target_does_not_count_as_history_of_the_next() -> None:
     (warm,), cold = of_part(ITEMS, TRAIN, 1), of_part(ITEMS, TEST, 3)
     alone = build([Event(1, item, 10 * place) for place, item in enumerate(cold, start=1)], ITEMS)
-    assert (len(alone.parts["test"]), alone.num_pairs["test"]) == (1, 0)
+    assert (len(packed_parts(alone)["test"]), alone.num_pairs["test"]) == (1, 0)
     behind = build([Event(1, item, 10 * place) for place, item in enumerate([warm, *cold], start=1)], ITEMS)
     assert behind.num_pairs["test"] == 3
-    states = Sequences.from_table(behind.parts["test"]).states(PairRules(split=ITEMS, max_history=3))
+    states = Sequences.from_table(behind.table, "test").states(PairRules(split=ITEMS, max_history=3), "test")
     assert states.tolist() == [[warm, -1, -1]]
 
 
 def test_without_cold_items_all_is_training() -> None:
     warm = of_part(ITEMS, TRAIN, 4)
     found = build([Event(1, item, 10 * place) for place, item in enumerate(warm, start=1)], ITEMS)
-    assert [len(found.parts[part]) for part in PARTS] == [1, 0, 0]
+    assert [len(rows) for rows in packed_parts(found).values()] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycl.data.reader import Sequences
-from raycl.data.views import Augmentation, Rows, correlated, two_views, view
-from tests.data.builders import many_cases
+from raycl.data.packed import Rows, Sequences
+from raycl.data.views import Augmentation, correlated, two_views, view
+from tests.data.builders import many_cases, part_table
+from tests.data.reference import Packed
 
 NONE: dict[str, Any] = dict.fromkeys(("crop", "mask", "reorder", "substitute"))
 HISTORIES = st.lists(st.lists(st.integers(0, 20), max_size=7), min_size=1, max_size=6)
@@ -147,8 +148,7 @@ def test_correlated_items_are_those_that_stand_side_by_side_most(users: list[lis
 
 def packed(users: list[list[int]]) -> Sequences:
     """Users' items end to end, all of them targets."""
-    flat = np.array([item for user in users for item in user], dtype=np.int32)
-    offsets = np.concatenate([[0], np.cumsum([len(user) for user in users])]).astype(np.int64)
-    zeros = np.zeros(len(users), dtype=np.int64)
-    places = np.arange(len(flat))
-    return Sequences(offsets, flat, np.ones(len(flat), np.float32), zeros, zeros.astype(np.int32), places, places)
+    rows = [
+        Packed(user, -1, 0, tuple(one), (1.0,) * len(one), tuple(range(len(one)))) for user, one in enumerate(users)
+    ]
+    return Sequences.from_table(part_table(rows))

@@ -1,11 +1,10 @@
-"""Id maps and counts against dictionaries."""
+"""Counts against dictionaries."""
 
 from __future__ import annotations
 
 import weakref
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,42 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycl.data import vocabulary
-from raycl.data.vocabulary import IdMap, count_ids, first_of_each, merge_counts, sorted_ids, sum_by_row
-from tests.data.builders import ids, many_cases
-from tests.data.reference import Id
-
-INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)
-TEXTS = st.text(st.sampled_from("ab\0é😀"), max_size=3)
-SOME_IDS: st.SearchStrategy[list[Any]] = st.lists(INTEGERS, max_size=15) | st.lists(TEXTS, max_size=15)
-
-
-@many_cases
-@given(SOME_IDS, st.data())
-def test_rows_are_those_of_a_dictionary(raw: list[Any], data: st.DataObject) -> None:
-    other: st.SearchStrategy[Any] = TEXTS if raw and isinstance(raw[0], str) else INTEGERS
-    wanted = data.draw(st.lists(st.sampled_from(raw) | other if raw else other, max_size=15))
-    kind = ids(raw).type if raw else ids(wanted).type
-    known = IdMap(sorted_ids(pa.array(raw, kind)))
-    places: dict[Id, int] = {one: row for row, one in enumerate(sorted(set(raw)))}
-    assert known.ids.to_pylist() == list(places)
-    assert len(known) == len(places)
-    assert known.rows(pa.array(wanted, kind)).tolist() == [places.get(one, -1) for one in wanted]
-
-
-@pytest.mark.parametrize(
-    ("known", "wanted"),
-    [(ids([1, 5]), pa.array([5, None, 7, 1], pa.int64())), (ids(["a", "b"]), pa.array(["b", None, "", "a"]))],
-)
-def test_null_is_in_no_map(known: Any, wanted: Any) -> None:
-    assert IdMap(known).rows(wanted.cast(known.type)).tolist() == [1, -1, -1, 0]
-
-
-def test_rows_of_chunks_and_slices_are_rows_of_the_whole() -> None:
-    known = IdMap(ids([1, 5, 9]))
-    chunks = pa.chunked_array([[9, 1], [], [5]], pa.int64())
-    assert known.rows(chunks).tolist() == [2, 0, 1]
-    assert known.rows(chunks.slice(1)).tolist() == [0, 1]
-    assert known.rows(pa.chunked_array([], pa.int64())).tolist() == []
+from raycl.data.vocabulary import count_ids, first_of_each, merge_counts, sum_by_row
+from tests.data.builders import ids, many_cases, sorted_ids
 
 
 @many_cases
@@ -75,10 +40,6 @@ def test_sums_by_row_are_those_of_a_loop(parts: list[dict[int, tuple[int, int]]]
         "first": expected[0].tolist(),
         "second": expected[1].tolist(),
     }
-
-
-def test_sorted_ids_leave_nulls_out() -> None:
-    assert sorted_ids(pa.chunked_array([["b", None], ["a", "b"]], pa.large_string())).to_pylist() == ["a", "b"]
 
 
 @many_cases

@@ -15,11 +15,12 @@ import pytest
 
 from raycl import config_file, ray_runtime
 from raycl.config import ColumnSplit, Config, PairRules
-from raycl.data import clean, sequences, sources, splits, vocabulary
+from raycl.data import clean, sequences, sources, splits
 from raycl.data.handoff import Pairs
+from raycl.data.id_map import IdMap
 from raycl.storage import tables
 from raycl.storage.versions import Version
-from tests.data.builders import in_this_process, packed, packed_parts, write_parquet
+from tests.data.builders import in_this_process, packed, packed_parts, sorted_ids, write_parquet
 from tests.data.reference import PARTS, Event, Id, Packed, core
 
 LATEST_MS = 4_000_000_000_000
@@ -108,22 +109,20 @@ def truth(settings: Config) -> Truth:
     log, rules = settings.logs[0], settings.pairs
     if not isinstance(rules.split, ColumnSplit):
         log = log.model_copy(update={"columns": log.columns.model_copy(update={"split": None})})
-    known = None if inputs.items is None else vocabulary.sorted_ids(inputs.items.read(["id"])["id"])
+    known = None if inputs.items is None else IdMap(sorted_ids(inputs.items.read(["id"])["id"]))
     cleaner = clean.Cleaner(log, settings.event_weights, LATEST_MS, inputs.user_type, inputs.item_type, known)
     events, bad = cleaner.clean(inputs.logs[0].read(sources.log_columns(log)))
     counted = Counter(events["item"].to_pylist())
-    ids = sorted(known.to_pylist() if known else (i for i, n in counted.items() if n >= rules.min_item_events))
+    ids = sorted(known.ids.to_pylist() if known else (i for i, n in counted.items() if n >= rules.min_item_events))
     counts = np.array([counted[one] for one in ids], dtype=np.int64)
-    people = (
-        None if inputs.users is None else vocabulary.sorted_ids(inputs.users.read(["id"])["id"].cast("large_string"))
-    )
+    people = None if inputs.users is None else sorted_ids(inputs.users.read(["id"])["id"].cast("large_string"))
     times = np.sort(events["time_ms"].to_numpy())
     shares = (rules.split.val_share, rules.split.test_share) if rules.split.kind == "time" else (0.1, 0.1)
-    items = vocabulary.IdMap(pa.array(ids, inputs.item_type))
+    items = IdMap(pa.array(ids, inputs.item_type))
     built = sequences.build(
         events,
         items,
-        None if people is None else vocabulary.IdMap(people),
+        None if people is None else IdMap(people),
         rules,
         splits.cut_times([(len(times), times.tolist())], *shares),
         counts,
@@ -131,7 +130,7 @@ def truth(settings: Config) -> Truth:
         in_core=_in_core(sequences.clean(events, items, rules, counts, settings.seed), rules, len(ids)),
     )
     return Truth(
-        packed_parts(built),
+        packed_parts(built, rules),
         built.num_pairs,
         clean.count_reasons(bad) | built.dropped,
         Counter(repr(row) for row in bad.drop_columns("row").to_pylist()),
@@ -162,7 +161,7 @@ def found(version: Version) -> Truth:
     rows: dict[str, list[Packed]] = {}
     for part in PARTS:
         files = [tables.read(version.store, path) for path, _ in pairs.files(part)]
-        rows[part] = sorted(packed(pa.concat_tables(files)))
+        rows[part] = sorted(packed(pa.concat_tables(files), part, pairs.rules))
     bad: Counter[str] = Counter()
     for name in version.store.names("quarantine"):
         bad.update(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,9 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raycl.data.reader import Sequences
+from raycl.config import PairRules
+from raycl.data.packed import Sequences
 from raycl.evaluation import ranking
 from raycl.evaluation.metrics import NAMES, Sums
+from tests.data.builders import part_table
+from tests.data.reference import Packed
 from tests.evaluation import naive
 
 User = tuple[list[int], list[int]]
@@ -44,24 +47,24 @@ def cases(draw: st.DrawFn, *, ties: bool = False) -> Case:
 
 
 def sequences(users: list[User]) -> Sequences:
-    """The users as the reader gives them."""
-    sizes = [len(context) + len(targets) for context, targets in users]
-    flat = [item for context, targets in users for item in (*context, *targets)]
-    return Sequences(
-        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        np.array(flat, dtype=np.int32),
-        np.ones(len(flat), dtype=np.float32),
-        np.array([len(context) for context, _ in users], dtype=np.int64),
-        np.full(len(users), -1, dtype=np.int32),
-        np.arange(len(flat)),
-        np.arange(len(flat)),
-    )
+    """The users as the reader gives them, their targets for test."""
+    rows = [
+        Packed(user, -1, len(context), (*context, *targets), (1.0,) * size, tuple(range(size)))
+        for user, (context, targets) in enumerate(users)
+        for size in [len(context) + len(targets)]
+    ]
+    return Sequences.from_table(part_table(rows, "test"))
+
+
+def evaluate(users: list[User], rank: ranking.Rank, *rest: Any) -> Sums:
+    found = sequences(users)
+    return ranking.evaluate(found, found.spans("test", PairRules()), rank, *rest)
 
 
 def evaluated(case: Case, users_per_block: int = 512) -> Sums:
     table = torch.tensor(case.scores)
     rank = ranking.by_score(lambda users: table[users].clone())
-    return ranking.evaluate(sequences(case.users), rank, case.ks, case.num_items, users_per_block)
+    return evaluate(case.users, rank, case.ks, case.num_items, users_per_block)
 
 
 def truth(case: Case) -> dict[str, float]:
@@ -139,9 +142,9 @@ def test_users_that_are_not_measured_leave_no_trace() -> None:
     table = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0]])
     measured = np.array([True, False, True])
     rank = ranking.by_score(lambda block: table[block].clone())
-    found = ranking.evaluate(sequences(users), rank, (1,), 3, 2, measured)
+    found = evaluate(users, rank, (1,), 3, 2, measured)
     rank = ranking.by_score(lambda block: table[[0, 2]][block].clone())
-    alone = ranking.evaluate(sequences([users[0], users[2]]), rank, (1,), 3, 2)
+    alone = evaluate([users[0], users[2]], rank, (1,), 3, 2)
     assert found.num_users == 2
     assert found.summary() == alone.summary()
 
@@ -151,7 +154,7 @@ def test_users_that_are_not_measured_leave_no_trace() -> None:
 def test_popularity_ranks_as_scores_by_count_then_row_do(case: Case, data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(0, 3), min_size=case.num_items, max_size=case.num_items))
     rank = ranking.by_popularity(np.array(counts, dtype=np.int64))
-    found = ranking.evaluate(sequences(case.users), rank, case.ks, case.num_items, 2)
+    found = evaluate(case.users, rank, case.ks, case.num_items, 2)
     expected = truth(case._replace(scores=[[float(count) for count in counts]] * len(case.users)))
     if found.num_users:
         assert found.summary() == pytest.approx(expected, abs=1e-7)

@@ -20,6 +20,7 @@ from raycl.model import embed, weights
 from raycl.storage import tables
 from raycl.storage.store import Store
 from tests import tiny as builders
+from tests.data.builders import packed
 from tests.evaluation import naive
 
 
@@ -32,11 +33,11 @@ def truth(config: Config) -> dict[str, dict[str, float]]:
     ranked: dict[str, list[list[int]]] = {"towers": [], "popularity": []}
     targets = []
     for path, _ in pairs.files("test"):
-        rows = tables.read(pairs.store, path).to_pylist()
-        vectors = user_vectors(pairs, towers, reader.read(pairs.store, [path]))
+        rows = packed(tables.read(pairs.store, path), "test")
+        vectors = user_vectors(pairs, towers, reader.read(pairs.store, [path], "test"), "test")
         for row, vector in zip(rows, vectors, strict=True):
-            context = set(row["items"][: row["first_target"]])
-            targets.append(set(row["items"][row["first_target"] :]) - context)
+            context = set(row.items[: row.first_target])
+            targets.append(set(row.items[row.first_target :]) - context)
             ranked["towers"].append(naive.rank((items @ vector).tolist(), context))
             ranked["popularity"].append(naive.rank(counts, context))
     ks = config.evaluation.ks

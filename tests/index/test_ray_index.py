@@ -128,7 +128,10 @@ def test_the_evidence_is_the_recall_against_every_score(workspace: Config) -> No
     version = journey.index(config).version
     loaded, (towers, pairs) = release.load(version.store), towers_and_pairs(config)
     asked = np.concatenate(
-        [user_vectors(pairs, towers, reader.read(pairs.store, [path])) for path, _ in pairs.files("test")]
+        [
+            user_vectors(pairs, towers, reader.read(pairs.store, [path], "test"), "test")
+            for path, _ in pairs.files("test")
+        ]
     )
     best = np.argsort(-(asked @ all_vectors(config).T), axis=1)
     measured = [search.recall(loaded.index.probe(asked, k, 1)[0], best[:, :k]) for k in (10, 30)]
@@ -270,7 +273,7 @@ def test_queries_are_drawn_before_they_are_embedded(workspace: Config, monkeypat
     (towers, pairs), generator, wanted = towers_and_pairs(workspace), np.random.default_rng([workspace.seed, 2]), 7
     expected = []
     for path, _ in pairs.files("test"):
-        vectors = user_vectors(pairs, towers, reader.read(pairs.store, [path]))
+        vectors = user_vectors(pairs, towers, reader.read(pairs.store, [path], "test"), "test")
         expected.append(vectors[generator.permutation(len(vectors))[:4]])
     embedded: list[int] = []
 

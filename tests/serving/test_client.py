@@ -100,8 +100,8 @@ def test_the_answer_for_a_known_user_is_the_ranking_by_the_evaluations_vector(ti
     num_checked = 0
     for path, _ in pairs.files("test"):
         users = tables.read(pairs.store, path, ["user"])["user"].to_pylist()
-        sequences = reader.read(pairs.store, [path])
-        vectors, states = user_vectors(pairs, towers, sequences), sequences.states(pairs.rules)
+        sequences = reader.read(pairs.store, [path], "test")
+        vectors, states = user_vectors(pairs, towers, sequences, "test"), sequences.states(pairs.rules, "test")
         for user, vector, state in zip(users, vectors, states, strict=True):
             before = names[state[state >= 0][::-1]].tolist()
             query = client.query_of(pairs, str(user)).model_copy(update={"history": before, "k": 20})

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raycl.data.features import Encoder, Encoders
-from raycl.data.vocabulary import IdMap, sorted_ids
+from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from raycl.index.search import ShardedIndex, exact
 from raycl.serving.api import Answer, Query
@@ -127,7 +127,7 @@ def test_text_ids_may_come_as_integers_and_keep_their_zeros() -> None:
 )
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_text_ids_of_any_script_are_found_where_the_map_has_them(known: set[str], asked: list[int | str]) -> None:
-    ordered = sorted_ids(pa.array(list(known), pa.large_string()))
+    ordered = pa.array(sorted(known, key=str.encode), pa.large_string())
     table = pa.table({"item": ordered, "train_count": [1] * len(ordered)})
     texts = Retriever("r1", table, builders.encoders(), 3, builders.encode, builders.search)
     expected = IdMap(ordered).rows(pa.array([str(one) for one in asked], pa.large_string()))

@@ -23,8 +23,8 @@ STAGES: dict[str, Callable[[Config], Outcome]] = {
 }
 TOWERS = ("user.safetensors", "item.safetensors", "config.json")
 READ = [
-    *(("towers", "pairs", path) for path in ("train/part-000000.parquet", "train/part-000001.parquet")),
-    *((stage, "pairs", path) for stage in ("evaluations", "releases") for path in ("test/part-000001.parquet",)),
+    *(("towers", "pairs", path) for path in ("sequences/part-000000.parquet", "sequences/part-000001.parquet")),
+    *((stage, "pairs", path) for stage in ("evaluations", "releases") for path in ("sequences/part-000001.parquet",)),
     *((stage, "pairs", path) for stage in STAGES for path in ("vocab/items.parquet", "vocab/features.json")),
     *((stage, "towers", path) for stage in ("evaluations", "releases") for path in TOWERS),
 ]
@@ -80,9 +80,8 @@ def test_a_stage_refuses_an_input_that_is_gone_or_was_added(tiny: Config, tmp_pa
     with pytest.raises(CorruptRelease, match=r"vocab/more\.parquet is not listed in its manifest"):
         STAGES[stage](config)
     store.delete("vocab/more.parquet")
-    part = "train" if stage == "towers" else "test"
-    store.delete(f"{part}/part-000001.parquet")
-    with pytest.raises(CorruptRelease, match=rf"{part}/part-000001\.parquet is missing: build the version again"):
+    store.delete("sequences/part-000001.parquet")
+    with pytest.raises(CorruptRelease, match=r"sequences/part-000001\.parquet is missing: build the version again"):
         STAGES[stage](config)
 
 
@@ -90,7 +89,7 @@ def test_workers_refuse_a_file_that_was_altered(tiny: Config, tmp_path: Path) ->
     """Each worker looks at its share of the files."""
     config = builders.changed(before(tiny, tmp_path, "towers"), "train", num_workers=2, max_failures=0)
     store = made(config, "pairs").store
-    path = "train/part-000001.parquet"
+    path = "sequences/part-000001.parquet"
     store.write(path, flipped(store.read(path)))
     with pytest.raises(CorruptRelease, match=rf"^{store.uri}/{path} has SHA-256 .* its manifest says .* --force$"):
         STAGES["towers"](config)

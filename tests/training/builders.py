@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
-from raycl import schema
 from raycl.config import LossConfig, ModelConfig, PairRules, TrainConfig
 from raycl.data.reader import PairStream
 from raycl.model.inputs import FeatureRows
@@ -18,6 +16,8 @@ from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.training.loop import Inputs, Job
+from tests.data.builders import part_table
+from tests.data.reference import Packed
 
 NUM_ITEMS, NUM_USERS, MAX_HISTORY = 20, 12, 4
 FIRST_ONLY = NUM_ITEMS - 2
@@ -47,8 +47,8 @@ def job(
         items[0][0] = FIRST_ONLY
         counts += np.bincount(np.concatenate(items), minlength=NUM_ITEMS)
         targets += np.bincount(np.concatenate([one[1:] for one in items]), minlength=NUM_ITEMS)
-        _write(store, f"train/part-{number:06d}.parquet", items, generator, first_user=4 * number)
-        files.append((f"train/part-{number:06d}.parquet", sum(sizes) - len(sizes)))
+        _write(store, f"sequences/part-{number:06d}.parquet", items, generator, first_user=4 * number)
+        files.append((f"sequences/part-{number:06d}.parquet", sum(sizes) - len(sizes)))
     rules = PairRules.model_validate({"max_history": MAX_HISTORY, "split": SPLIT})
     settings = TrainConfig.model_validate(
         {"epochs": 2, "global_batch_size": 16, "learning_rate": 0.02, "checkpoint_steps": 2, "use_gpu": "never"}
@@ -73,14 +73,18 @@ def job(
 
 
 def _write(store: Store, path: str, items: list[Any], generator: np.random.Generator, first_user: int) -> None:
-    wanted = schema.sequences(pa.int64())
-    users = list(range(first_user, first_user + len(items)))
-    rows = [user if user < NUM_USERS - 2 else -1 for user in users]
-    weights = [generator.uniform(0.5, 2.0, len(one)) for one in items]
-    times = [range(1, len(one) + 1) for one in items]
-    columns = [users, rows, [0] * len(items), items, weights, times]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)]
-    tables.write(store, path, pa.Table.from_arrays(arrays, schema=wanted))
+    rows = [
+        Packed(
+            user,
+            user if user < NUM_USERS - 2 else -1,
+            0,
+            tuple(one),
+            tuple(generator.uniform(0.5, 2.0, len(one))),
+            tuple(range(1, len(one) + 1)),
+        )
+        for user, one in enumerate(items, start=first_user)
+    ]
+    tables.write(store, path, part_table(rows))
 
 
 def _features(rows: int, generator: torch.Generator) -> FeatureRows:
