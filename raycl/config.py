@@ -226,6 +226,11 @@ class PairRules(Section):
     """A target with fewer events behind it is not a pair."""
     min_user_events: Positive = 2
     min_item_events: Positive = 1
+    """Items with fewer good rows in the log are rare."""
+    rare_items: Literal["drop", "hash"] = "drop"
+    """``drop``: events of rare items are left out; ``hash``: they stay, and rare items share ``rare_buckets``
+    embeddings by hash of their id, beside the features that each has of its own."""
+    rare_buckets: Positive = 10_000
     max_user_events: Positive = 100_000
     """A user with more events is a robot; all of that user's rows are dropped and counted."""
     max_user_rate: UserRate | None = None

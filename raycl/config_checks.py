@@ -56,6 +56,16 @@ def _rules_have_time(config: Config) -> str | None:
     return None
 
 
+def _rare_items_have_one_rule(config: Config) -> str | None:
+    rules = config.pairs
+    if rules.rare_items == "hash" and rules.core_rounds:
+        return (
+            f"pairs.core_rounds={rules.core_rounds} drops the rare items that pairs.rare_items=hash keeps: set one of"
+            f" them to its default"
+        )
+    return None
+
+
 def _kind_has_its_rules(config: Config) -> str | None:
     rules = config.pairs
     bounds = {name: getattr(rules, name) for name in ("within_s", "session_gap_s")}
@@ -182,6 +192,7 @@ RULES = (
     _workers_divide_batch,
     _split_has_its_column,
     _rules_have_time,
+    _rare_items_have_one_rule,
     _kind_has_its_rules,
     _events_are_weighted,
     _ranges_can_be_read,

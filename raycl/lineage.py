@@ -56,12 +56,24 @@ def cut(config: Config, stage: str) -> str:
 
 def pairs(config: Config, workspace: Workspace) -> Version:
     """The newest finished pairs of this config; InputError where there are none."""
+    found = newest_pairs(config, workspace)
+    if found is None:
+        raise InputError(
+            f"workspace={workspace.store.uri} has no finished pairs of this config: run 'raycl pairs' first"
+        )
+    return found
+
+
+def newest_pairs(config: Config, workspace: Workspace, windows: Collection[str] = ()) -> Version | None:
+    """The newest finished pairs of this config, whatever it says of the ``windows`` of its logs; None without any."""
     placement = _placement(config, "pairs")
-    wanted = _without(part(config, "pairs"), placement)
-    for version in workspace.readable("pairs"):
-        if _without(version.manifest.config, placement) == wanted:
-            return version
-    raise InputError(f"workspace={workspace.store.uri} has no finished pairs of this config: run 'raycl pairs' first")
+
+    def compared(tree: Mapping[str, Any]) -> dict[str, Any]:
+        logs = [{key: value for key, value in log.items() if key not in windows} for log in tree["logs"]]
+        return _without({**tree, "logs": logs}, placement)
+
+    wanted = compared(part(config, "pairs"))
+    return next((one for one in workspace.readable("pairs") if compared(one.manifest.config) == wanted), None)
 
 
 def _placement(config: Config, stage: str) -> dict[str, frozenset[str]]:

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def joined_cluster() -> bool:
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
-def map_tasks(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
+def map_tasks(name: str, task: Callable[[int], Mapping[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
     """Run ``task`` once for each number below ``num_tasks``, and return the records in that order.
 
     Records cross as JSON, since Arrow would give every row the keys of all. On a terminal Ray Data draws its bars;
@@ -126,7 +126,7 @@ def _threads_ended() -> Iterator[None]:
             thread.join(_THREADS_END_WITHIN_S)
 
 
-def _caught(task: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
+def _caught(task: Callable[[], Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
     """The task's record, or the message and the type of its RayclError: Ray would hand over an error of its own."""
     try:
         return task(), ""
@@ -134,10 +134,10 @@ def _caught(task: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
         return {"message": str(error)}, type(error).__name__
 
 
-def _told(record: dict[str, Any], refused: str) -> dict[str, Any]:
+def _told(record: Mapping[str, Any], refused: str) -> dict[str, Any]:
     if refused:
         raise getattr(errors, refused, RayclError)(record["message"])
-    return record
+    return dict(record)
 
 
 def _descendants(pid: int) -> list[int]:

@@ -14,7 +14,6 @@ PAIRS_FORMAT = 4
 """Part of the fingerprint of pairs; goes up when the same log and config make other files."""
 
 SEQUENCES = "sequences"
-ITEMS_FILE = "vocab/items.parquet"
 CATALOGUE_FILE = "vocab/catalogue.parquet"
 USERS_FILE = "vocab/users.parquet"
 ITEM_FEATURES_FILE = "vocab/item_features.parquet"
@@ -27,6 +26,11 @@ REPORT_PAGE = "report.html"
 def sequences_file(bucket: int) -> str:
     """The path of one bucket's users in a pairs version."""
     return f"{SEQUENCES}/part-{bucket:06d}.parquet"
+
+
+def items_file(part: int) -> str:
+    """The path of one part of the vocabulary in a pairs version."""
+    return f"vocab/items/part-{part:05d}.parquet"
 
 
 def id_type(example: pa.DataType) -> pa.DataType:
@@ -73,13 +77,16 @@ def sequences(user: pa.DataType, *, event_types: bool = False) -> pa.Schema:
 
 
 def vocabulary(item: pa.DataType) -> pa.Schema:
-    """One item a row, in the order of its row number.
+    """One item a row, in the order of its ``row``, which it keeps in later versions.
 
-    ``log_count`` is its good rows in the log, ``train_count`` its events in training, and ``train_targets`` the
-    training pairs whose target it is, which is how often an epoch draws it.
+    An item is ``retired`` that an earlier version had and that may be retrieved no more. ``log_count`` is its good rows
+    in the log, ``train_count`` its events in training, and ``train_targets`` the training pairs whose target it is,
+    which is how often an epoch draws it.
     """
     counts = ("log_count", "train_count", "train_targets")
-    return pa.schema([("item", item), *((name, pa.int64()) for name in counts)])
+    return pa.schema(
+        [("row", pa.int32()), ("item", item), ("retired", pa.bool_()), *((name, pa.int64()) for name in counts)]
+    )
 
 
 def described(schema: pa.Schema) -> dict[str, str]:

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from benchmarks.pairs import job
 from raycl import config_file, environment, journey
 from raycl.config import Config
+from raycl.data.handoff import Pairs
+from raycl.storage.versions import Record
 
 
 def start(cores: int) -> job.Engine:
@@ -36,8 +38,8 @@ def run(log: Path, output: Path, cores: int) -> None:
     config = config_of(log, output / "workspace")
     version = journey.pairs(config).version
     (output / "sequences").symlink_to(Path(version.store.uri) / "sequences")
-    items = pq.read_table(Path(version.store.uri) / "vocab" / "items.parquet", columns=["train_count"])
-    counts = pa.table({"item": range(items.num_rows), "count": items["train_count"]})
+    items = Pairs.of(version).vocabulary()
+    counts = pa.table({"item": items["row"], "count": items["train_count"]})
     pq.write_table(counts.filter(pa.compute.greater(counts["count"], 0)), output / "counts.parquet")
 
 
@@ -53,8 +55,8 @@ def config_of(log: Path, workspace: Path) -> Config:
     )
 
 
-def _one_by_one(name: str, task: Callable[[int], dict[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
-    return [task(number) for number in range(num_tasks)]
+def _one_by_one(name: str, task: Callable[[int], Record], num_tasks: int) -> list[dict[str, Any]]:
+    return [dict(task(number)) for number in range(num_tasks)]
 
 
 if __name__ == "__main__":

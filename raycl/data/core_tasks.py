@@ -19,10 +19,10 @@ from raycl.data import vocabulary
 from raycl.data.rules import Events, Flags, Ints
 from raycl.storage import tables
 from raycl.storage.store import Store
-from raycl.storage.versions import WORK, Draft
+from raycl.storage.versions import WORK, Draft, Record
 
 Rows = npt.NDArray[np.int32]
-MapTasks = Callable[[str, Callable[[int], dict[str, Any]], int], Sequence[Any]]
+MapTasks = Callable[[str, Callable[[int], Record], int], Sequence[Record]]
 """``ray_runtime.map_tasks``, or a loop in a test."""
 
 _FOLDER = f"{WORK}/core"

@@ -14,6 +14,7 @@ from raycl import schema
 from raycl.config import PairRules
 from raycl.data.columns import whole
 from raycl.data.features import Encoders
+from raycl.data.hashing import bucket_of
 from raycl.data.id_map import IdMap
 from raycl.data.packed import has_targets
 from raycl.storage import tables
@@ -57,7 +58,31 @@ class Pairs:
 
     def vocabulary(self) -> pa.Table:
         """``schema.vocabulary``, one item a row."""
-        return self._read(schema.ITEMS_FILE)
+        parts = pa.concat_tables(
+            self._read(schema.items_file(part)) for part in range(self.facts["vocabulary"]["parts"])
+        )
+        return parts if self.facts["vocabulary"]["parts"] == 1 else parts.sort_by("row")
+
+    @property
+    def num_items(self) -> int:
+        """Rows of the vocabulary."""
+        return int(self.facts["vocabulary"]["rows"])
+
+    def embedding_rows(self) -> npt.NDArray[np.int64]:
+        """Of each item, the row of its own embedding, (num_items,): one each, or one of few that rare items share.
+
+        With ``rare_items: hash`` the first ``rare_buckets`` rows are shared, and the others follow in order.
+        """
+        if self.rules.rare_items == "drop":
+            return np.arange(self.num_items)
+        table = self.vocabulary()
+        own = table["log_count"].to_numpy() >= self.rules.min_item_events
+        shared = bucket_of(table["item"], self.rules.rare_buckets)
+        return np.where(own, self.rules.rare_buckets + np.cumsum(own) - 1, shared)
+
+    def retired(self) -> npt.NDArray[np.bool_]:
+        """Of each item, whether it may be retrieved no more, (num_items,)."""
+        return np.asarray(self.vocabulary()["retired"].to_numpy())
 
     def train_counts(self) -> npt.NDArray[np.int64]:
         """Events of each item in training, (num_items,): popularity, and what users' histories hold."""
@@ -95,7 +120,10 @@ class Pairs:
         return self._read(path) if self.store.exists(path) else None
 
     def catalogue(self) -> pa.Table:
-        """What an answer shows of each item: ``item``, ``title`` where there is one, and the displayed columns."""
+        """What an answer shows of each item: ``item``, ``title`` where there is one, and the displayed columns.
+
+        Of an item that the catalogue has no more it is the id alone.
+        """
         if self.store.exists(schema.CATALOGUE_FILE):
             return self._read(schema.CATALOGUE_FILE)
         return self.vocabulary().select(["item"])

@@ -6,7 +6,6 @@ A task's files have names of their own and its record comes last, so a task that
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,22 +16,30 @@ import pyarrow as pa
 
 from raycl import lineage, schema
 from raycl.config import ColumnSplit, Config, TimeSplit
-from raycl.data import clean, core_tasks, features, leakage, report_tasks, sequences, splits, vocabulary
+from raycl.data import (
+    catalogue_tasks,
+    clean,
+    core_tasks,
+    leakage,
+    report_sketch,
+    report_tasks,
+    sequences,
+    splits,
+    vocabulary_tasks,
+)
 from raycl.data.columns import whole
 from raycl.data.hashing import bucket_of
 from raycl.data.id_map import IdMap
 from raycl.data.packed import has_targets
+from raycl.data.report_tasks import Before
 from raycl.data.rules import Events
 from raycl.data.sources import Fragment, Inputs, log_columns
+from raycl.data.vocabulary_tasks import Items, Known, Numbering
 from raycl.errors import InputError
 from raycl.storage import tables
 from raycl.storage.store import Store
-from raycl.storage.versions import WORK, Draft, Version
+from raycl.storage.versions import WORK, Draft, Record, Version
 
-Record = Mapping[str, Any]
-"""What a finished task says of itself."""
-
-_COUNTS = f"{WORK}/counts"
 _DAY_MS = 86_400_000
 _MOST_ROWS, _LEAST_ROWS, _FEW_BUCKETS = 2_000_000, 25_000, 16
 
@@ -48,8 +55,21 @@ class Plan:
     latest_ms: int
     num_fragments: int
     num_buckets: int
+    num_parts: int
+    """Parts of the vocabulary."""
+    known: Known | None = None
+    """The vocabulary that this one goes on from."""
     set_aside: Mapping[str, int] = field(default_factory=dict)
     """Rows of the item and user tables that were left out, by reason."""
+
+    def items(self, numbering: Numbering) -> Items:
+        """Which row an item has in the second pass."""
+        return Items(self.draft.store, numbering, self.least_item_events)
+
+    @property
+    def least_item_events(self) -> int:
+        """Good rows in the log without which an item has no events in pairs."""
+        return self.config.pairs.min_item_events if self.config.pairs.rare_items == "drop" else 0
 
     @property
     def type_weights(self) -> tuple[float, ...]:
@@ -65,21 +85,28 @@ class Plan:
         return mixed or any(columns.weight for columns in logs)
 
 
-def begin(draft: Draft, config: Config, inputs: Inputs, num_fragments: int, now_ms: int) -> Plan:
+def begin(
+    draft: Draft, config: Config, inputs: Inputs, num_fragments: int, now_ms: int, known: Known | None = None
+) -> Plan:
     """Write what the item and user tables hold, and decide what all tasks share; a resumed draft keeps what it had.
 
-    A time is believed up to a day after ``now_ms``.
+    A time is believed up to a day after ``now_ms``; items of ``known`` keep their rows.
     """
     setup = draft.task_done("setup")
     if setup is None:
         num_rows = sum(log.num_rows for log in inputs.logs)
         setup = {
-            "set_aside": write_catalogue(draft.store, config, inputs),
+            "set_aside": catalogue_tasks.write(draft.store, config, inputs, known),
             "latest_ms": now_ms + _DAY_MS,
+            "num_parts": vocabulary_tasks.num_parts(num_rows, known, has_catalogue=config.items is not None),
+            "known": asdict(known) if known else None,
             "num_buckets": config.pairs.num_buckets or derived_buckets(num_rows),
         }
         draft.finish_task("setup", setup)
-    return Plan(draft, config, inputs.user_type, inputs.item_type, num_fragments=num_fragments, **setup)
+    resumed = Known(**setup["known"]) if setup["known"] else None
+    return Plan(
+        draft, config, inputs.user_type, inputs.item_type, num_fragments=num_fragments, **(setup | {"known": resumed})
+    )
 
 
 def derived_buckets(num_rows: int) -> int:
@@ -87,40 +114,9 @@ def derived_buckets(num_rows: int) -> int:
     return max(-(-num_rows // _MOST_ROWS), min(_FEW_BUCKETS, -(-num_rows // _LEAST_ROWS)))
 
 
-def write_catalogue(store: Store, config: Config, inputs: Inputs) -> dict[str, int]:
-    """Write what the item and user tables hold, encoded, and the ids that they know; return what was set aside."""
-    counts: dict[str, int] = {}
-    fitted = {"items": features.Encoders(), "users": features.Encoders()}
-    if config.items and inputs.items:
-        table = _distinct(
-            inputs.items.read(_item_columns(config)), config.items.id_column, inputs.item_type, "items", counts
-        )
-        if not table.num_rows:
-            raise InputError(f"items.uri={config.items.uri} holds no item with an id: check items.id_column")
-        fitted["items"] = features.Encoders.fit(config.items.features, table)
-        shown = {"item": table[config.items.id_column]}
-        if config.items.title_column:
-            shown["title"] = table[config.items.title_column].cast(pa.large_string())
-        shown |= {name: table[name] for name in config.items.display}
-        tables.write(store, schema.CATALOGUE_FILE, pa.table(shown))
-        tables.write(store, schema.ITEM_FEATURES_FILE, fitted["items"].encode(table))
-    if config.users and inputs.users:
-        wanted = [config.users.id_column, *(feature.column for feature in config.users.features)]
-        table = _distinct(inputs.users.read(wanted), config.users.id_column, inputs.user_type, "users", counts)
-        fitted["users"] = features.Encoders.fit(config.users.features, table)
-        known = {"user": table[config.users.id_column]}
-        if config.users.features:
-            known["features"] = fitted["users"].plain(table)
-        tables.write(store, schema.USERS_FILE, pa.table(known))
-        tables.write(store, schema.USER_FEATURES_FILE, fitted["users"].encode(table))
-    plain = {kind: encoders.to_json() for kind, encoders in fitted.items()}
-    store.write(schema.FEATURES_FILE, json.dumps(plain).encode())
-    return counts
-
-
 def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any]:
     """First pass: clean one fragment, and write its events with the rows of each bucket together."""
-    task = f"fragment-{number:06d}"
+    task = _fragment_task(number)
     if (record := plan.draft.task_done(task)) is not None:
         return record
     store, log = plan.draft.store, plan.config.logs[fragment.log]
@@ -132,7 +128,7 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
         plan.latest_ms,
         plan.user_type,
         plan.item_type,
-        _ids(store, schema.CATALOGUE_FILE, "item") if plan.config.items else None,
+        _ids(store, vocabulary_tasks.CATALOGUE_IDS, "item") if plan.config.items else None,
         with_weights=plan.has_weights,
         with_splits=isinstance(plan.config.pairs.split, ColumnSplit),
     )
@@ -142,7 +138,7 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     if bad.num_rows:
         origin = pa.array([f"{fragment.root_uri}/{fragment.path}"] * bad.num_rows)
         tables.write(store, f"quarantine/part-{number:06d}.parquet", bad.append_column("file", origin))
-    tables.write(store, f"{_COUNTS}/{task}.parquet", vocabulary.count_ids(events["item"]))
+    vocabulary_tasks.write_counts(store, task, events["item"], plan.num_parts)
     buckets = bucket_of(events["user"], plan.num_buckets)
     tables.write_buckets(store, f"{WORK}/events/{task}.arrow", events, buckets, plan.num_buckets)
     by_time = isinstance(plan.config.pairs.split, TimeSplit)
@@ -152,57 +148,49 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
         "dropped": clean.count_reasons(bad) | clean.count_outside(outside),
         "times": splits.quantiles(events["time_ms"].to_numpy()) if by_time else [],
         "val_is_named": cleaner.with_splits and bool(np.any(events["split"].to_numpy() == splits.VAL)),
-        "report": report_tasks.of_fragment(cleaner, events, bad),
+        "report": report_sketch.Rows.of(cleaner, events, bad).to_json(),
     }
     plan.draft.finish_task(task, record)
     return record
 
 
-def write_vocabulary(plan: Plan) -> None:
-    """Between the passes: every item that may be retrieved, with its events in the log."""
-    store = plan.draft.store
-    counted = vocabulary.merge_counts(
-        tables.read(store, f"{_COUNTS}/fragment-{number:06d}.parquet") for number in range(plan.num_fragments)
-    )
-    if plan.config.items:
-        items = _ids(store, schema.CATALOGUE_FILE, "item")
-        counts = np.zeros(len(items), dtype=np.int64)
-        counts[items.rows(counted["item"])] = counted["count"].to_numpy()
-        ids = items.ids
-    else:
-        counted = counted.filter(pa.array(counted["count"].to_numpy() >= plan.config.pairs.min_item_events))
-        ids, counts = counted["item"], counted["count"].to_numpy()
-    tables.write(store, f"{WORK}/items.parquet", pa.table({"item": ids, "log_count": counts}))
+def number_items(plan: Plan, map_tasks: core_tasks.MapTasks) -> Numbering:
+    """Between the passes: the row of every item, and its events in the log."""
+    tasks = [_fragment_task(number) for number in range(plan.num_fragments)]
+
+    def build(part: int) -> Record:
+        return vocabulary_tasks.build_part(plan.draft, part, plan.known, tasks, plan.least_item_events)
+
+    parts = map_tasks("vocabulary", build, plan.num_parts) if plan.num_parts > 1 else [build(0)]
+    return Numbering.of(parts, plan.known)
 
 
-def find_core(plan: Plan, map_tasks: core_tasks.MapTasks) -> core_tasks.Core | None:
+def find_core(plan: Plan, numbering: Numbering, map_tasks: core_tasks.MapTasks) -> core_tasks.Core | None:
     """Between the passes, where ``pairs.core_rounds`` asks for it: which items are left once everything rare is out."""
-    rules, store = plan.config.pairs, plan.draft.store
+    rules = plan.config.pairs
     if not rules.core_rounds:
         return None
 
     def cleaned(bucket: int) -> Events:
-        items = _ids(store, f"{WORK}/items.parquet", "item")
-        events = _read_bucket(plan, bucket)
-        return sequences.clean(events, items, rules, _log_counts(store), plan.config.seed).events
+        return sequences.clean(_read_bucket(plan, bucket), plan.items(numbering), rules, plan.config.seed).events
 
-    num_items = tables.read(store, f"{WORK}/items.parquet", ["log_count"]).num_rows
-    rounds = core_tasks.Rounds(
-        plan.draft, plan.num_buckets, num_items, rules.min_item_events, rules.min_user_events, rules.core_rounds
-    )
+    least = rules.min_item_events, rules.min_user_events
+    rounds = core_tasks.Rounds(plan.draft, plan.num_buckets, numbering.num_rows, *least, rules.core_rounds)
     return rounds.run(cleaned, map_tasks)
 
 
-def build_bucket(plan: Plan, bucket: int, cuts: splits.Cuts, core: core_tasks.Core | None = None) -> dict[str, Any]:
+def build_bucket(
+    plan: Plan, bucket: int, numbering: Numbering, cuts: splits.Cuts, core: core_tasks.Core | None = None
+) -> dict[str, Any]:
     """Second pass: all events of the bucket's users through the kernel, to one file.
 
     RayclError where a part knows what it must not.
     """
-    task = f"bucket-{bucket:06d}"
+    task = _bucket_task(bucket)
     if (record := plan.draft.task_done(task)) is not None:
         return record
     store, rules, seed = plan.draft.store, plan.config.pairs, plan.config.seed
-    items = _ids(store, f"{WORK}/items.parquet", "item")
+    items = plan.items(numbering)
     described = plan.config.users and plan.config.users.features  # a table without features has no rows to point at
     users = _ids(store, schema.USERS_FILE, "user") if described else None
     built = sequences.build(
@@ -211,24 +199,21 @@ def build_bucket(plan: Plan, bucket: int, cuts: splits.Cuts, core: core_tasks.Co
         users,
         rules,
         cuts,
-        _log_counts(store),
         seed=seed,
         in_core=_in_core(store, core.rounds) if core else None,
         type_weights=plan.type_weights,
     )
     written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types)
-    leaks = leakage.find(written, rules, cuts, seed, lambda rows: items.ids.take(pa.array(rows)))
+    leaks = leakage.find(written, rules, cuts, seed, items.ids_of)
     leakage.require_none(leaks, bucket)
     tables.write(store, schema.sequences_file(bucket), built.table)
-    seen = np.flatnonzero(built.train_counts)  # a target is an event, so this holds all items that are one
-    counted = {"item": seen, "train_count": built.train_counts[seen], "train_targets": built.train_targets[seen]}
-    tables.write(store, f"{_COUNTS}/{task}.parquet", pa.table(counted))
+    vocabulary_tasks.write_bucket_counts(store, task, sequences.count_items(built), items)
     record = {
         "events": built.num_events,
         "users": {part: int(has_targets(built.table, part).sum()) for part in schema.SPLITS},
         "dropped": built.dropped,
         "pairs": built.num_pairs,
-        "report": report_tasks.of_bucket(store, bucket, built, plan.config),
+        "report": report_sketch.Kept.of(built, len(plan.config.event_weights)).to_json(),
     }
     plan.draft.finish_task(task, record)
     return record
@@ -242,51 +227,58 @@ def _read_bucket(plan: Plan, bucket: int) -> pa.Table:
     )
 
 
+def count_items(
+    plan: Plan, numbering: Numbering, map_tasks: core_tasks.MapTasks, before: Before | None
+) -> Sequence[Record]:
+    """After the second pass: the finished vocabulary, and what the report says of its items."""
+    buckets = [_bucket_task(bucket) for bucket in range(plan.num_buckets)]
+
+    def count(part: int) -> Record:
+        table, held_out = vocabulary_tasks.count_part(plan.draft.store, part, numbering, buckets)
+        return report_tasks.of_items(part, numbering.num_parts, numbering.num_events, table, held_out, before)
+
+    return map_tasks("count", count, numbering.num_parts) if numbering.num_parts > 1 else [count(0)]
+
+
 def finish(
     plan: Plan,
     inputs: Inputs,
+    numbering: Numbering,
     cuts: splits.Cuts,
     cleaned: Sequence[Record],
     built: Sequence[Record],
+    items: Sequence[Record],
     core: core_tasks.Core | None = None,
-    before: Version | None = None,
+    before: Before | None = None,
 ) -> Version:
-    """After the second pass: the vocabulary, the last checks, the report, and the commit.
+    """At the end: the last checks, the report, and the commit.
 
-    ``before`` is the version that the report compares this one with.
+    ``items`` is what ``count_items`` said, and ``before`` the version that the report compares this one with.
 
     Raises InputError where the log leaves no training pairs.
     """
-    num_items = _write_train_counts(plan)
     counts, dropped = add_up(cleaned, built)
-    report_tasks.write(plan.draft, plan.config, counts, dropped, cleaned, built, before)
+    report_tasks.write(plan.draft, plan.config, counts, dropped, cleaned, built, items, before)
     return plan.draft.commit(
         inputs={table.field: table.root_uri for table in inputs.tables},
         config=lineage.part(plan.config, "pairs"),
-        counts=counts | {"items": num_items} | dict(plan.set_aside),
+        counts=counts | {"items": numbering.num_active} | dict(plan.set_aside),
         dropped=dropped,
         facts={
             **asdict(cuts),
             **({"core": asdict(core)} if core else {}),
             "pairs_by_file": {part: [record["pairs"][part] for record in built] for part in schema.SPLITS},
+            "vocabulary": {
+                "parts": numbering.num_parts,
+                "rows": numbering.num_rows,
+                "goes_on_from": plan.known.version if plan.known else None,
+            },
         },
         columns={
             "sequences": schema.described(schema.sequences(plan.user_type, event_types=len(plan.type_weights) > 1)),
             "vocabulary": schema.described(schema.vocabulary(plan.item_type)),
         },
     )
-
-
-def _write_train_counts(plan: Plan) -> int:
-    """Write the vocabulary with what training holds of each item; returns how many items there are."""
-    store = plan.draft.store
-    table = tables.read(store, f"{WORK}/items.parquet")
-    parts = (tables.read(store, f"{_COUNTS}/bucket-{bucket:06d}.parquet") for bucket in range(plan.num_buckets))
-    totals = vocabulary.sum_by_row(parts, ["train_count", "train_targets"], table.num_rows)
-    for name, total in totals.items():
-        table = table.append_column(name, pa.array(total))
-    tables.write(store, schema.ITEMS_FILE, table.cast(schema.vocabulary(plan.item_type)))
-    return int(table.num_rows)
 
 
 def add_up(cleaned: Sequence[Record], built: Sequence[Record]) -> tuple[dict[str, int], dict[str, int]]:
@@ -318,25 +310,6 @@ def drops(records: Sequence[Record]) -> dict[str, int]:
     return total
 
 
-def _item_columns(config: Config) -> list[str]:
-    assert config.items is not None
-    title = [config.items.title_column] if config.items.title_column else []
-    named = [
-        config.items.id_column,
-        *title,
-        *(feature.column for feature in config.items.features),
-        *config.items.display,
-    ]
-    return list(dict.fromkeys(named))
-
-
-def _distinct(table: pa.Table, column: str, wanted: pa.DataType, kind: str, counts: dict[str, int]) -> pa.Table:
-    """One row an id; rows without id and repeated ids are counted under the table's name."""
-    chosen, missing, repeated = vocabulary.first_of_each(table, column, wanted)
-    counts |= {f"{kind}_without_id": missing, f"{kind}_repeated": repeated}
-    return chosen
-
-
 @functools.lru_cache(maxsize=4)
 def _ids(store: Store, path: str, column: str) -> IdMap:
     """An id map read once a process; the files it reads never change."""
@@ -348,9 +321,12 @@ def _in_core(store: Store, rounds: int) -> npt.NDArray[np.bool_]:
     return core_tasks.read(store, rounds)
 
 
-@functools.lru_cache(maxsize=2)
-def _log_counts(store: Store) -> npt.NDArray[np.int64]:
-    return np.asarray(tables.read(store, f"{WORK}/items.parquet")["log_count"].to_numpy())
+def _fragment_task(number: int) -> str:
+    return f"fragment-{number:06d}"
+
+
+def _bucket_task(bucket: int) -> str:
+    return f"bucket-{bucket:06d}"
 
 
 def to_cuts(config: Config, records: Sequence[Record]) -> splits.Cuts:

@@ -11,12 +11,12 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from raycl import schema
 from raycl.config import Config
 from raycl.data.histogram import Histogram
+from raycl.data.report_items import ItemCounts
 from raycl.data.report_sketch import Kept, Rows
 
 Ints = npt.NDArray[np.int64]
@@ -274,14 +274,9 @@ def build(
     dropped: Mapping[str, int],
     read: Rows,
     kept: Kept,
-    vocabulary: pa.Table,
-    held_out: Mapping[str, Ints],
+    items: ItemCounts,
 ) -> Report:
-    """The report of one version, not yet compared with another.
-
-    ``counts`` and ``dropped`` are those of the manifest; ``vocabulary`` is ``schema.vocabulary``; ``held_out`` says of
-    ``val`` and ``test`` how often each item is a target, of shape (num_items,).
-    """
+    """The report of one version, not yet compared with another; ``counts`` and ``dropped`` are the manifest's."""
     num_rows = counts["rows_in"]
     return Report(
         fingerprint=fingerprint,
@@ -298,10 +293,10 @@ def build(
         days=_days(read, kept),
         types=_types(config, read, kept),
         users=Curve.of(kept.users),
-        items=Curve.of(Histogram.of(vocabulary["log_count"].to_numpy())),
+        items=Curve.of(items.sizes),
         max_history=config.pairs.max_history,
         parts=tuple(_part(part, counts, kept, config.pairs.max_history) for part in schema.SPLITS),
-        cold=_cold(vocabulary["train_count"].to_numpy() == 0, held_out),
+        cold=_cold(items),
     )
 
 
@@ -362,14 +357,14 @@ def _part(part: str, counts: Mapping[str, int], kept: Kept, max_history: int) ->
     )
 
 
-def _cold(unseen: npt.NDArray[np.bool_], held_out: Mapping[str, Ints]) -> Cold:
+def _cold(items: ItemCounts) -> Cold:
     fields: dict[str, float] = {}
-    for part, targets in held_out.items():
-        total, cold = int(targets.sum()), int(targets[unseen].sum())
+    for part, total in items.targets.items():
+        cold = items.cold_targets[part]
         fields |= {f"{part}_targets": total, f"{part}_cold_targets": cold, f"{part}_cold_share": _share(cold, total)}
-    num_cold = int(unseen.sum())
+    known = items.sizes.number
     return Cold.model_validate(
-        {"items": len(unseen), "cold_items": num_cold, "cold_share": _share(num_cold, len(unseen)), **fields}
+        {"items": known, "cold_items": items.cold, "cold_share": _share(items.cold, known), **fields}
     )
 
 

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import pyarrow as pa
 
 from raycl import schema
 from raycl.data.report import Change, Curve, Drift, Report
-
-Floats = npt.NDArray[np.float64]
+from raycl.data.report_items import ItemDrift, information
 
 
 def none(reason: str) -> Drift:
@@ -21,15 +18,8 @@ def none(reason: str) -> Drift:
     return Drift(against=None, reason=reason)
 
 
-def compared(
-    against: str, before: Report, now: Report, items_before: pa.Table, items_now: pa.Table, settings: Iterable[str]
-) -> Drift:
-    """What changed from the version ``against``, whose report is ``before``.
-
-    The tables hold ``item`` and ``log_count`` of each vocabulary; ``settings`` are those that differ.
-    """
-    counts_before, counts_now = _side_by_side(items_before, items_now)
-    new, gone = (counts_before == 0) & (counts_now > 0), (counts_before > 0) & (counts_now == 0)
+def compared(against: str, before: Report, now: Report, items: ItemDrift, settings: Iterable[str]) -> Drift:
+    """What changed from the version ``against``, whose report is ``before``; ``settings`` are those that differ."""
     days_before = {day.day: day.rows for day in before.days.counts if day.rows}
     days_now = {day.day: day.rows for day in now.days.counts if day.rows}
     common = days_before.keys() & days_now.keys()
@@ -41,7 +31,7 @@ def compared(
         sizes=_paired(_sizes(before), _sizes(now)),
         distances=(
             ("event types", _between(_types(before), _types(now))),
-            ("items", js_distance(counts_before, counts_now)),
+            ("items", items.distance(before.items.total, now.items.total)),
             ("events a user", _between(_octaves(before.users), _octaves(now.users))),
             *(
                 (f"history lengths, {one.part}", _between(_octaves(two.history), _octaves(one.history)))
@@ -53,10 +43,10 @@ def compared(
         dropped=_paired(
             {one.reason: one.share for one in before.dropped}, {one.reason: one.share for one in now.dropped}
         ),
-        new_items=int(new.sum()),
-        new_items_share=_share(counts_now, new),
-        gone_items=int(gone.sum()),
-        gone_items_share=_share(counts_before, gone),
+        new_items=items.new,
+        new_items_share=items.new_events / max(now.items.total, 1),
+        gone_items=items.gone,
+        gone_items_share=items.gone_events / max(before.items.total, 1),
         common_days=len(common),
         common_days_rows=Change(
             measure="rows of days in both",
@@ -77,7 +67,7 @@ def js_distance(before: npt.NDArray[Any], now: npt.NDArray[Any]) -> float:
         return float(any(totals))
     first, second = before / totals[0], now / totals[1]
     mixture = (first + second) / 2
-    divergence = (_information(first, mixture) + _information(second, mixture)) / 2
+    divergence = (information(first, mixture) + information(second, mixture)) / 2
     return float(np.sqrt(np.clip(divergence, 0.0, 1.0)))
 
 
@@ -91,26 +81,6 @@ def differing(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "
         elif old != new:
             found.append(f"{prefix}{key}")
     return found
-
-
-def _information(shares: Floats, mixture: Floats) -> float:
-    """The Kullback-Leibler divergence of the mixture from the shares, in bits."""
-    some = shares > 0
-    return float(np.sum(shares[some] * np.log2(shares[some] / mixture[some])))
-
-
-def _side_by_side(before: pa.Table, now: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Counts of every item of either table, in both; ids of another type are other items."""
-    counts = [table["log_count"].to_numpy() for table in (before, now)]
-    if before.schema.field("item").type != now.schema.field("item").type:
-        return np.append(counts[0], np.zeros_like(counts[1])), np.append(np.zeros_like(counts[0]), counts[1])
-    frames = [pl.from_arrow(table.select(["item", "log_count"])) for table in (before, now)]
-    assert isinstance(frames[0], pl.DataFrame)
-    assert isinstance(frames[1], pl.DataFrame)
-    joined = frames[0].join(frames[1], on="item", how="full", coalesce=True)
-    found = (joined[name].fill_null(0).to_numpy() for name in ("log_count", "log_count_right"))
-    first, second = found
-    return first, second
 
 
 def _between(before: Mapping[Any, float], now: Mapping[Any, float]) -> float:
@@ -147,8 +117,3 @@ def _sizes(report: Report) -> dict[str, float]:
         "items": report.items.number,
         **{f"{part} pairs": one.pairs for part, one in zip(schema.SPLITS, report.parts, strict=True)},
     }
-
-
-def _share(counts: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_]) -> float:
-    total = int(counts.sum())
-    return float(counts[chosen].sum() / total) if total else 0.0

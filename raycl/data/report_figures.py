@@ -248,7 +248,7 @@ def _dates(axes: Axes, several: bool) -> None:
 
     dates: Any = matplotlib.dates
     if several:
-        locator = dates.AutoDateLocator(maxticks=9)
+        locator = dates.AutoDateLocator(minticks=3, maxticks=9)  # of 5 at least, some ranges fit no interval
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     else:

@@ -179,15 +179,6 @@ class Kept:
         return cls(**{**plain, **read})
 
 
-def held_out_targets(built: Built) -> pa.Table:
-    """How often each ``item`` is a target of ``val`` and of ``test``; items that are one in neither are left out."""
-    items = {part: built.packed.items[built.targets[part].places] for part in schema.SPLITS[1:]}
-    rows, place = np.unique(np.concatenate(list(items.values())), return_inverse=True)
-    ends = np.cumsum([len(found) for found in items.values()])[:-1]
-    counts = [np.bincount(found, minlength=len(rows)) for found in np.split(place, ends)]
-    return pa.table({"item": rows, **dict(zip(items, counts, strict=True))})
-
-
 def _alone(cleaner: Cleaner, table: pa.Table, role: str) -> tuple[pa.Table, pa.Table]:
     """The rows of a table whose column of one role is good, and the others, as ``Cleaner.clean`` tells them apart."""
     columns = {"user": "id", "item": "id", "time": None, role: "value"}

@@ -4,42 +4,68 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from raycl import lineage, schema
 from raycl.config import Config
 from raycl.data import report, report_drift, report_page, report_sketch
-from raycl.data.clean import Cleaner
+from raycl.data.hashing import bucket_of
 from raycl.data.report import Drift, Report
-from raycl.data.sequences import Built
-from raycl.data.vocabulary import sum_by_row
+from raycl.data.report_items import ItemCounts, ItemDrift
 from raycl.errors import RayclError
 from raycl.storage import tables
 from raycl.storage.store import Store
-from raycl.storage.versions import WORK, Draft, Version, Workspace
+from raycl.storage.versions import Draft, Workspace
 
 log = logging.getLogger(__name__)
 
-_VOCABULARY = ["item", "log_count", "train_count"]
+
+@dataclass(frozen=True)
+class Before:
+    """The version that a report compares its own with, and its report, where this raycl can read it."""
+
+    name: str
+    uri: str
+    config: Mapping[str, Any]
+    num_parts: int
+    report: Report | None
+
+    def part(self, number: int, num_parts: int) -> pa.Table:
+        """What it has of the items in one of ``num_parts`` parts of the vocabulary."""
+        store, columns = Store(self.uri), ["item", "retired", "log_count"]
+        if self.num_parts == num_parts:
+            return tables.read(store, schema.items_file(number), columns)
+        table = pa.concat_tables(tables.read(store, schema.items_file(part), columns) for part in range(self.num_parts))
+        return table.filter(pa.array(bucket_of(table["item"], num_parts) == number))
 
 
-def of_fragment(cleaner: Cleaner, events: Any, bad: Any) -> report_sketch.Sketch:
-    """What the record of a cleaning task says of its rows."""
-    return report_sketch.Rows.of(cleaner, events, bad).to_json()
-
-
-def of_bucket(store: Store, bucket: int, built: Built, config: Config) -> report_sketch.Sketch:
-    """What the record of a building task says of its events; the held-out targets of each item go to a file."""
-    tables.write(store, _held_out(bucket), report_sketch.held_out_targets(built))
-    return report_sketch.Kept.of(built, len(config.event_weights)).to_json()
-
-
-def previous(workspace: Workspace, digest: str) -> Version | None:
+def previous(workspace: Workspace, digest: str) -> Before | None:
     """The newest finished pairs of other work; the same work made twice has nothing to tell apart."""
-    return next((made for made in workspace.readable("pairs") if made.manifest.fingerprint != digest), None)
+    made = next((one for one in workspace.readable("pairs") if one.manifest.fingerprint != digest), None)
+    if made is None:
+        return None
+    try:
+        found = Report.model_validate_json(made.store.read(schema.REPORT_FILE))
+        num_parts = int(made.manifest.facts["vocabulary"]["parts"])
+    except (RayclError, OSError, ValueError, LookupError) as error:
+        log.warning(
+            "the data report is not compared: %s has none to read (%s)", made.name, str(error).partition("\n")[0]
+        )
+        return Before(made.name, made.store.uri, made.manifest.config, 0, None)
+    return Before(made.name, made.store.uri, made.manifest.config, num_parts, found)
+
+
+def of_items(
+    part: int, num_parts: int, total: int, table: pa.Table, held_out: Mapping[str, Any], before: Before | None
+) -> dict[str, Any]:
+    """What the record of a counting task says of its part of a vocabulary with ``total`` events."""
+    drift = ItemDrift()
+    if before is not None and before.report is not None:
+        drift = ItemDrift.of(before.part(part, num_parts), table, before.report.items.total, total)
+    return {"items": ItemCounts.of(table, held_out).to_json(), "drift": drift.to_json()}
 
 
 def write(
@@ -49,14 +75,14 @@ def write(
     dropped: Mapping[str, int],
     cleaned: Sequence[Mapping[str, Any]],
     built: Sequence[Mapping[str, Any]],
-    before: Version | None,
+    items: Sequence[Mapping[str, Any]],
+    before: Before | None,
 ) -> None:
-    """Write ``report.json`` and ``report.html``, once the vocabulary is written.
+    """Write ``report.json`` and ``report.html``.
 
-    ``counts`` and ``dropped`` are those of the manifest, ``cleaned`` and ``built`` the records of all tasks with what
-    ``of_fragment`` and ``of_bucket`` said as ``report``.
+    ``counts`` and ``dropped`` are those of the manifest, ``cleaned`` and ``built`` the records of all tasks with their
+    sketches as ``report``, and ``items`` what ``of_items`` said of each part of the vocabulary.
     """
-    vocabulary = tables.read(draft.store, schema.ITEMS_FILE, _VOCABULARY)
     found = report.build(
         draft.fingerprint,
         config,
@@ -64,34 +90,19 @@ def write(
         dropped,
         report_sketch.Rows.merged([report_sketch.Rows.from_json(record["report"]) for record in cleaned]),
         report_sketch.Kept.merged([report_sketch.Kept.from_json(record["report"]) for record in built]),
-        vocabulary,
-        _held_out_counts(draft.store, len(built), vocabulary.num_rows),
+        ItemCounts.merged([ItemCounts.from_json(record["items"]) for record in items]),
     )
-    found = found.model_copy(update={"drift": _drift(found, vocabulary, config, before)})
+    drift = ItemDrift.merged([ItemDrift(**record["drift"]) for record in items])
+    found = found.model_copy(update={"drift": _drift(found, drift, config, before)})
     draft.store.write(schema.REPORT_FILE, found.model_dump_json(indent=1).encode())
     draft.store.write(schema.REPORT_PAGE, report_page.render(found).encode())
 
 
-def _drift(now: Report, vocabulary: Any, config: Config, before: Version | None) -> Drift:
+def _drift(now: Report, items: ItemDrift, config: Config, before: Before | None) -> Drift:
     """What changed since ``before``; where that version cannot be read, the reason, which stops nothing."""
     if before is None:
         return report_drift.none("there is no finished version of other work in this workspace")
-    try:
-        older = Report.model_validate_json(before.store.read(schema.REPORT_FILE))
-        items = tables.read(before.store, schema.ITEMS_FILE, _VOCABULARY)
-    except (RayclError, OSError, ValueError) as error:
-        reason = f"{before.name} has no report that this raycl can read"
-        log.warning("the data report is not compared: %s (%s)", reason, str(error).partition("\n")[0])
-        return report_drift.none(reason)
-    settings = report_drift.differing(before.manifest.config, lineage.part(config, "pairs"))
-    return report_drift.compared(before.name, older, now, items, vocabulary, settings)
-
-
-def _held_out(bucket: int) -> str:
-    return f"{WORK}/report/bucket-{bucket:06d}.parquet"
-
-
-def _held_out_counts(store: Store, num_buckets: int, num_items: int) -> dict[str, npt.NDArray[np.int64]]:
-    """Of ``val`` and ``test``, how often each item is a target, (num_items,)."""
-    counted = (tables.read(store, _held_out(bucket)) for bucket in range(num_buckets))
-    return sum_by_row(counted, schema.SPLITS[1:], num_items)
+    if before.report is None:
+        return report_drift.none(f"{before.name} has no report that this raycl can read")
+    settings = report_drift.differing(before.config, lineage.part(config, "pairs"))
+    return report_drift.compared(before.name, before.report, now, items, settings)

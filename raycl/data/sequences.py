@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,12 @@ from raycl.config import PairRules
 from raycl.data import rules, splits
 from raycl.data.columns import whole
 from raycl.data.id_map import IdMap
-from raycl.data.packed import Sequences, Targets
+from raycl.data.packed import Sequences, Targets, ranges
 from raycl.data.rules import Events, Flags, Ints
 from raycl.data.splits import CONTEXT, TRAIN, VAL, Cuts
+
+_SPARSE = 8
+"""So many times more rows of the vocabulary than events are counted by sorting."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,6 @@ class Built:
     dropped: dict[str, int]
     num_events: int
     num_pairs: dict[str, int]
-    train_counts: Ints
-    """Events of each item in training, of shape (num_items,): what users did."""
-    train_targets: Ints
-    """Training pairs whose target is the item, of shape (num_items,): what a batch draws."""
     packed: Sequences
     """The table, unpacked."""
     targets: dict[str, Targets]
@@ -54,20 +53,24 @@ class Cleaned:
     """Whether a row, kept or not, says that it is validation."""
 
 
-def clean(events: pa.Table, items: IdMap, chosen: PairRules, item_counts: Ints | None = None, seed: int = 0) -> Cleaned:
+class Items(Protocol):
+    """What tells the vocabulary row of an item, as ``IdMap`` does; -1 for one that may not be in pairs."""
+
+    def rows(self, ids: Any) -> npt.NDArray[np.int32]:
+        """The row of each of these ids, (ids,)."""
+
+
+def clean(events: pa.Table, items: Items, chosen: PairRules, seed: int = 0) -> Cleaned:
     """Sort the events of some users (``schema.events``) and apply the first rules.
 
-    Rows leave in this order, counted by reason: ``rare_item`` (not in ``items``, or under ``min_item_events`` in
-    ``item_counts``), ``duplicate`` (same user, item, time and event type), ``robot_user`` (over ``max_user_events`` or
-    ``max_user_rate``), ``repeat`` (within ``repeat_window_s`` of a kept one).
+    Rows leave in this order, counted by reason: ``rare_item`` (not in ``items``), ``duplicate`` (same user, item, time
+    and event type), ``robot_user`` (over ``max_user_events`` or ``max_user_rate``), ``repeat`` (within
+    ``repeat_window_s`` of a kept one).
     """
     users, user_codes = _distinct(events["user"])
     found = _sort(user_codes, items.rows(events["item"]), events, splits.named(events, chosen, seed))
     dropped: dict[str, int] = {}
-    known = found.item >= 0
-    if item_counts is not None:
-        known[known] = item_counts[found.item[known]] >= chosen.min_item_events
-    kept = rules.drop(found, known, "rare_item", dropped)
+    kept = rules.drop(found, found.item >= 0, "rare_item", dropped)
     kept = rules.drop(kept, ~rules.duplicates(kept), "duplicate", dropped)
     robots = rules.user_sizes(kept) > chosen.max_user_events
     if chosen.max_user_rate:
@@ -80,11 +83,10 @@ def clean(events: pa.Table, items: IdMap, chosen: PairRules, item_counts: Ints |
 
 def build(
     events: pa.Table,
-    items: IdMap,
+    items: Items,
     users: IdMap | None,
     chosen: PairRules,
     cuts: Cuts,
-    item_counts: Ints | None = None,
     *,
     seed: int = 0,
     in_core: Flags | None = None,
@@ -98,7 +100,7 @@ def build(
     depend on the order of the rows. ``seed`` draws what is cold; ``type_weights`` are those
     of the event types, for events without a weight of their own; of several types the table says which.
     """
-    cleaned = clean(events, items, chosen, item_counts, seed)
+    cleaned = clean(events, items, chosen, seed)
     kept, users_here, dropped = cleaned.events, cleaned.users, cleaned.dropped
     if in_core is not None:
         kept = rules.drop(kept, in_core[kept.item], "rare_item", dropped)
@@ -123,15 +125,29 @@ def build(
         dropped,
         len(kept),
         {part: len(found.places) for part, found in targets.items()},
-        _count(kept.item[kept.split == TRAIN], len(items)),
-        _count(packed.items[targets["train"].places], len(items)),
         packed,
         targets,
     )
 
 
-def _count(item: npt.NDArray[np.int32], num_items: int) -> Ints:
-    return np.bincount(item, minlength=num_items).astype(np.int64)
+def count_items(built: Built) -> pa.Table:
+    """How often each ``item`` is an event of training (``train_count``) and the target of a pair of each part.
+
+    Training's pairs are ``train_targets``; items that are none of these are left out.
+    """
+    packed = built.packed
+    trained, _ = ranges(packed.bounds[TRAIN], packed.bounds[VAL])
+    places = {"train_count": trained, "train_targets": built.targets["train"].places}
+    places |= {part: built.targets[part].places for part in schema.SPLITS[1:]}
+    found = {name: packed.items[chosen] for name, chosen in places.items()}
+    size = int(packed.items.max(initial=-1)) + 1
+    if size > _SPARSE * len(packed.items):
+        rows: Ints = np.unique(packed.items).astype(np.int64)
+        counts = {name: np.bincount(np.searchsorted(rows, one), minlength=len(rows)) for name, one in found.items()}
+        return pa.table({"item": rows, **counts})
+    counts = {name: np.bincount(one, minlength=size) for name, one in found.items()}
+    rows = np.flatnonzero(np.bitwise_or.reduce(list(counts.values())))
+    return pa.table({"item": rows, **{name: count[rows] for name, count in counts.items()}})
 
 
 def _sort(user: Ints, item: npt.NDArray[np.int32], events: pa.Table, split: npt.NDArray[np.int8]) -> Events:

@@ -1,4 +1,4 @@
-"""Raw ids to dense rows, and what each row stands for."""
+"""Items and their counts, and which of them are new."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl.data import clean
+from raycl.data.columns import whole
+from raycl.data.id_map import IdMap
 
 _ROWS_AT_ONCE = 1_000_000
 """Rows of counts that wait to be added up, or as many as the sum has where those are more."""
@@ -37,6 +39,28 @@ def merge_counts(parts: Iterable[pa.Table]) -> pa.Table:
             held = [_sum_counts(held)]
             num_rows = num_summed = held[0].num_rows
     return _sum_counts(held)
+
+
+def extend(known: pa.Table, wanted: Any, counted: pa.Table) -> pa.Table:
+    """The items of a vocabulary that goes on from an earlier one: what it ``known`` (``item``, ``row``), then the new.
+
+    ``wanted`` are the ids that may be retrieved, distinct and in any order; ``counted`` is what ``merge_counts``
+    returns. Of each ``item``: its ``row``, null for a new one (these are in ascending order); its ``log_count``; and
+    whether it is ``retired``, known and no longer wanted.
+    """
+    old = whole(known["item"])
+    new = wanted.filter(pc.invert(pc.is_in(wanted, value_set=old)))
+    items = pa.concat_arrays([old, new.take(pc.sort_indices(new))])
+    places = IdMap(whole(counted["item"])).rows(items)
+    counts = np.append(counted["count"].to_numpy(), 0)[places]
+    return pa.table(
+        {
+            "item": items,
+            "row": pa.concat_arrays([whole(known["row"]).cast(pa.int32()), pa.nulls(len(new), pa.int32())]),
+            "log_count": counts.astype(np.int64),
+            "retired": pc.invert(pc.is_in(items, value_set=wanted)),
+        }
+    )
 
 
 def sum_by_row(parts: Iterable[pa.Table], columns: Sequence[str], num_items: int) -> dict[str, npt.NDArray[np.int64]]:

@@ -32,7 +32,7 @@ def run(config: Config, workspace: Workspace, towers: Version, *, force: bool = 
     pairs = Pairs.of(held)
     job = tasks.Job(workspace.draft(STAGE, digest, fresh=force), pairs, towers.store, config.evaluation)
     ray_runtime.connect(config.ray)
-    vectors = embed.items(weights.load_item(towers.store), tasks.item_features(pairs))
+    vectors = embed.items(weights.load_item(towers.store), tasks.item_features(pairs))[~pairs.retired()]
     shared = ray.put(vectors)
 
     def measure(number: int) -> dict[str, Any]:

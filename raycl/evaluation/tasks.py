@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,10 @@ class Job:
 
 
 def measure_file(job: Job, number: int, item_vectors: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """Measure the users of one file; the record holds sums, and a file beside it the items that lists held."""
+    """Measure the users of one file; the record holds sums, and a file beside it the items that lists held.
+
+    ``item_vectors`` are those of the items that may be retrieved, in the order of their rows.
+    """
     task = f"file-{number:06d}"
     if (record := job.draft.task_done(task)) is not None:
         return record
@@ -48,6 +51,8 @@ def measure_file(job: Job, number: int, item_vectors: npt.NDArray[np.float32]) -
     sequences = reader.read(pairs.store, [job.files[number][0]], config.part)
     history, spans = sequences.states(pairs.rules, config.part), sequences.spans(config.part, pairs.rules)
     users = _embed(pairs, job.towers, sequences, history)
+    active = ~pairs.retired()
+    sequences = replace(sequences, items=(np.cumsum(active) - 1)[sequences.items].astype(np.int32))
     items = torch.from_numpy(np.array(item_vectors))
     num_items = len(items)
     users_per_block = max(1, min(config.users_per_block, _CELLS // num_items))
@@ -55,7 +60,7 @@ def measure_file(job: Job, number: int, item_vectors: npt.NDArray[np.float32]) -
     measured = (history >= 0).sum(1) >= min(pairs.rules.min_history, pairs.rules.max_history)
     rankings = {
         "towers": ranking.by_score(lambda block: torch.from_numpy(users[block]) @ items.T),
-        "popularity": ranking.by_popularity(pairs.train_counts()),
+        "popularity": ranking.by_popularity(pairs.train_counts()[active]),
     }
     record = {}
     for name, rank in rankings.items():
@@ -93,7 +98,7 @@ def user_features(pairs: Pairs) -> FeatureRows:
 
 def item_features(pairs: Pairs) -> FeatureRows:
     """Features of every item of the vocabulary."""
-    return inputs.from_table(pairs.encoded("items"), pairs.encoders("items"), pairs.vocabulary().num_rows)
+    return inputs.from_table(pairs.encoded("items"), pairs.encoders("items"), pairs.num_items)
 
 
 def _covered(task: str, name: str) -> str:

@@ -49,13 +49,18 @@ class Job:
 
     @property
     def num_items(self) -> int:
-        """Items of the vocabulary."""
+        """Items that may be retrieved."""
         return self.pairs.manifest.counts["items"]
 
     @property
+    def num_rows(self) -> int:
+        """Rows of the vocabulary; some may be of items that are retired."""
+        return Pairs.of(self.pairs).num_items
+
+    @property
     def num_blocks(self) -> int:
-        """Runs of ``index.items_per_block`` items."""
-        return -(-self.num_items // self.config.index.items_per_block)
+        """Runs of ``index.items_per_block`` rows."""
+        return -(-self.num_rows // self.config.index.items_per_block)
 
     @property
     def num_shards(self) -> int:
@@ -88,18 +93,20 @@ def embed_block(job: Job, block: int) -> dict[str, Any]:
     task = f"block-{block:06d}"
     if (record := job.draft.task_done(task)) is not None:
         return record
-    ids, features = _items(Pairs.of(job.pairs))
+    ids, features, retired = _items(Pairs.of(job.pairs))
     first = block * job.config.index.items_per_block
-    rows = np.arange(first, min(first + job.config.index.items_per_block, job.num_items))
+    rows = np.arange(first, min(first + job.config.index.items_per_block, job.num_rows))
     within = torch.from_numpy(rows)
     tower, item_tower = weights.load_item_named(job.towers.store)
     vectors = embed.items(tower, features.take(within), first)
+    active = ~retired[rows]
     finite = np.isfinite(vectors).all(axis=1)
+    kept = finite & active
     shards = (hash_ids(ids.take(pa.array(rows))) % np.uint64(job.num_shards)).astype(np.int64)
     tables.write_buckets(
-        job.draft.store, _vectors(block), _as_table(rows[finite], vectors[finite]), shards[finite], job.num_shards
+        job.draft.store, _vectors(block), _as_table(rows[kept], vectors[kept]), shards[kept], job.num_shards
     )
-    record = {"items": len(rows), "not_finite": int((~finite).sum()), "item_tower": item_tower}
+    record = {"items": int(active.sum()), "not_finite": int((~finite & active).sum()), "item_tower": item_tower}
     job.draft.finish_task(task, record)
     return record
 
@@ -293,7 +300,8 @@ def write_user_side(job: Job) -> None:
 def sample(job: Job, size: int) -> Vectors:
     """Vectors of ``size`` items drawn by the seed, in the order of the vocabulary: the same however they are spread."""
     generator = np.random.default_rng([job.config.seed, 1])
-    drawn = generator.choice(job.num_items, min(size, job.num_items), replace=False)
+    active = np.flatnonzero(~Pairs.of(job.pairs).retired())
+    drawn = active[generator.choice(len(active), min(size, len(active)), replace=False)]
     rows, vectors = [], []
     for block in range(job.num_blocks):
         for shard in range(job.num_shards):
@@ -337,6 +345,6 @@ def _from_table(table: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 
 @functools.lru_cache(maxsize=2)
-def _items(pairs: Pairs) -> tuple[Any, FeatureRows]:
-    """Ids and features of every item, read once a process."""
-    return pairs.vocabulary()["item"].combine_chunks(), item_features(pairs)
+def _items(pairs: Pairs) -> tuple[Any, FeatureRows, npt.NDArray[np.bool_]]:
+    """Ids and features of every item, and whether it is retired; read once a process."""
+    return pairs.vocabulary()["item"].combine_chunks(), item_features(pairs), pairs.retired()

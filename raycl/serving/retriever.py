@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +44,7 @@ class Retriever:
     def __init__(
         self, release: str, catalogue: pa.Table, encoders: Encoders, max_history: int, encode: Encode, search: Search
     ) -> None:
-        """``catalogue``: one vocabulary row a row, in ascending order of its ``item``."""
+        """``catalogue``: one vocabulary row a row."""
         self.release = release
         self._catalogue = catalogue
         self._encoders = encoders
@@ -112,18 +111,12 @@ class Retriever:
     def _rows(self, ids: Sequence[int | str]) -> npt.NDArray[np.int32]:
         """Vocabulary rows, -1 for an id that is not in it; an integer may come as text and text as an integer."""
         if not pa.types.is_integer(self._ids.ids.type):
-            return np.array([self._row_of_text(str(one)) for one in ids], dtype=np.int32)
+            return np.array([self._ids.row_of_text(str(one)) for one in ids], dtype=np.int32)
         numbers = [_whole(one) for one in ids]
         rows = np.full(len(ids), -1, dtype=np.int32)
         known = np.array([number is not None for number in numbers], dtype=np.bool_)
         rows[known] = self._ids.rows(pa.array([number for number in numbers if number is not None], pa.int64()))
         return rows
-
-    def _row_of_text(self, text: str) -> int:
-        """By bisection: ``IdMap`` would hash the whole catalogue for each query."""
-        ids = self._ids.ids
-        row = bisect.bisect_left(range(len(ids)), text, key=lambda place: ids[place].as_py())
-        return row if row < len(ids) and ids[row].as_py() == text else -1
 
     def _answer(
         self,

@@ -21,6 +21,10 @@ from raycl.storage.store import Store
 log = logging.getLogger(__name__)
 
 WORK = "work"
+
+Record = Mapping[str, Any]
+"""What a finished task says of itself."""
+
 _LEASES = f"{WORK}/lease"
 _CUT = f"{WORK}/cut"
 _NAME = re.compile(r"\d{8}T\d{9}-[0-9a-f]{12}")

@@ -34,7 +34,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             f" lower it"
         )
     item_encoders, user_encoders = pairs.encoders("items"), pairs.encoders("users")
-    num_items = pairs.vocabulary().num_rows
+    num_items = pairs.num_items
     encoded_users = pairs.encoded("users")
     num_users = encoded_users.num_rows if encoded_users is not None else 0
     return Job(

@@ -14,7 +14,10 @@ from hypothesis import settings
 
 from raycl import schema
 from raycl.config import PairRules
-from raycl.data.sequences import Built
+from raycl.data.id_map import IdMap
+from raycl.data.sequences import Built, count_items
+from raycl.data.vocabulary import sum_by_row
+from raycl.storage.versions import Record
 from tests.data.reference import PARTS, Event, Id, Packed
 
 few_cases = settings(deadline=None, max_examples=40, derandomize=True)
@@ -35,6 +38,24 @@ def sorted_ids(raw: Any) -> Any:
     """Distinct ids in ascending order, nulls left out, as one Arrow array."""
     distinct = pc.unique(raw).drop_null()
     return distinct.take(pc.sort_indices(distinct))
+
+
+class CountedItems(IdMap):
+    """Items of which those with fewer than ``least`` events may not be in pairs."""
+
+    def __init__(self, ids: Any, counts: Sequence[int], least: int) -> None:
+        super().__init__(ids)
+        self._enough = np.append(np.array(counts, dtype=np.int64) >= least, False)
+
+    def rows(self, ids: Any) -> Any:
+        rows = super().rows(ids)
+        return np.where(self._enough[rows], rows, np.int32(-1))
+
+
+def trained(built: Built, num_items: int) -> tuple[list[int], list[int]]:
+    """Of each item, its events in training and the training pairs whose target it is."""
+    found = sum_by_row([count_items(built)], ["train_count", "train_targets"], num_items)
+    return found["train_count"].tolist(), found["train_targets"].tolist()
 
 
 def events_table(log: Sequence[Event], kind: pa.DataType | None = None) -> pa.Table:
@@ -83,6 +104,6 @@ def write_parquet(table: pa.Table, folder: Path, *, num_files: int = 1, rows_per
         pq.write_table(part, folder / f"part-{number:03d}.parquet", row_group_size=rows_per_group)
 
 
-def in_this_process(_: str, task: Callable[[int], dict[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
+def in_this_process(_: str, task: Callable[[int], Record], num_tasks: int) -> list[dict[str, Any]]:
     """``ray_runtime.map_tasks`` as a loop, for tests of what the tasks do and not of where they run."""
-    return [task(number) for number in range(num_tasks)]
+    return [dict(task(number)) for number in range(num_tasks)]

@@ -14,6 +14,7 @@ from raycl.config import Config
 from raycl.data import report
 from raycl.data.histogram import Histogram
 from raycl.data.report import Report
+from raycl.data.report_items import ItemCounts, ItemDrift
 from raycl.data.report_sketch import Kept, Rows, Span
 
 HOSTILE = "<script>alert('1')</script> & \"$x^2$\" 日本 \u202e \x00\n</svg>"
@@ -72,7 +73,8 @@ def kept(**changes: Any) -> Kept:
 def vocabulary(log_counts: Mapping[Any, int], train_counts: Sequence[int] | None = None) -> pa.Table:
     """Items with their good rows in the log, and their events in training."""
     counts = list(log_counts.values())
-    return pa.table({"item": list(log_counts), "log_count": counts, "train_count": train_counts or counts})
+    columns = {"item": list(log_counts), "log_count": counts, "train_count": train_counts or counts}
+    return pa.table(columns | {"retired": [False] * len(counts)})
 
 
 ITEMS = vocabulary({11: 700, 12: 150, 13: 21, 14: 0}, [690, 140, 0, 0])
@@ -97,6 +99,12 @@ def made(
         {"null_user": 5, "unknown_event": 89, "duplicate": 269} if dropped is None else dropped,
         read or rows(),
         events or kept(),
-        items,
-        {part: np.array(counted[: items.num_rows], dtype=np.int64) for part, counted in targets.items()},
+        ItemCounts.of(
+            items, {part: np.array(counted[: items.num_rows], dtype=np.int64) for part, counted in targets.items()}
+        ),
     )
+
+
+def drifted(before: pa.Table, now: pa.Table) -> ItemDrift:
+    """How the items of one vocabulary differ from those of another."""
+    return ItemDrift.of(before, now, *(sum(table["log_count"].to_pylist()) for table in (before, now)))

@@ -18,7 +18,7 @@ from raycl.data import core_tasks
 from raycl.data.core_tasks import Core, Rounds
 from raycl.data.rules import Events
 from raycl.storage.store import Store
-from raycl.storage.versions import Draft, Workspace
+from raycl.storage.versions import Draft, Record, Workspace
 from tests.data import reference, whole
 from tests.data.builders import few_cases, in_this_process
 from tests.data.reference import Event, Id
@@ -112,7 +112,7 @@ def test_a_killed_run_goes_on_from_its_finished_counts(tmp_path: Path) -> None:
     made = draft(tmp_path)
     done: list[int] = []
 
-    def until_killed(_: str, task: Callable[[int], dict[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
+    def until_killed(_: str, task: Callable[[int], Record], num_tasks: int) -> list[dict[str, Any]]:
         for bucket in range(num_tasks):
             if len(done) == 5:  # in the middle of the second round
                 raise Killed

@@ -45,3 +45,15 @@ def test_rows_of_chunks_and_slices_are_rows_of_the_whole() -> None:
     assert known.rows(chunks).tolist() == [2, 0, 1]
     assert known.rows(chunks.slice(1)).tolist() == [0, 1]
     assert known.rows(pa.chunked_array([], pa.int64())).tolist() == []
+
+
+@many_cases
+@given(SOME_IDS, st.randoms(use_true_random=False))
+def test_ids_in_any_order_have_the_rows_of_their_places(raw: list[Any], chance: Any) -> None:
+    listed = sorted(set(raw))
+    chance.shuffle(listed)
+    known = IdMap(ids(listed) if listed else pa.array([], pa.int64()))
+    assert known.rows(known.ids).tolist() == list(range(len(listed)))
+    if listed and isinstance(listed[0], str):
+        assert [known.row_of_text(one) for one in listed] == list(range(len(listed)))
+        assert known.row_of_text("never there") == -1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from raycl.data.report import Change, Drift
 from raycl.data.report_drift import compared, differing, js_distance, none
 from tests.data.builders import few_cases
-from tests.data.reports import ITEMS, histogram, kept, made, rows, vocabulary
+from tests.data.reports import ITEMS, drifted, histogram, kept, made, rows, vocabulary
 
 COUNTS = st.lists(st.integers(0, 1_000), min_size=5, max_size=5).map(lambda counts: np.array(counts))
 
@@ -23,7 +23,7 @@ def named(changes: tuple[Change, ...]) -> dict[str, tuple[float, float]]:
 
 
 def test_a_version_does_not_drift_from_itself() -> None:
-    found = compared("itself", made(), made(), ITEMS, ITEMS, [])
+    found = compared("itself", made(), made(), drifted(ITEMS, ITEMS), [])
     assert (found.against, found.config) == ("itself", ())
     assert {distance for _, distance in found.distances} == {0.0}
     groups = (found.sizes, found.types, found.nulls, found.dropped)
@@ -37,7 +37,8 @@ def test_a_changed_log_drifts_by_these_numbers() -> None:
     read = rows({19_701: 200, 19_702: 600}, nulls={"user": [617, 1_234]})
     events = kept(days={19_701: 71, 19_702: 800}, types=(70, 101, 700), users=histogram([2] * 4))
     items = vocabulary({12: 150, 14: 30, 15: 20})
-    found = compared("older", made(), made(read, events, items, dropped={"robot_user": 617}), ITEMS, items, ["seed"])
+    now = made(read, events, items, dropped={"robot_user": 617})
+    found = compared("older", made(), now, drifted(ITEMS, items), ["seed"])
     assert found.config == ("seed",)
     assert min(distance for name, distance in found.distances if "history" not in name) > 0.3
     assert (found.new_items, found.new_items_share) == (2, 0.25)
@@ -54,14 +55,14 @@ def test_a_changed_log_drifts_by_these_numbers() -> None:
 
 def test_ids_of_another_type_are_other_items() -> None:
     words = vocabulary({"11": 700, "12": 171})
-    found = compared("older", made(), made(items=words), ITEMS, words, [])
+    found = compared("older", made(), made(items=words), drifted(ITEMS, words), [])
     assert dict(found.distances)["items"] == 1.0
     assert (found.new_items, found.gone_items) == (2, 3)
 
 
 def test_the_order_of_the_vocabulary_does_not_matter() -> None:
     turned = ITEMS.take(pa.array([2, 0, 3, 1]))
-    assert dict(compared("older", made(), made(), turned, ITEMS, []).distances)["items"] == 0.0
+    assert dict(compared("older", made(), made(), drifted(turned, ITEMS), []).distances)["items"] == 0.0
 
 
 def test_without_another_version_the_reason_is_all() -> None:

@@ -16,7 +16,7 @@ import pytest
 from raycl.data import report_drift, report_figures, report_page
 from raycl.data.report import Report
 from raycl.data.report_sketch import Kept, Rows
-from tests.data.reports import HOSTILE, ITEMS, config, histogram, kept, made, rows, vocabulary
+from tests.data.reports import HOSTILE, ITEMS, config, drifted, histogram, kept, made, rows, vocabulary
 
 SVG = "{http://www.w3.org/2000/svg}"
 PAGE = "{http://www.w3.org/1999/xhtml}"
@@ -42,9 +42,8 @@ class Page(HTMLParser):
 def compared() -> Report:
     """A report that was compared with an older one."""
     now, older = made(), made(rows({19_700: 997}), kept(types=(7, 8, 9)), dropped={"robot_user": 3})
-    drift = report_drift.compared(
-        "20260101T000000000-abc", older, now, vocabulary({11: 9, 99: 1}), ITEMS, [f"event_weights.{HOSTILE}"]
-    )
+    items = drifted(vocabulary({11: 9, 99: 1}), ITEMS)
+    drift = report_drift.compared("20260101T000000000-abc", older, now, items, [f"event_weights.{HOSTILE}"])
     return now.model_copy(update={"drift": drift})
 
 

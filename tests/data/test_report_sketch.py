@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycl.config import ColdItems, ColdUsers, LeaveLastN, PairRules, TimeSplit
-from raycl.data import report_sketch
 from raycl.data.histogram import Histogram
 from raycl.data.report_sketch import Kept, Rows
-from raycl.data.sequences import Built
+from raycl.data.sequences import Built, count_items
 from raycl.data.splits import Cuts
 from tests.data import reference
 from tests.data.builders import few_cases, packed
@@ -99,7 +98,7 @@ def test_histories_and_times_are_those_of_the_targets(case: Case) -> None:
 @given(cases().map(in_days))
 def test_held_out_targets_are_counted_by_item(case: Case) -> None:
     built = build(case)
-    table = report_sketch.held_out_targets(built)
+    table = count_items(built)
     for part in PARTS[1:]:
         naive: Counter[int] = Counter()
         for row in packed(built.table, part, case.rules):

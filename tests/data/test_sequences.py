@@ -18,7 +18,7 @@ from raycl.data.id_map import IdMap
 from raycl.data.sequences import Built
 from raycl.data.splits import Cuts
 from tests.data import reference
-from tests.data.builders import events_table, few_cases, ids, many_cases, packed_parts
+from tests.data.builders import CountedItems, events_table, few_cases, ids, many_cases, packed_parts, trained
 from tests.data.reference import PARTS, Event, Id
 
 LAST_OUT = LeaveLastOut(kind="leave_last_out")
@@ -99,14 +99,20 @@ def build(case: Case, rare: set[Id] | None = None) -> Built:
     rare = reference.build(*case[:7]).rare if rare is None else rare
     return sequences.build(
         events_table(case.log, case.kind),
-        IdMap(pa.array(case.items, case.kind)),
+        _items(case),
         None if case.users is None else IdMap(pa.array(case.users, case.kind)),
         case.rules,
         case.cuts,
-        None if case.item_counts is None else np.array(case.item_counts, dtype=np.int64),
         seed=case.seed,
         in_core=np.array([item not in rare for item in case.items], dtype=np.bool_) if case.rules.core_rounds else None,
     )
+
+
+def _items(case: Case) -> IdMap:
+    ids = pa.array(case.items, case.kind)
+    if case.item_counts is None:
+        return IdMap(ids)
+    return CountedItems(ids, case.item_counts, case.rules.min_item_events)
 
 
 def check(case: Case) -> None:
@@ -117,8 +123,8 @@ def check(case: Case) -> None:
     assert (built.num_events, built.num_pairs) == (expected.num_events, expected.num_pairs)
     assert built.num_events + sum(built.dropped.values()) == len(case.log)
     rows = range(len(case.items))
-    assert built.train_counts.tolist() == [expected.train_counts[row] for row in rows]
-    assert built.train_targets.tolist() == [expected.train_targets[row] for row in rows]
+    counts = [expected.train_counts[row] for row in rows], [expected.train_targets[row] for row in rows]
+    assert trained(built, len(rows)) == counts
     names = pa.array(case.items, case.kind)
     written = leakage.Written(built.packed, built.table["user"].combine_chunks(), built.event_types)
     assert leakage.find(written, case.rules, case.cuts, case.seed, names.take) == []
@@ -243,17 +249,18 @@ def test_a_user_with_two_events_is_for_training_alone() -> None:
 
 def test_an_item_that_is_only_a_first_event_is_in_training_but_never_a_target() -> None:
     found = built([Event(1, 7, 10), Event(1, 2, 20), Event(2, 7, 10), Event(2, 7, 30)], rules(min_history=1))
-    assert (found.train_counts[7], found.train_targets[7]) == (3, 1)
-    assert (found.train_counts[2], found.train_targets[2]) == (1, 1)
-    assert found.train_targets.sum() == found.num_pairs["train"] == 2
+    counts, targets = trained(found, 10)
+    assert (counts[7], targets[7]) == (3, 1)
+    assert (counts[2], targets[2]) == (1, 1)
+    assert sum(targets) == found.num_pairs["train"] == 2
 
 
 def test_events_of_one_moment_are_not_behind_one_another() -> None:
     log = [Event(1, item, 10) for item in range(4)] + [Event(1, 5, 20)]
     one_moment = built(log[:4], rules(min_user_events=1, split=BY_TIME), Cuts(99, 99))
-    assert (one_moment.num_pairs["train"], one_moment.train_targets.sum()) == (0, 0)
+    assert (one_moment.num_pairs["train"], sum(trained(one_moment, 10)[1])) == (0, 0)
     two_moments = built(log, rules(split=BY_TIME, min_history=4), Cuts(99, 99))
-    assert (two_moments.num_pairs["train"], two_moments.train_targets[5]) == (1, 1)
+    assert (two_moments.num_pairs["train"], trained(two_moments, 10)[1][5]) == (1, 1)
 
 
 def test_training_events_after_the_users_first_held_out_event_are_dropped_and_counted() -> None:
@@ -313,16 +320,14 @@ def test_repeats_and_rare_items_are_dropped_before_a_user_is_measured() -> None:
 
 
 def test_rare_items_are_told_by_their_counts_in_the_log() -> None:
-    log, counts = [Event(1, 0, 1), Event(1, 1, 2), Event(1, 2, 3)], np.array([3, 2, 1])
-    found = sequences.build(events_table(log), IdMap(ids([0, 1, 2])), None, rules(min_item_events=2), Cuts(), counts)
+    log, items = [Event(1, 0, 1), Event(1, 1, 2), Event(1, 2, 3)], CountedItems(ids([0, 1, 2]), [3, 2, 1], 2)
+    found = sequences.build(events_table(log), items, None, rules(), Cuts())
     assert found.dropped == {"rare_item": 1}
-    assert found.train_counts.tolist() == [1, 1, 0]
+    assert trained(found, 3)[0] == [1, 1, 0]
 
 
 def test_a_vocabulary_without_items_drops_every_row() -> None:
-    found = sequences.build(
-        events_table([Event(1, 1, 1)]), IdMap(ids([])), None, rules(), Cuts(), np.zeros(0, dtype=np.int64)
-    )
+    found = sequences.build(events_table([Event(1, 1, 1)]), IdMap(ids([])), None, rules(), Cuts())
     assert (found.dropped, found.num_events) == ({"rare_item": 1}, 0)
 
 

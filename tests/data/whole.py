@@ -20,7 +20,7 @@ from raycl.data.handoff import Pairs
 from raycl.data.id_map import IdMap
 from raycl.storage import tables
 from raycl.storage.versions import Version
-from tests.data.builders import in_this_process, packed, packed_parts, sorted_ids, write_parquet
+from tests.data.builders import CountedItems, in_this_process, packed, packed_parts, sorted_ids, trained, write_parquet
 from tests.data.reference import PARTS, Event, Id, Packed, core
 
 LATEST_MS = 4_000_000_000_000
@@ -118,17 +118,17 @@ def truth(settings: Config) -> Truth:
     people = None if inputs.users is None else sorted_ids(inputs.users.read(["id"])["id"].cast("large_string"))
     times = np.sort(events["time_ms"].to_numpy())
     shares = (rules.split.val_share, rules.split.test_share) if rules.split.kind == "time" else (0.1, 0.1)
-    items = IdMap(pa.array(ids, inputs.item_type))
+    items = CountedItems(pa.array(ids, inputs.item_type), counts.tolist(), rules.min_item_events)
     built = sequences.build(
         events,
         items,
         None if people is None else IdMap(people),
         rules,
         splits.cut_times([(len(times), times.tolist())], *shares),
-        counts,
         seed=settings.seed,
-        in_core=_in_core(sequences.clean(events, items, rules, counts, settings.seed), rules, len(ids)),
+        in_core=_in_core(sequences.clean(events, items, rules, settings.seed), rules, len(ids)),
     )
+    train_counts, train_targets = trained(built, len(ids))
     return Truth(
         packed_parts(built, rules),
         built.num_pairs,
@@ -136,10 +136,12 @@ def truth(settings: Config) -> Truth:
         Counter(repr(row) for row in bad.drop_columns("row").to_pylist()),
         [
             {
+                "row": row,
                 "item": one,
+                "retired": False,
                 "log_count": counted[one],
-                "train_count": int(built.train_counts[row]),
-                "train_targets": int(built.train_targets[row]),
+                "train_count": train_counts[row],
+                "train_targets": train_targets[row],
             }
             for row, one in enumerate(ids)
         ],

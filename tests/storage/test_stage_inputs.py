@@ -25,7 +25,7 @@ TOWERS = ("user.safetensors", "item.safetensors", "config.json")
 READ = [
     *(("towers", "pairs", path) for path in ("sequences/part-000000.parquet", "sequences/part-000001.parquet")),
     *((stage, "pairs", path) for stage in ("evaluations", "releases") for path in ("sequences/part-000001.parquet",)),
-    *((stage, "pairs", path) for stage in STAGES for path in ("vocab/items.parquet", "vocab/features.json")),
+    *((stage, "pairs", path) for stage in STAGES for path in ("vocab/items/part-00000.parquet", "vocab/features.json")),
     *((stage, "towers", path) for stage in ("evaluations", "releases") for path in TOWERS),
 ]
 

@@ -1,0 +1,241 @@
+"""The vocabulary in parts, by hash of the item's id: a task builds each, and a later one counts what became of it.
+
+What passes through the driver is one number a part.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raycl import schema
+from raycl.data import vocabulary
+from raycl.data.columns import whole
+from raycl.data.hashing import bucket_of
+from raycl.data.id_map import IdMap
+from raycl.storage import tables
+from raycl.storage.store import Store
+from raycl.storage.versions import WORK, Draft, Record, Version
+
+Rows = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
+
+CATALOGUE_IDS = f"{WORK}/catalogue.parquet"
+"""Ids of the present catalogue, ascending; absent where the log alone says which items there are."""
+
+_ROWS_A_PART = 50_000_000
+_COUNTED = ["train_count", "train_targets", *schema.SPLITS[1:]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A vocabulary whose items keep their rows."""
+
+    version: str
+    """Name of the pairs version that it is of."""
+    uri: str
+    num_parts: int
+    num_rows: int
+
+    def part(self, number: int) -> pa.Table:
+        """``item`` and ``row`` of one part, in the order of the rows."""
+        return tables.read(Store(self.uri), schema.items_file(number), ["item", "row"])
+
+
+def known(version: Version | None, item_type: pa.DataType) -> Known | None:
+    """The vocabulary of a version, where there is one with ids of this type."""
+    if version is None or version.manifest.columns["vocabulary"].get("item") != str(item_type):
+        return None
+    facts = version.manifest.facts.get("vocabulary")
+    return Known(version.name, version.store.uri, facts["parts"], facts["rows"]) if facts else None
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """Where the rows of new items begin in each part; those of known items stay what they are."""
+
+    first_new: tuple[int, ...]
+    num_rows: int
+    num_active: int
+    """Items that may be retrieved."""
+    num_events: int
+    """Their good rows in the log."""
+
+    @classmethod
+    def of(cls, parts: Sequence[Record], known: Known | None) -> Numbering:
+        """The rows after all known ones go to the new items of the first part, then to those of the second, ..."""
+        ends = np.cumsum([known.num_rows if known else 0, *(record["new"] for record in parts)]).tolist()
+        active, events = (sum(record[name] for record in parts) for name in ("active", "events"))
+        return cls(tuple(ends[:-1]), ends[-1], active, events)
+
+    @property
+    def num_parts(self) -> int:
+        """Parts of the vocabulary."""
+        return len(self.first_new)
+
+
+def num_parts(num_rows: int, known: Known | None, *, has_catalogue: bool) -> int:
+    """One part for every 50 million rows of the log; one alone where a catalogue, which is read whole, names the items.
+
+    A vocabulary that goes on has the parts that it had.
+    """
+    if known is not None:
+        return known.num_parts
+    return 1 if has_catalogue else max(1, -(-num_rows // _ROWS_A_PART))
+
+
+def write_counts(store: Store, task: str, items: Any, parts: int) -> None:
+    """Leave how often a fragment has each of these ids."""
+    counted = vocabulary.count_ids(items)
+    tables.write_buckets(store, _fragment_counts(task), counted, bucket_of(counted["item"], parts), parts)
+
+
+def build_part(draft: Draft, part: int, known: Known | None, tasks: Sequence[str], min_events: int) -> Record:
+    """Leave one part's items with their counts in all fragments, which the ``tasks`` left.
+
+    With a catalogue its items alone may be retrieved, else all items with ``min_events`` good rows in the log.
+    """
+    task = f"vocabulary-{part:05d}"
+    if (record := draft.task_done(task)) is not None:
+        return record
+    store = draft.store
+    counted = vocabulary.merge_counts(tables.read_bucket(store, _fragment_counts(one), part) for one in tasks)
+    if store.exists(CATALOGUE_IDS):
+        wanted = whole(tables.read(store, CATALOGUE_IDS)["item"])
+    else:
+        wanted = whole(counted["item"]).filter(pa.array(counted["count"].to_numpy() >= min_events))
+    before = known.part(part) if known else pa.table({"item": wanted[:0], "row": pa.nulls(0, pa.int32())})
+    table = vocabulary.extend(before, wanted, counted)
+    tables.write(store, _part_file(part), table)
+    active = ~table["retired"].to_numpy()
+    record = {
+        "new": table["row"].null_count,
+        "active": int(active.sum()),
+        "events": int(table["log_count"].to_numpy()[active].sum()),
+    }
+    draft.finish_task(task, record)
+    return record
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the vocabulary, numbered."""
+
+    ids: IdMap
+    rows: Rows
+    """(items,) ascending"""
+    usable: Rows
+    """(items + 1,) the row of each item that pairs may hold, -1 for the others and for an item that is not there"""
+
+
+@dataclass(frozen=True)
+class Items:
+    """Which row an item has, for the events of a bucket; all parts are held by the process that asks."""
+
+    store: Store
+    numbering: Numbering
+    min_events: int
+    """Items with fewer good rows in the log have no row in pairs."""
+
+    def __len__(self) -> int:
+        return self.numbering.num_rows
+
+    def rows(self, ids: Any) -> Rows:
+        """The row of each id, -1 for one that pairs may not hold."""
+        ids = whole(ids)
+        if self.numbering.num_parts == 1:
+            part = _part(self, 0)
+            return part.usable[part.ids.rows(ids)]
+        rows = np.full(len(ids), -1, dtype=np.int32)
+        for number, places in enumerate(self._by_part(bucket_of(ids, self.numbering.num_parts))):
+            part = _part(self, number)
+            rows[places] = part.usable[part.ids.rows(ids.take(pa.array(places)))]
+        return rows
+
+    def ids_of(self, rows: Any) -> Any:
+        """The id of each row."""
+        rows = np.asarray(rows)
+        parts = self.parts_of(rows)
+        found, order = [], []
+        for number, places in enumerate(self._by_part(parts)):
+            part = _part(self, number)
+            found.append(part.ids.ids.take(pa.array(np.searchsorted(part.rows, rows[places]))))
+            order.append(places)
+        return pa.concat_arrays(found).take(pa.array(np.argsort(np.concatenate(order))))
+
+    def parts_of(self, rows: Any) -> npt.NDArray[np.int64]:
+        """The part of each row."""
+        return np.asarray(_owners(self)[rows], dtype=np.int64)
+
+    def _by_part(self, parts: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        ends = np.cumsum(np.bincount(parts, minlength=self.numbering.num_parts))[:-1]
+        return np.split(np.argsort(parts, kind="stable"), ends)
+
+
+def count_part(
+    store: Store, part: int, numbering: Numbering, buckets: Sequence[str]
+) -> tuple[pa.Table, dict[str, npt.NDArray[np.int64]]]:
+    """Write one part of the finished vocabulary from what the tasks of all ``buckets`` counted.
+
+    Returns it, and how often each of its items is a target of ``val`` and of ``test``.
+    """
+    table = _numbered(store, part, numbering.first_new[part])
+    rows = table["row"].to_numpy()
+    counted = (tables.read_bucket(store, _bucket_counts(task), part) for task in buckets)
+    local = (one.set_column(0, "item", pa.array(np.searchsorted(rows, one["item"].to_numpy()))) for one in counted)
+    totals = vocabulary.sum_by_row(local, _COUNTED, len(rows))
+    held_out = {name: totals.pop(name) for name in schema.SPLITS[1:]}
+    for name, total in totals.items():
+        table = table.append_column(name, pa.array(total))
+    table = table.select(schema.vocabulary(table.schema.field("item").type).names)
+    tables.write(store, schema.items_file(part), table)
+    return table, held_out
+
+
+def write_bucket_counts(store: Store, task: str, counted: pa.Table, items: Items) -> None:
+    """Leave what a bucket counted of each vocabulary row in ``item``."""
+    parts = items.parts_of(counted["item"].to_numpy())
+    tables.write_buckets(store, _bucket_counts(task), counted, parts, items.numbering.num_parts)
+
+
+def _numbered(store: Store, part: int, first_new: int) -> pa.Table:
+    """What ``build_part`` left, each item with its row, in the order of the rows."""
+    table = tables.read(store, _part_file(part))
+    rows = table["row"].to_numpy()
+    is_new = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(len(rows), dtype=np.bool_)
+    numbered = np.where(is_new, first_new + np.cumsum(is_new) - 1, np.nan_to_num(rows)).astype(np.int32)
+    return table.set_column(table.schema.get_field_index("row"), "row", pa.array(numbered))
+
+
+@functools.lru_cache(maxsize=256)
+def _part(items: Items, number: int) -> Part:
+    table = _numbered(items.store, number, items.numbering.first_new[number])
+    rows = table["row"].to_numpy()
+    usable = ~table["retired"].to_numpy() & (table["log_count"].to_numpy() >= items.min_events)
+    return Part(IdMap(whole(table["item"])), rows, np.append(np.where(usable, rows, -1), -1).astype(np.int32))
+
+
+@functools.lru_cache(maxsize=1)
+def _owners(items: Items) -> npt.NDArray[np.uint16]:
+    owners = np.zeros(len(items), dtype=np.uint16)
+    for number in range(1, items.numbering.num_parts):
+        owners[_part(items, number).rows] = number
+    return owners
+
+
+def _part_file(part: int) -> str:
+    return f"{WORK}/items/part-{part:05d}.parquet"
+
+
+def _fragment_counts(task: str) -> str:
+    return f"{WORK}/counts/{task}.arrow"
+
+
+def _bucket_counts(task: str) -> str:
+    return f"{WORK}/counts/{task}.arrow"
