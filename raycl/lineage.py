@@ -10,7 +10,7 @@ from raycl.errors import InputError
 from raycl.storage.versions import Version, Workspace, fingerprint
 
 PLACEMENT: dict[str, dict[str, frozenset[str]]] = {
-    "pairs": {"pairs": frozenset({"rows_per_fragment"})},
+    "pairs": {"pairs": frozenset({"rows_per_fragment", "incremental"})},
     "towers": {
         "train": frozenset({"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps"})
     },
@@ -26,7 +26,10 @@ than the rounding. Two of them shape the output after all, in some configs:
 ``pairs.num_buckets`` is none of them: it makes the files that training shuffles by.
 """
 
-_CUTS = {"pairs": {"pairs": {"rows_per_fragment"}}, "releases": {"index": {"items_per_block", "use_gpu"}}}
+_CUTS = {
+    "pairs": {"pairs": {"rows_per_fragment", "incremental"}},
+    "releases": {"index": {"items_per_block", "use_gpu"}},
+}
 
 _PARTS = {
     "pairs": {"seed", "logs", "event_weights", "items", "users", "pairs"},

@@ -28,6 +28,11 @@ def sequences_file(bucket: int) -> str:
     return f"{SEQUENCES}/part-{bucket:06d}.parquet"
 
 
+def dropped_file(bucket: int) -> str:
+    """The path of what rules left out of one bucket's users, in a version that a later one may go on from."""
+    return f"dropped/part-{bucket:06d}.parquet"
+
+
 def items_file(part: int) -> str:
     """The path of one part of the vocabulary in a pairs version."""
     return f"vocab/items/part-{part:05d}.parquet"

@@ -96,6 +96,15 @@ class Cleaner:
         bad = table.append_column("reason", reasons.cast(pa.string())).append_column("row", rows)
         return cleaned, bad.filter(pa.array(wanted & (faults != 0)))
 
+    def first_beyond(self, bad: pa.Table) -> int | None:
+        """The earliest time among quarantined rows that was too late to be believed; None without any."""
+        if self.log.columns.time is None:
+            return None
+        late = bad.filter(pc.equal(bad["reason"], "time_out_of_range"))
+        times = self._times(late, np.zeros(late.num_rows, dtype=np.uint8))
+        beyond = times[times >= self.latest_ms]
+        return int(beyond.min()) if len(beyond) else None
+
     def _times(self, table: pa.Table, faults: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         if self.log.columns.time is None:
             return np.zeros(table.num_rows, dtype=np.int64)

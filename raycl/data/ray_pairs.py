@@ -6,13 +6,11 @@ import time
 
 from raycl import lineage, ray_runtime, schema
 from raycl.config import Config
-from raycl.data import pair_tasks, report_tasks, sources, vocabulary_tasks
+from raycl.data import clean_tasks, pair_plan, pair_tasks, report_tasks, sources, vocabulary_tasks
+from raycl.data.kept_events import WINDOWS
 from raycl.storage.versions import Version, Workspace
 
 STAGE = "pairs"
-
-WINDOWS = ("since", "until", "version")
-"""Settings of a log that move on from day to day: items keep their rows across them."""
 
 
 def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[Version, bool]:
@@ -28,19 +26,28 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     workspace.store.require_writable()
     draft = workspace.draft(STAGE, digest, cut=lineage.cut(config, STAGE), fresh=force)
     fragments = sources.fragments(inputs.logs, config.pairs.rows_per_fragment)
-    known = vocabulary_tasks.known(lineage.newest_pairs(config, workspace, WINDOWS), inputs.item_type)
-    plan = pair_tasks.begin(draft, config, inputs, len(fragments), time.time_ns() // 1_000_000, known)
+    newest = lineage.newest_pairs(config, workspace, WINDOWS)
+    known = vocabulary_tasks.known(newest, inputs.item_type)
+    now_ms = time.time_ns() // 1_000_000
+    plan = pair_plan.begin(draft, workspace.store, config, inputs, len(fragments), now_ms, known)
 
     ray_runtime.connect(config.ray)
     cleaned = ray_runtime.map_tasks(
-        "clean", lambda number: pair_tasks.clean_fragment(plan, number, fragments[number]), len(fragments)
+        "clean", lambda number: clean_tasks.clean_fragment(plan, number, fragments[number]), len(fragments)
     )
-    numbering = pair_tasks.number_items(plan, ray_runtime.map_tasks)
+    places = [plan.place(number, record) for number, record in enumerate(cleaned)]
+    numbering = pair_tasks.number_items(plan, places, ray_runtime.map_tasks)
     cuts = pair_tasks.to_cuts(config, cleaned)
-    core = pair_tasks.find_core(plan, numbering, ray_runtime.map_tasks)
+    core = pair_tasks.find_core(plan, places, numbering, ray_runtime.map_tasks)
+    since = pair_tasks.goes_on_from(plan, newest, cleaned, cuts, core)
     built = ray_runtime.map_tasks(
-        "build", lambda number: pair_tasks.build_bucket(plan, number, numbering, cuts, core), plan.num_buckets
+        "build",
+        lambda bucket: pair_tasks.build_bucket(plan, bucket, places, numbering, cuts, core, since),
+        plan.num_buckets,
     )
     before = report_tasks.previous(workspace, digest)
     items = pair_tasks.count_items(plan, numbering, ray_runtime.map_tasks, before)
-    return pair_tasks.finish(plan, inputs, numbering, cuts, cleaned, built, items, core, before), True
+    version = pair_tasks.finish(plan, inputs, numbering, cuts, cleaned, built, items, core, before)
+    if plan.kept is not None:
+        plan.kept.sweep([record["kept"] for record in cleaned], now_ms)
+    return version, True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from raycl import schema
 from raycl.config import UserRate
@@ -36,12 +38,37 @@ class Events:
         return len(self.user)
 
 
-def drop(events: Events, kept: Flags, reason: str, dropped: dict[str, int]) -> Events:
+@dataclass
+class Dropped:
+    """Whose events were left out, by reason."""
+
+    users: dict[str, list[Ints]] = field(default_factory=dict)
+    """Of each reason, the user of every such event."""
+
+    def counts(self) -> dict[str, int]:
+        """Events by reason."""
+        return {reason: sum(map(len, users)) for reason, users in self.users.items()}
+
+    def by_user(self, ids: Any) -> pa.Table:
+        """``user`` (raw ids, of which ``ids`` are those that events number), ``reason`` and the number of ``rows``."""
+        users, rows, reasons = [], [], []
+        for reason, found in self.users.items():
+            numbers, counts = np.unique(np.concatenate(found), return_counts=True)
+            users.append(numbers)
+            rows.append(counts)
+            reasons += [reason] * len(numbers)
+        chosen = np.concatenate(users) if users else np.zeros(0, dtype=np.int64)
+        counted = np.concatenate(rows) if rows else chosen
+        return pa.table(
+            {"user": ids.take(pa.array(chosen)), "reason": pa.array(reasons, pa.string()), "rows": pa.array(counted)}
+        )
+
+
+def drop(events: Events, kept: Flags, reason: str, dropped: Dropped) -> Events:
     """The events that are ``kept``; those that are not are added to ``dropped`` under the reason."""
-    lost = len(events) - int(kept.sum())
-    if not lost:
+    if kept.all():
         return events
-    dropped[reason] = dropped.get(reason, 0) + lost
+    dropped.users.setdefault(reason, []).append(events.user[~kept])
     return events.take(kept)
 
 

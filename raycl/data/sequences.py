@@ -17,7 +17,7 @@ from raycl.data import rules, splits
 from raycl.data.columns import whole
 from raycl.data.id_map import IdMap
 from raycl.data.packed import Sequences, Targets, ranges
-from raycl.data.rules import Events, Flags, Ints
+from raycl.data.rules import Dropped, Events, Flags, Ints
 from raycl.data.splits import CONTEXT, TRAIN, VAL, Cuts
 
 _SPARSE = 8
@@ -32,13 +32,20 @@ class Built:
     """``schema.sequences``, users ascending"""
     event_types: npt.NDArray[np.uint8]
     """The type of every event of the table, end to end."""
-    dropped: dict[str, int]
     num_events: int
     num_pairs: dict[str, int]
     packed: Sequences
     """The table, unpacked."""
     targets: dict[str, Targets]
     """By part, the events that make its pairs."""
+    dropped: pa.Table
+    """Events that were left out: ``user``, ``reason`` and how many ``rows``."""
+
+    @property
+    def dropped_rows(self) -> dict[str, int]:
+        """Events that were left out, by reason."""
+        summed = self.dropped.group_by("reason", use_threads=False).aggregate([("rows", "sum")])
+        return dict(zip(summed["reason"].to_pylist(), summed["rows_sum"].to_pylist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Cleaned:
     events: Events
     users: Any
     """Raw ids, ascending; ``events.user`` numbers them."""
-    dropped: dict[str, int]
+    dropped: Dropped
     names_val: bool
     """Whether a row, kept or not, says that it is validation."""
 
@@ -69,7 +76,7 @@ def clean(events: pa.Table, items: Items, chosen: PairRules, seed: int = 0) -> C
     """
     users, user_codes = _distinct(events["user"])
     found = _sort(user_codes, items.rows(events["item"]), events, splits.named(events, chosen, seed))
-    dropped: dict[str, int] = {}
+    dropped = Dropped()
     kept = rules.drop(found, found.item >= 0, "rare_item", dropped)
     kept = rules.drop(kept, ~rules.duplicates(kept), "duplicate", dropped)
     robots = rules.user_sizes(kept) > chosen.max_user_events
@@ -116,17 +123,21 @@ def build(
     if _out_of_order(kept):
         kept = kept.take(np.lexsort((np.arange(len(kept)), kept.split, kept.user)))
     user_rows = users.rows(users_here) if users is not None else np.full(len(users_here), -1, dtype=np.int32)
-    table = _pack(kept, users_here, user_rows, type_weights)
+    return describe(_pack(kept, users_here, user_rows, type_weights), kept.event, dropped.by_user(users_here), chosen)
+
+
+def describe(table: pa.Table, event_types: npt.NDArray[np.uint8], dropped: pa.Table, chosen: PairRules) -> Built:
+    """The sequences of a table, and the pairs in them."""
     packed = Sequences.from_table(table)
     targets = {part: packed.pairs(chosen, part) for part in schema.SPLITS}
     return Built(
         table,
-        kept.event,
-        dropped,
-        len(kept),
+        event_types,
+        len(event_types),
         {part: len(found.places) for part, found in targets.items()},
         packed,
         targets,
+        dropped,
     )
 
 

@@ -19,6 +19,7 @@ from raycl.data.footers import Selection
 from raycl.data.times import TimeRange
 from raycl.errors import InputError
 from raycl.storage.store import Store
+from raycl.storage.versions import fingerprint
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +45,15 @@ class SourceFile:
 
     def identity(self) -> list[Any]:
         """What changes when the file or the choice of its rows changes."""
+        return [*self._itself(), self.chosen]
+
+    def stamp(self) -> str:
+        """What changes when the file changes, in few letters."""
+        return fingerprint(self._itself())
+
+    def _itself(self) -> list[Any]:
         given = {name: [str(value.type), str(value)] for name, value in self.given.items()}
-        return [self.path, self.num_bytes, self.modified_ns, self.group_rows, self.chosen, given]
+        return [self.path, self.num_bytes, self.modified_ns, self.group_rows, given]
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,8 @@ class Fragment:
     first_row: int
     num_rows: int
     given: Given
+    stamp: str
+    """Changes when the file changes."""
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """These columns of the fragment's rows, in file order; InputError where the file is damaged or another one."""
@@ -153,7 +163,7 @@ def fragments(logs: Iterable[Source], max_rows: int) -> list[Fragment]:
     A run ends before a row group that is not read, so that its rows are consecutive.
     """
     return [
-        Fragment(position, log.root_uri, file.path, run, first_row, num_rows, file.given)
+        Fragment(position, log.root_uri, file.path, run, first_row, num_rows, file.given, file.stamp())
         for position, log in enumerate(logs)
         for file in log.files
         for run, first_row, num_rows in _runs(file, max_rows)

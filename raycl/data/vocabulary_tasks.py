@@ -42,10 +42,12 @@ class Known:
     uri: str
     num_parts: int
     num_rows: int
+    num_buckets: int
+    """Files of sequences of the version."""
 
     def part(self, number: int) -> pa.Table:
-        """``item`` and ``row`` of one part, in the order of the rows."""
-        return tables.read(Store(self.uri), schema.items_file(number), ["item", "row"])
+        """``item``, ``row``, ``retired`` and ``log_count`` of one part, in the order of the rows."""
+        return tables.read(Store(self.uri), schema.items_file(number), ["item", "row", "retired", "log_count"])
 
 
 def known(version: Version | None, item_type: pa.DataType) -> Known | None:
@@ -53,7 +55,10 @@ def known(version: Version | None, item_type: pa.DataType) -> Known | None:
     if version is None or version.manifest.columns["vocabulary"].get("item") != str(item_type):
         return None
     facts = version.manifest.facts.get("vocabulary")
-    return Known(version.name, version.store.uri, facts["parts"], facts["rows"]) if facts else None
+    if not facts:
+        return None
+    num_buckets = len(version.manifest.facts["pairs_by_file"]["train"])
+    return Known(version.name, version.store.uri, facts["parts"], facts["rows"], num_buckets)
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,16 @@ def num_parts(num_rows: int, known: Known | None, *, has_catalogue: bool) -> int
     return 1 if has_catalogue else max(1, -(-num_rows // _ROWS_A_PART))
 
 
-def write_counts(store: Store, task: str, items: Any, parts: int) -> None:
+def write_counts(store: Store, path: str, items: Any, parts: int) -> None:
     """Leave how often a fragment has each of these ids."""
     counted = vocabulary.count_ids(items)
-    tables.write_buckets(store, _fragment_counts(task), counted, bucket_of(counted["item"], parts), parts)
+    tables.write_buckets(store, path, counted, bucket_of(counted["item"], parts), parts)
 
 
-def build_part(draft: Draft, part: int, known: Known | None, tasks: Sequence[str], min_events: int) -> Record:
-    """Leave one part's items with their counts in all fragments, which the ``tasks`` left.
+def build_part(
+    draft: Draft, part: int, known: Known | None, counts: Sequence[tuple[Store, str]], min_events: int
+) -> Record:
+    """Leave one part's items with their ``counts``, which ``write_counts`` left of each fragment.
 
     With a catalogue its items alone may be retrieved, else all items with ``min_events`` good rows in the log.
     """
@@ -105,14 +112,15 @@ def build_part(draft: Draft, part: int, known: Known | None, tasks: Sequence[str
     if (record := draft.task_done(task)) is not None:
         return record
     store = draft.store
-    counted = vocabulary.merge_counts(tables.read_bucket(store, _fragment_counts(one), part) for one in tasks)
+    counted = vocabulary.merge_counts(tables.read_bucket(where, path, part) for where, path in counts)
     if store.exists(CATALOGUE_IDS):
         wanted = whole(tables.read(store, CATALOGUE_IDS)["item"])
     else:
         wanted = whole(counted["item"]).filter(pa.array(counted["count"].to_numpy() >= min_events))
-    before = known.part(part) if known else pa.table({"item": wanted[:0], "row": pa.nulls(0, pa.int32())})
+    before = known.part(part) if known else schema.vocabulary(wanted.type).empty_table()
     table = vocabulary.extend(before, wanted, counted)
     tables.write(store, _part_file(part), table)
+    tables.write(store, _flipped_file(part), pa.table({"item": _flipped(before, table, min_events)}))
     active = ~table["retired"].to_numpy()
     record = {
         "new": table["row"].null_count,
@@ -204,6 +212,22 @@ def write_bucket_counts(store: Store, task: str, counted: pa.Table, items: Items
     tables.write_buckets(store, _bucket_counts(task), counted, parts, items.numbering.num_parts)
 
 
+def flipped_items(store: Store, num_parts: int) -> Any:
+    """Ids of items that pairs may hold and could not in the version before, or the other way round."""
+    return pa.concat_arrays([whole(tables.read(store, _flipped_file(part))["item"]) for part in range(num_parts)])
+
+
+def _flipped(before: pa.Table, now: pa.Table, min_events: int) -> Any:
+    """New items are among them: the version before may have had events of one and not held it."""
+    could, may = (_usable(table, min_events) for table in (before, now))
+    return whole(now["item"]).filter(pa.array(may != np.append(could, np.zeros(len(may) - len(could), dtype=np.bool_))))
+
+
+def _usable(table: pa.Table, min_events: int) -> Flags:
+    """Of each item, whether pairs may hold it."""
+    return np.asarray(~table["retired"].to_numpy() & (table["log_count"].to_numpy() >= min_events))
+
+
 def _numbered(store: Store, part: int, first_new: int) -> pa.Table:
     """What ``build_part`` left, each item with its row, in the order of the rows."""
     table = tables.read(store, _part_file(part))
@@ -217,8 +241,8 @@ def _numbered(store: Store, part: int, first_new: int) -> pa.Table:
 def _part(items: Items, number: int) -> Part:
     table = _numbered(items.store, number, items.numbering.first_new[number])
     rows = table["row"].to_numpy()
-    usable = ~table["retired"].to_numpy() & (table["log_count"].to_numpy() >= items.min_events)
-    return Part(IdMap(whole(table["item"])), rows, np.append(np.where(usable, rows, -1), -1).astype(np.int32))
+    usable = np.where(_usable(table, items.min_events), rows, -1)
+    return Part(IdMap(whole(table["item"])), rows, np.append(usable, -1).astype(np.int32))
 
 
 @functools.lru_cache(maxsize=1)
@@ -233,8 +257,8 @@ def _part_file(part: int) -> str:
     return f"{WORK}/items/part-{part:05d}.parquet"
 
 
-def _fragment_counts(task: str) -> str:
-    return f"{WORK}/counts/{task}.arrow"
+def _flipped_file(part: int) -> str:
+    return f"{WORK}/items/flipped-{part:05d}.parquet"
 
 
 def _bucket_counts(task: str) -> str:

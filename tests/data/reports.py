@@ -73,8 +73,9 @@ def kept(**changes: Any) -> Kept:
 def vocabulary(log_counts: Mapping[Any, int], train_counts: Sequence[int] | None = None) -> pa.Table:
     """Items with their good rows in the log, and their events in training."""
     counts = list(log_counts.values())
-    columns = {"item": list(log_counts), "log_count": counts, "train_count": train_counts or counts}
-    return pa.table(columns | {"retired": [False] * len(counts)})
+    numbers = [pa.array(column, pa.int64()) for column in (counts, train_counts or counts)]
+    retired = pa.array([False] * len(counts), pa.bool_())
+    return pa.table([list(log_counts), *numbers, retired], ["item", "log_count", "train_count", "retired"])
 
 
 ITEMS = vocabulary({11: 700, 12: 150, 13: 21, 14: 0}, [690, 140, 0, 0])

@@ -14,7 +14,7 @@ import pytest
 
 from raycl import journey, lineage, ray_runtime, schema
 from raycl.config import Config
-from raycl.data import clean, pair_tasks, ray_pairs, sequences, sources
+from raycl.data import clean, pair_plan, pair_tasks, ray_pairs, sequences, sources
 from raycl.data.handoff import Pairs
 from raycl.data.hashing import bucket_of
 from raycl.data.reader import PairStream
@@ -233,7 +233,7 @@ def test_users_of_no_table_or_a_table_without_features_have_no_features(tmp_path
     ],
 )
 def test_buckets_that_are_not_asked_for_follow_from_the_rows(num_rows: int, num_buckets: int) -> None:
-    assert pair_tasks.derived_buckets(num_rows) == num_buckets
+    assert pair_plan.derived_buckets(num_rows) == num_buckets
 
 
 def test_a_derived_number_of_buckets_is_found_again_and_read_by_later_stages(

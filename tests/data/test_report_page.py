@@ -41,8 +41,9 @@ class Page(HTMLParser):
 
 def compared() -> Report:
     """A report that was compared with an older one."""
-    now, older = made(), made(rows({19_700: 997}), kept(types=(7, 8, 9)), dropped={"robot_user": 3})
-    items = drifted(vocabulary({11: 9, 99: 1}), ITEMS)
+    before = vocabulary({11: 9, 99: 1})
+    now, older = made(), made(rows({19_700: 997}), kept(types=(7, 8, 9)), before, dropped={"robot_user": 3})
+    items = drifted(before, ITEMS)
     drift = report_drift.compared("20260101T000000000-abc", older, now, items, [f"event_weights.{HOSTILE}"])
     return now.model_copy(update={"drift": drift})
 

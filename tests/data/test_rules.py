@@ -32,7 +32,7 @@ def sorted_events(log: list[tuple[int, int, int, int]]) -> Events:
 
 def dropped(log: list[Event], **settings: object) -> dict[str, int]:
     chosen = PairRules.model_validate({"min_user_events": 1} | settings)
-    return sequences.build(events_table(log), IdMap(ids(list(range(10)))), None, chosen, Cuts()).dropped
+    return sequences.build(events_table(log), IdMap(ids(list(range(10)))), None, chosen, Cuts()).dropped_rows
 
 
 LOG = st.lists(
@@ -117,7 +117,7 @@ def test_only_the_newest_events_are_kept_and_none_that_is_held_out_is_cut() -> N
     log = [Event(1, item, 1_000 * item) for item in range(1, 8)] + [Event(2, 1, 1), Event(2, 2, 2)]
     chosen = PairRules.model_validate({"keep_user_events": 2, "split": {"kind": "leave_last_n", "num_test": 2}})
     found = sequences.build(events_table(log), IdMap(ids(list(range(10)))), None, chosen, Cuts())
-    assert found.dropped == {"over_cap": 2}
+    assert found.dropped_rows == {"over_cap": 2}
     parts = packed_parts(found)
     assert [row.items for row in parts["train"]] == [(3, 4), (1, 2)]
     assert [row.items for row in parts["val"]] == [(3, 4, 5)]

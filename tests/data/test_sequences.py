@@ -119,9 +119,9 @@ def check(case: Case) -> None:
     """The kernel's output is the reference's, and no row is lost."""
     built, expected = build(case), reference.build(*case[:7])
     assert packed_parts(built, case.rules) == expected.parts
-    assert built.dropped == {reason: rows for reason, rows in expected.dropped.items() if rows}
+    assert built.dropped_rows == {reason: rows for reason, rows in expected.dropped.items() if rows}
     assert (built.num_events, built.num_pairs) == (expected.num_events, expected.num_pairs)
-    assert built.num_events + sum(built.dropped.values()) == len(case.log)
+    assert built.num_events + sum(built.dropped_rows.values()) == len(case.log)
     rows = range(len(case.items))
     counts = [expected.train_counts[row] for row in rows], [expected.train_targets[row] for row in rows]
     assert trained(built, len(rows)) == counts
@@ -194,10 +194,10 @@ def test_a_log_of_a_thousand_rows_is_the_reference(split: Any, users: list[Id], 
     scaled = [event._replace(time_ms=40 * event.time_ms) for event in log]
     case = Case(scaled, items[:4], everybody[5:], chosen, Cuts(12_000, 16_000), [9, 2, 9, 9], 4, ids(users).type)
     check(case)
-    assert {"rare_item", "robot_user", "repeat"} <= set(build(case).dropped)
+    assert {"rare_item", "robot_user", "repeat"} <= set(build(case).dropped_rows)
     capped = case._replace(rules=chosen.model_copy(update={"max_user_rate": None, "keep_user_events": 1}))
     check(capped)
-    assert build(capped).dropped["over_cap"] > 4
+    assert build(capped).dropped_rows["over_cap"] > 4
 
 
 @many_cases
@@ -207,7 +207,7 @@ def test_the_order_of_the_rows_does_not_matter(case: Case, chance: Any) -> None:
     chance.shuffle(shuffled)
     first, second = build(case), build(case._replace(log=shuffled))
     assert packed_parts(first) == packed_parts(second)
-    assert (first.dropped, first.num_pairs) == (second.dropped, second.num_pairs)
+    assert (first.dropped_rows, first.num_pairs) == (second.dropped_rows, second.num_pairs)
 
 
 @few_cases
@@ -274,11 +274,11 @@ def test_training_events_after_the_users_first_held_out_event_are_dropped_and_co
         Event(2, 6, 9, split=2),
     ]
     found = built(log, rules(split=COLUMN))
-    assert found.dropped == {"after_held_out": 4, "rare_user": 1}
+    assert found.dropped_rows == {"after_held_out": 4, "rare_user": 1}
     assert items_of(found, "train") == [(0, [1, 2, 4])]
     assert items_of(found, "val") == [(3, [1, 2, 4, 3])]
     assert items_of(found, "test") == [(4, [1, 2, 4, 3, 6])]
-    assert built(log, rules(split=COLUMN, history="others")).dropped == {}
+    assert built(log, rules(split=COLUMN, history="others")).dropped_rows == {}
 
 
 @many_cases
@@ -292,12 +292,12 @@ def test_the_last_training_event_is_held_out_where_histories_follow_time() -> No
     log = [Event(1, item, 10 * item) for item in range(1, 5)] + [Event(1, 9, 90, split=2)]
     found = built(log, rules(split=HELD_OUT))
     assert (items_of(found, "train"), items_of(found, "val")) == ([(0, [1, 2, 3])], [(3, [1, 2, 3, 4])])
-    assert found.dropped == {}
+    assert found.dropped_rows == {}
 
 
 def test_a_repeat_of_the_same_event_is_dropped_once() -> None:
     log = [Event(1, 1, 10), Event(1, 1, 10), Event(1, 1, 10, event=1), Event(1, 1, 20), Event(2, 1, 10), Event(2, 2, 9)]
-    assert built(log, rules()).dropped == {"duplicate": 1}
+    assert built(log, rules()).dropped_rows == {"duplicate": 1}
 
 
 def test_of_repeats_with_different_weights_the_lightest_is_kept_in_any_order() -> None:
@@ -310,25 +310,25 @@ def test_of_repeats_with_different_weights_the_lightest_is_kept_in_any_order() -
 def test_users_with_too_many_or_too_few_events_are_dropped_whole() -> None:
     log = [Event(1, item, item) for item in range(1, 6)] + [Event(2, 1, 1)] + [Event(3, 1, 1), Event(3, 2, 2)]
     found = built(log, rules(max_user_events=4))
-    assert found.dropped == {"robot_user": 5, "rare_user": 1}
+    assert found.dropped_rows == {"robot_user": 5, "rare_user": 1}
     assert [row.user for row in packed_parts(found)["train"]] == [3]
 
 
 def test_repeats_and_rare_items_are_dropped_before_a_user_is_measured() -> None:
     log = [Event(1, 1, 10), Event(1, 1, 10), Event(1, 99, 20)]
-    assert built(log, rules()).dropped == {"rare_item": 1, "duplicate": 1, "rare_user": 1}
+    assert built(log, rules()).dropped_rows == {"rare_item": 1, "duplicate": 1, "rare_user": 1}
 
 
 def test_rare_items_are_told_by_their_counts_in_the_log() -> None:
     log, items = [Event(1, 0, 1), Event(1, 1, 2), Event(1, 2, 3)], CountedItems(ids([0, 1, 2]), [3, 2, 1], 2)
     found = sequences.build(events_table(log), items, None, rules(), Cuts())
-    assert found.dropped == {"rare_item": 1}
+    assert found.dropped_rows == {"rare_item": 1}
     assert trained(found, 3)[0] == [1, 1, 0]
 
 
 def test_a_vocabulary_without_items_drops_every_row() -> None:
     found = sequences.build(events_table([Event(1, 1, 1)]), IdMap(ids([])), None, rules(), Cuts())
-    assert (found.dropped, found.num_events) == ({"rare_item": 1}, 0)
+    assert (found.dropped_rows, found.num_events) == ({"rare_item": 1}, 0)
 
 
 @pytest.mark.parametrize("split", [COLUMN, HELD_OUT, *TIMED])
@@ -337,7 +337,7 @@ def test_no_rows_make_no_sequences(split: Any, kind: pa.DataType) -> None:
     empty = schema.events(kind, kind).empty_table()
     for events in (empty, pa.table([pa.chunked_array([], field.type) for field in empty.schema], schema=empty.schema)):
         found = sequences.build(events, IdMap(pa.array([], kind)), None, rules(split=split), Cuts())
-        assert (found.dropped, found.num_events, sum(found.num_pairs.values())) == ({}, 0, 0)
+        assert (found.dropped_rows, found.num_events, sum(found.num_pairs.values())) == ({}, 0, 0)
         assert found.table.equals(schema.sequences(kind).empty_table())
 
 

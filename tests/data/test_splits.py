@@ -61,21 +61,21 @@ def test_a_cold_users_last_event_is_the_target_and_the_earlier_ones_its_context(
         "val": [(val, 2, (1, 2, 3))],
         "test": [(test, 2, (1, 2, 3))],
     }
-    assert (found.dropped, found.num_events) == ({}, 9)
+    assert (found.dropped_rows, found.num_events) == ({}, 9)
     assert sum(trained(found, 100)[0]) == 3
 
 
 def test_the_context_of_a_cold_user_is_capped_like_training() -> None:
     (cold,) = of_part(USERS, TEST, 1)
     found = build([Event(cold, item, 10 * item) for item in range(1, 6)], USERS, keep_user_events=2)
-    assert found.dropped == {"over_cap": 2}
+    assert found.dropped_rows == {"over_cap": 2}
     assert packed_parts(found)["test"][0].items == (3, 4, 5)
 
 
 def test_cold_items_are_targets_with_warm_items_behind_them() -> None:
     (a, b, c), (val,), (test,) = of_part(ITEMS, TRAIN, 3), of_part(ITEMS, VAL, 1), of_part(ITEMS, TEST, 1)
     found = build([Event(1, item, 10 * place) for place, item in enumerate([a, b, val, test, c], start=1)], ITEMS)
-    assert found.dropped == {"after_held_out": 1}
+    assert found.dropped_rows == {"after_held_out": 1}
     rows = packed_parts(found, PairRules(split=ITEMS))
     assert {part: [(row.first_target, row.items) for row in rows[part]] for part in PARTS} == {
         "train": [(0, (a, b))],

@@ -23,6 +23,7 @@ from tests.data.builders import in_this_process, write_parquet
 def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_runtime, "connect", lambda _: None)
     monkeypatch.setattr(ray_runtime, "map_tasks", in_this_process)
+    monkeypatch.setattr("raycl.data.report_page.render", lambda _: "")  # it takes most of a run's time here
 
 
 @pytest.fixture(params=[1, 3])

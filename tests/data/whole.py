@@ -132,7 +132,7 @@ def truth(settings: Config) -> Truth:
     return Truth(
         packed_parts(built, rules),
         built.num_pairs,
-        clean.count_reasons(bad) | built.dropped,
+        clean.count_reasons(bad) | built.dropped_rows,
         Counter(repr(row) for row in bad.drop_columns("row").to_pylist()),
         [
             {
