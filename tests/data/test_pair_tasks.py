@@ -241,11 +241,11 @@ def test_a_derived_number_of_buckets_is_found_again_and_read_by_later_stages(
 ) -> None:
     whole.write_log(tmp_path)
     config = settings(tmp_path, "leave_last_out", num_buckets=None)
-    monkeypatch.setattr(pair_tasks, "_LEAST_ROWS", 100)
+    monkeypatch.setattr(pair_plan, "_LEAST_ROWS", 100)
     kill_after(monkeypatch, "build", 3)
     with pytest.raises(Killed):
         run(config)
-    monkeypatch.setattr(pair_tasks, "_LEAST_ROWS", 10)  # what the killed run decided stands
+    monkeypatch.setattr(pair_plan, "_LEAST_ROWS", 10)  # what the killed run decided stands
     monkeypatch.setattr(ray_runtime, "map_tasks", in_this_process)
     version, _ = run(config)
     pairs = Pairs.of(version)
