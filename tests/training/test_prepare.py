@@ -37,7 +37,7 @@ def prepared(folder: Path, **sections: Any) -> tuple[Config, Pairs, Job]:
 def test_a_run_has_the_sizes_of_its_pairs(tmp_path: Path) -> None:
     config, pairs, run = prepared(tmp_path)
     assert (run.spec.num_items, run.spec.max_history, run.spec.model) == (25, 20, config.model)
-    assert (run.spec.items.bag_tokens, run.spec.users.bag_tokens) == ((), (4,))
+    assert (run.spec.items.bag_tokens, run.spec.users.bag_tokens) == ((), (5,))
     assert (len(run.inputs.items), len(run.inputs.users)) == (25, 31)
     assert run.inputs.users.tokens[0][-1].tolist() == [0]
     assert run.inputs.train_counts.tolist() == pairs.train_counts().tolist()
