@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from raycl.model import embed, weights
 from raycl.model.inputs import FeatureRows
+from raycl.model.spec import FeatureSizes
 from raycl.model.towers import TwoTower
 from raycl.storage.store import Store
 from tests.model.builders import NUM_ITEMS, POOLINGS, SOME_FEATURES, no_features, some_features, tower_spec, towers
@@ -119,3 +120,13 @@ def test_under_bfloat16_a_shared_history_is_close_to_itself(pooling: str) -> Non
     with torch.autocast("cpu", torch.bfloat16):
         rounded = users_of(built)
     assert (rounded * users_of(built)).sum(1).min() > 0.99
+
+
+def test_under_bfloat16_items_of_numbers_alone_can_be_shared() -> None:
+    """Where there is no table, all that is read of an item comes out as bfloat16."""
+    built = towers(tower_spec(FeatureSizes((), 2), share_items=True, item_id=False))
+    catalogue = FeatureRows((), CATALOGUE.numbers)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert built.item.represent(ALL, built.user.known, catalogue).dtype is torch.bfloat16
+        users, _ = built(HISTORIES, no_features(4), ALL[:4], catalogue.take(ALL[:4]), None, None, catalogue)
+    assert (users * built.user_alone(catalogue)(HISTORIES, no_features(4))).sum(1).min() > 0.99
