@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from raycl import config_checks
-from raycl.config_values import Moment, OneOrMore, Plain
+from raycl.config_towers import Feature as Feature
+from raycl.config_towers import ModelConfig as ModelConfig
+from raycl.config_values import Count, Moment, Name, OneOrMore, Plain, Positive, Share
+from raycl.config_values import Section as Section
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(min_length=1)]
 HeldShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 _MOST_SECONDS = 10**10
 # YAML reads an unquoted `off` as false.
 LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
-
-
-class Section(BaseModel):
-    """A part of the tree: frozen, and closed to keys that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Columns(Section):
@@ -55,7 +48,7 @@ class TableSource(Section):
     """``delta`` and ``iceberg`` need the extra of that name."""
     version: Count | None = None
     """Version of a Delta table, or snapshot of an Iceberg table; by default the current one."""
-    defaults: dict[Name, Plain] = {}
+    defaults: dict[Name, Plain] = Field(default_factory=dict)
     """By column: its value in every row of the files that lack it, of the type that it has elsewhere."""
 
 
@@ -73,21 +66,6 @@ class LogSource(TableSource):
     date_partition: Annotated[tuple[Name, ...], OneOrMore] = ()
     """Partition keys that name the time of all events below them: a date (``dt``), or several from the year down to the
     hour (``[year, month, day]``). Folders from outside the range are not opened, whatever times they hold."""
-
-
-class Feature(Section):
-    """One column that a tower reads.
-
-    ``categorical`` one value a row; ``multi`` a list, or a string cut at ``separator``; ``numeric`` standardised;
-    ``text`` words hashed into ``num_buckets``.
-    """
-
-    column: Name
-    kind: Literal["categorical", "multi", "numeric", "text"] = "categorical"
-    separator: Name = "|"
-    num_buckets: Positive = 4096
-    max_values: Positive = 100_000
-    """Values kept of a categorical or multi feature, the most frequent first; the rest share "unknown"."""
 
 
 class ItemTable(TableSource):
@@ -253,21 +231,6 @@ class PairRules(Section):
     """Log rows that one cleaning task holds in memory."""
 
 
-class ModelConfig(Section):
-    """The two towers."""
-
-    dim: Positive = 64
-    """Length of the vectors that are compared."""
-    hidden: tuple[Positive, ...] = (128,)
-    pooling: Literal["mean", "recency"] = "mean"
-    """How the history becomes one vector; ``recency`` learns one weight a position."""
-    item_id: bool = True
-    """Give each item that training has seen an embedding of its own, besides its features."""
-    id_dropout: Share = 0.1
-    """Share of items whose own embedding is hidden in a training step, so that features learn to carry new items."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-
-
 class LossConfig(Section):
     """The contrastive objective."""
 
@@ -369,7 +332,7 @@ class Config(Section):
     """Folder or ``s3://`` prefix for everything that raycl makes."""
     seed: Count = 0
     logs: Annotated[tuple[LogSource, ...], Field(min_length=1)]
-    event_weights: dict[str, Annotated[float, Field(gt=0.0)]] = {}
+    event_weights: dict[str, Annotated[float, Field(gt=0.0)]] = Field(default_factory=dict)
     """Weight of each event type, of which there are at most 256; a type that is not named here is quarantined."""
     items: ItemTable | None = None
     users: UserTable | None = None

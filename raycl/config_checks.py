@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from raycl.config import Config, TableSource
+    from raycl.config import Config, Feature, TableSource
 
 _MOST_EVENT_TYPES = 256  # an event's type is one byte
 _RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
@@ -158,6 +158,46 @@ def _features_are_distinct(config: Config) -> str | None:
     return None
 
 
+_OF_ONE_KIND = {"num_hashes": ("hashed", 2), "transform": ("numeric", "standard"), "ngrams": ("text", None)}
+
+
+def _features_fit_their_kind(config: Config) -> str | None:
+    for name, table in (("items", config.items), ("users", config.users)):
+        for position, feature in enumerate(table.features if table else ()):
+            if problem := _misfit(feature):
+                return f"{name}.features.{position}.{problem}"
+    return None
+
+
+def _misfit(feature: Feature) -> str | None:
+    """What of a feature its kind has no use for, or lacks."""
+    for setting, (kind, unset) in _OF_ONE_KIND.items():
+        if feature.kind != kind and (value := getattr(feature, setting)) != unset:
+            return f"{setting}={value} is of kind={kind}, and the kind is {feature.kind}: set that or leave it out"
+    if feature.num_buckets is not None and not feature.buckets:
+        return (
+            f"num_buckets={feature.num_buckets} is of kind=hashed, kind=text and transform=buckets, and the kind is"
+            f" {feature.kind}: leave it out"
+        )
+    if feature.kind == "vector" and feature.length is None:
+        return f"length is not set: say how many numbers a vector of '{feature.column}' has"
+    if feature.kind != "vector" and feature.length is not None:
+        return f"length={feature.length} is of kind=vector, and the kind is {feature.kind}: set that or leave it out"
+    return None
+
+
+def _heads_divide(config: Config) -> str | None:
+    model = config.model
+    if model.pooling != "transformer" or model.dim % model.history_heads == 0:
+        return None
+    divisors = [heads for heads in range(1, model.dim + 1) if model.dim % heads == 0]
+    near = sorted(divisors, key=lambda heads: abs(heads - model.history_heads))[:2]
+    return (
+        f"model.history_heads={model.history_heads} must divide model.dim={model.dim}: use"
+        f" {' or '.join(map(str, sorted(near)))}"
+    )
+
+
 def _display_is_free(config: Config) -> str | None:
     for position, column in enumerate(config.items.display if config.items else ()):
         if column in _RELEASE_COLUMNS:
@@ -199,6 +239,8 @@ RULES = (
     _versions_have_a_table,
     _defaults_are_read,
     _features_are_distinct,
+    _features_fit_their_kind,
+    _heads_divide,
     _display_is_free,
     _items_are_described,
     _gate_is_measured,

@@ -1,11 +1,16 @@
-"""Values of the config that YAML writes in more than one way, each brought to one form."""
+"""What the sections of the config are made of: their base, and values that YAML writes in more than one way."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 def to_moment(value: Any) -> datetime:
@@ -41,3 +46,9 @@ Plain = Annotated[bool | int | float | str | None, BeforeValidator(_to_text)]
 
 OneOrMore = BeforeValidator(_to_list)
 """A list of names, of which a single one may stand without brackets."""
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)

@@ -21,7 +21,7 @@ PLACEMENT: dict[str, dict[str, frozenset[str]]] = {
 than the rounding. Two of them shape the output after all, in some configs:
 
 - ``pairs.rows_per_fragment`` with a split by time, whose cuts come from a sketch of each fragment;
-- ``train.num_workers`` with ``model.dropout``, which every worker draws for itself.
+- ``train.num_workers`` with ``model.dropout`` or ``model.feature_dropout``, which every worker draws for itself.
 
 ``pairs.num_buckets`` is none of them: it makes the files that training shuffles by.
 """

@@ -56,6 +56,12 @@ def test_workspace_and_logs_are_required(field: str) -> None:
 
 TWICE = [{"column": "category"}, {"column": "price", "kind": "numeric"}, {"column": "category", "kind": "text"}]
 
+BUCKETLESS: dict[str, dict[str, Any]] = {
+    "numeric": {"kind": "numeric", "transform": "log"},
+    "categorical": {"kind": "categorical"},
+    "vector": {"kind": "vector", "length": 3},
+}
+
 # Each with a change that the message names as a remedy.
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "a batch that workers cannot share": (
@@ -155,6 +161,44 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "users.features.2.column=category is users.features.0 already: remove one of them, or copy the column under"
         " another name in the table",
         {"users": {"uri": "users", "features": TWICE[1:]}},
+    ),
+    **{
+        f"a feature with {setting} of another kind": (
+            {"items": {"uri": "items", "features": [{"column": "a"}, {"column": "b", "kind": kind, setting: value}]}},
+            f"items.features.1.{setting}={value} is of kind={rightful}, and the kind is {kind}: set that or leave it"
+            " out",
+            {
+                "items": {
+                    "uri": "items",
+                    "features": [{"column": "b", "kind": rightful, "length": length, setting: value}],
+                }
+            },
+        )
+        for setting, value, kind, rightful, length in (
+            ("num_hashes", 3, "text", "hashed", None),
+            ("transform", "log", "categorical", "numeric", None),
+            ("ngrams", 3, "multi", "text", None),
+            ("length", 3, "numeric", "vector", 3),
+        )
+    },
+    **{
+        f"buckets for a {name} feature": (
+            {"users": {"uri": "users", "features": [{"column": "a", "num_buckets": 9, **settings}]}},
+            "users.features.0.num_buckets=9 is of kind=hashed, kind=text and transform=buckets, and the kind is"
+            f" {settings['kind']}: leave it out",
+            {"users": {"uri": "users", "features": [{"column": "a", **settings}]}},
+        )
+        for name, settings in BUCKETLESS.items()
+    },
+    "a vector of no length": (
+        {"items": {"uri": "items", "features": [{"column": "cover", "kind": "vector"}]}},
+        "items.features.0.length is not set: say how many numbers a vector of 'cover' has",
+        {"items": {"uri": "items", "features": [{"column": "cover", "kind": "vector", "length": 3}]}},
+    ),
+    "heads that do not divide the state": (
+        {"model": {"pooling": "transformer", "dim": 60, "history_heads": 8}},
+        "model.history_heads=8 must divide model.dim=60: use 6 or 10",
+        {"model": {"pooling": "transformer", "dim": 60, "history_heads": 6}},
     ),
     "the title among the displayed columns": (
         {"items": {"uri": "items", "title_column": None, "display": ["price", "title"]}},

@@ -44,8 +44,13 @@ MODEL: dict[str, Any] = {
     "dim": 7,
     "hidden": [7],
     "pooling": "recency",
+    "history_layers": 7,
+    "history_heads": 7,
+    "history_summary": "mean",
+    "share_items": True,
     "item_id": False,
     "id_dropout": 0.5,
+    "feature_dropout": 0.5,
     "dropout": 0.5,
 }
 LOSS: dict[str, Any] = {"temperature": 0.5, "log_q": "off"}

@@ -90,6 +90,38 @@ def tiny_config(folder: Path) -> Config:
     return config_file.check(tiny_tree(folder))
 
 
+def every_kind(folder: Path, **model: Any) -> Config:
+    """A log under ``folder`` whose items and users have features of every kind, some unknown, and its config."""
+    write_log(folder / "log")
+    generator = np.random.default_rng(8)
+    for name, size in (("items", NUM_ITEMS), ("users", NUM_USERS - 2)):
+        table = pq.read_table(folder / "log" / f"{name}.parquet")
+        given: list[Any] = generator.normal(size=(size, 3)).tolist()
+        given[2] = None
+        described = {
+            "tags": [f"t{row % 4}|t{row % 3}" if row % 5 else "" for row in range(size)],
+            "words": [f"a story of {'tea' * (row % 3)} {row}" for row in range(size)],
+            "seen": [None if row == 3 else float(10 ** (row % 6)) for row in range(size)],
+            "rank": [float(row) for row in range(size)],
+            "cover": given,
+        }
+        for column, values in described.items():
+            table = table.append_column(column, pa.array(values))
+        pq.write_table(table, folder / "log" / f"{name}.parquet")
+    tree = tiny_tree(folder)
+    for name, id_column in (("items", "item_id"), ("users", "user_id")):
+        tree[name]["features"] += [
+            {"column": id_column, "kind": "hashed", "num_buckets": 16},
+            {"column": "tags", "kind": "multi"},
+            {"column": "words", "kind": "text", "num_buckets": 64, "ngrams": 3, "max_tokens": 8},
+            {"column": "seen", "kind": "numeric", "transform": "log"},
+            {"column": "rank", "kind": "numeric", "transform": "buckets", "num_buckets": 4},
+            {"column": "cover", "kind": "vector", "length": 3},
+        ]
+    tree["model"] |= {"feature_dropout": 0.1, **model}
+    return config_file.check(tree)
+
+
 def finished(base: Path) -> Config:
     """The config of a workspace with every stage done and the release published; made at the first call for ``base``.
 

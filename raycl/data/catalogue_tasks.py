@@ -32,14 +32,16 @@ def write(store: Store, config: Config, inputs: Inputs, known: Known | None) -> 
     if config.items and inputs.items:
         fitted["items"] = _write_items(store, config.items, inputs, known, counts)
     if config.users and inputs.users:
-        wanted = [config.users.id_column, *(feature.column for feature in config.users.features)]
-        table = _distinct(inputs.users.read(wanted), config.users.id_column, inputs.user_type, "users", counts)
+        wanted = dict.fromkeys([config.users.id_column, *(feature.column for feature in config.users.features)])
+        table = _distinct(inputs.users.read(list(wanted)), config.users.id_column, inputs.user_type, "users", counts)
         fitted["users"] = features.Encoders.fit(config.users.features, table)
         listed = {"user": table[config.users.id_column]}
         if config.users.features:
             listed["features"] = fitted["users"].plain(table)
         tables.write(store, schema.USERS_FILE, pa.table(listed))
-        tables.write(store, schema.USER_FEATURES_FILE, fitted["users"].encode(table))
+        encoded = fitted["users"].encode(table)
+        counts |= _missing_vectors(fitted["users"], table, encoded, "users")
+        tables.write(store, schema.USER_FEATURES_FILE, encoded)
     plain = {kind: encoders.to_json() for kind, encoders in fitted.items()}
     store.write(schema.FEATURES_FILE, json.dumps(plain).encode())
     return counts
@@ -62,7 +64,9 @@ def _write_items(
         shown["title"] = table[items.title_column].cast(pa.large_string())
     shown |= {name: table[name] for name in items.display}
     tables.write(store, schema.CATALOGUE_FILE, pa.table(shown))
-    tables.write(store, schema.ITEM_FEATURES_FILE, fitted.encode(table))
+    encoded, listed = fitted.encode(table), pc.is_valid(places)
+    counts |= _missing_vectors(fitted, table.filter(listed), encoded.filter(listed), "items")
+    tables.write(store, schema.ITEM_FEATURES_FILE, encoded)
     return fitted
 
 
@@ -85,3 +89,7 @@ def _distinct(table: pa.Table, column: str, wanted: pa.DataType, kind: str, coun
     chosen, missing, repeated = vocabulary.first_of_each(table, column, wanted)
     counts |= {f"{kind}_without_id": missing, f"{kind}_repeated": repeated}
     return chosen
+
+
+def _missing_vectors(fitted: features.Encoders, table: pa.Table, encoded: pa.Table, kind: str) -> dict[str, int]:
+    return {f"{kind}_{name}": count for name, count in fitted.missing_vectors(table, encoded).items()}

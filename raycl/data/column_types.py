@@ -81,6 +81,12 @@ def _is_list(found: pa.DataType) -> bool:
     return bool((pa.types.is_list(found) or pa.types.is_large_list(found)) and _is_word(found.value_type))
 
 
+def _is_vector(found: pa.DataType) -> bool:
+    """Lists of numbers, of one length or of any."""
+    fixed = pa.types.is_fixed_size_list(found)
+    return bool(pa.types.is_null(found) or ((fixed or _is_list(found)) and _is_number(found.value_type)))
+
+
 def _is_id(found: pa.DataType) -> bool:
     return bool(_is_number(found) or _is_text(found) or pa.types.is_null(found))
 
@@ -113,8 +119,10 @@ TIME = Use(_is_time, "use a timestamp, a date, an integer or a float", _each_alo
 WEIGHT = Use(_is_quantity, "use a number", _each_alone)
 FEATURES = {
     "categorical": Use(_is_word, "use strings or numbers, and kind: multi for lists of them"),
+    "hashed": Use(_is_word, "use strings or numbers"),
     "multi": Use(lambda found: _is_word(found) or _is_list(found), "use strings, numbers or lists of them"),
     "numeric": Use(lambda found: _is_quantity(found) or _is_text(found), "use a number"),
     "text": Use(_is_word, "use a string"),
+    "vector": Use(_is_vector, "use a list of numbers"),
 }
 """By the kind of the feature; a numeric one may be written as text."""

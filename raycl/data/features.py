@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,15 +13,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl.config import Feature
+from raycl.data import feature_values
 from raycl.data.columns import whole
+from raycl.data.hashing import hash_ids, mix
 from raycl.errors import InputError
+
+PADDING = 0
+"""The token of nothing: it fills rows up to the longest, and no encoder makes it."""
+
+UNKNOWN = 1
+"""The token of a row of which nothing is known: its value is null, blank or unseen. A tower learns its embedding."""
+
+_FIRST = 2
+"""The first token that stands for a value."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """One fitted feature: a value's token is its place in ``values`` plus 1, and 0 stands for unknown.
+    """One fitted feature: what of a column a tower reads as tokens, as one number, or as one vector.
 
-    A numeric feature is ``(value - mean) / deviation``, unknown as 0; text has no values, only hashed words.
+    A categorical value's token is its place in ``values`` plus 2; a bucket's is its number plus 2.
     """
 
     column: str
@@ -32,57 +42,152 @@ class Encoder:
     values: tuple[str, ...] = ()
     mean: float = 0.0
     deviation: float = 1.0
+    """Mean and deviation of the number, after its transform."""
+    transform: str = "standard"
+    edges: tuple[float, ...] = ()
+    """Of a number in buckets: where each but the first begins."""
+    num_hashes: int = 1
+    ngrams: int = 0
+    length: int = 0
+    max_tokens: int = 32
+
+    @property
+    def form(self) -> str:
+        """``tokens``, ``number`` or ``vector``."""
+        if self.kind == "vector":
+            return "vector"
+        return "number" if self.kind == "numeric" and self.transform != "buckets" else "tokens"
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that this feature can make, the unknown one included; 0 for a numeric feature."""
-        return {"numeric": 0, "text": self.num_buckets + 1}.get(self.kind, len(self.values) + 1)
+        """Tokens that an embedding of this feature needs, padding and unknown among them; 0 where there are none."""
+        if self.form != "tokens":
+            return 0
+        if self.kind == "numeric":
+            return len(self.edges) + 1 + _FIRST
+        return (self.num_buckets if self.kind in ("text", "hashed") else len(self.values)) + _FIRST
 
     @functools.cached_property
     def _token_of(self) -> dict[str, int]:
         """Made once: a server encodes a row or two at a time, and there may be 100,000 values."""
-        return {value: place + 1 for place, value in enumerate(self.values)}
+        return {value: place + _FIRST for place, value in enumerate(self.values)}
 
     @classmethod
     def fit(cls, feature: Feature, column: Any) -> Self:
-        """Learn values (most frequent first, ties by value) or mean and deviation from one Arrow column."""
+        """Learn what the kind needs of one Arrow column.
+
+        Values, the most frequent first and ties by value; mean and deviation, or the edges of buckets that hold equally
+        many values. InputError for a vector whose length no row has.
+        """
+        made = cls(
+            feature.column,
+            feature.kind,
+            feature.separator if feature.kind == "multi" else "",
+            feature.buckets,
+            transform=feature.transform,
+            num_hashes=feature.num_hashes if feature.kind == "hashed" else 1,
+            ngrams=feature.ngrams or 0,
+            length=feature.length or 0,
+            max_tokens=feature.max_tokens,
+        )
+        learned: dict[str, Any] = {}
         if feature.kind == "numeric":
-            numbers = _numbers(column)
-            known = numbers[np.isfinite(numbers)]
-            mean = float(known.mean()) if known.size else 0.0
-            deviation = float(known.std()) if known.size else 1.0
-            return cls(feature.column, feature.kind, "", 0, (), mean, deviation or 1.0)
-        if feature.kind == "text":
-            return cls(feature.column, feature.kind, "", feature.num_buckets)
-        _, texts = _texts(column, feature.kind, feature.separator)
-        counts = sorted((-row["counts"], row["values"]) for row in pc.value_counts(texts).to_pylist())
-        values = tuple(value for _, value in counts[: feature.max_values])
-        return cls(feature.column, feature.kind, feature.separator, 0, values)
+            learned = made._learn_numbers(column)
+        elif feature.kind in ("categorical", "multi"):
+            _, texts = feature_values.texts(column, feature.kind, feature.separator)
+            counts = sorted((-row["counts"], row["values"]) for row in pc.value_counts(texts).to_pylist())
+            learned = {"values": tuple(value for _, value in counts[: feature.max_values])}
+        elif feature.kind == "vector":
+            made._require_length(column)
+        return replace(made, **learned)
+
+    def _learn_numbers(self, column: Any) -> dict[str, Any]:
+        known = self._transformed(column)
+        known = known[np.isfinite(known)]
+        if self.transform == "buckets":
+            shares = np.arange(1, self.num_buckets) / self.num_buckets
+            edges = np.unique(np.quantile(known, shares, method="higher")) if known.size else known
+            return {"edges": tuple(edges.tolist())}
+        if not known.size:
+            return {}
+        return {"mean": float(known.mean()), "deviation": float(known.std()) or 1.0}
+
+    def _require_length(self, column: Any) -> None:
+        common = feature_values.common_length(column)
+        if common is None or not np.isnan(feature_values.vectors(column, self.length)).any(axis=1).all():
+            return
+        remedy = (
+            f"most have {common}: set length={common}" if common != self.length else "none of them has finite numbers"
+        )
+        raise InputError(f"column '{self.column}' holds no vector of length={self.length}; of its lists {remedy}")
 
     def tokens(self, column: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """Offsets of shape (rows + 1,) and the tokens of all rows, end to end."""
-        owners, texts = _texts(column, self.kind, self.separator)
+        """Offsets of shape (rows + 1,) and the tokens of all rows, end to end.
+
+        A row keeps its first ``max_tokens``. Unseen values are passed over beside known ones; a row with none that is
+        known has the token ``UNKNOWN`` alone.
+        """
+        owners, found = self._known_tokens(column)
+        starts = np.searchsorted(owners, np.arange(len(column) + 1))
+        place = np.arange(len(found)) - starts[owners]
+        counts = np.minimum(np.diff(starts), self.max_tokens)
+        offsets = np.append(0, np.cumsum(np.maximum(counts, 1)))
+        kept = place < self.max_tokens
+        tokens = np.full(offsets[-1], UNKNOWN, dtype=np.int32)
+        tokens[offsets[owners[kept]] + place[kept]] = found[kept]
+        return offsets, tokens
+
+    def _known_tokens(self, column: Any) -> tuple[feature_values.Owners, npt.NDArray[np.int64]]:
+        """The tokens of all values that are known, and the row of each, ascending."""
+        if self.kind == "numeric":
+            numbers = self._transformed(column)
+            rows = np.flatnonzero(np.isfinite(numbers))
+            return rows, np.searchsorted(np.array(self.edges), numbers[rows], side="right") + _FIRST
+        owners, texts = feature_values.texts(column, self.kind, self.separator)
         if self.kind == "text":
-            words = [zlib.crc32(word.encode()) % self.num_buckets + 1 for word in texts.to_pylist()]
-            found = np.array(words, dtype=np.int32)
-        else:
-            distinct = texts.dictionary_encode()
-            known = [self._token_of.get(value, 0) for value in distinct.dictionary.to_pylist()]
-            found = np.array(known, dtype=np.int32)[distinct.indices.to_numpy(zero_copy_only=False)]
-        counts = np.bincount(owners, minlength=len(column))
-        return np.concatenate([[0], np.cumsum(counts)]), found
+            owners, buckets = feature_values.hashed_words(owners, texts, self.num_buckets, self.ngrams)
+            return owners, buckets + _FIRST
+        if self.kind == "hashed":
+            seeds = mix(np.arange(self.num_hashes, dtype=np.uint64))
+            hashes = mix(hash_ids(texts)[:, None] ^ seeds)
+            buckets = (hashes % np.uint64(self.num_buckets)).astype(np.int64)
+            return np.repeat(owners, self.num_hashes), buckets.reshape(-1) + _FIRST
+        distinct = texts.dictionary_encode()
+        token_of = [self._token_of.get(value, UNKNOWN) for value in distinct.dictionary.to_pylist()]
+        found = np.array(token_of, dtype=np.int64)[distinct.indices.to_numpy(zero_copy_only=False)]
+        return owners[found != UNKNOWN], found[found != UNKNOWN]
 
     def numbers(self, column: Any) -> npt.NDArray[np.float32]:
-        """Standardised values of shape (rows,)."""
-        standard = (_numbers(column) - self.mean) / self.deviation
-        return np.nan_to_num(standard, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        """Transformed and standardised values of shape (rows,), NaN where they are unknown."""
+        return ((self._transformed(column) - self.mean) / self.deviation).astype(np.float32)
+
+    def _transformed(self, column: Any) -> npt.NDArray[np.float64]:
+        """Values (rows,) before they are standardised; the logarithm is ``sign(x) log(1 + |x|)``."""
+        found = feature_values.numbers(column)
+        return np.sign(found) * np.log1p(np.abs(found)) if self.transform == "log" else found
+
+    def vectors(self, column: Any) -> npt.NDArray[np.float32]:
+        """Vectors (rows, length), a row of NaN where there is none of this length or not all of it is finite."""
+        return feature_values.vectors(column, self.length)
+
+    def encode(self, column: Any) -> Any:
+        """An Arrow array: lists of int32 tokens, float32 or null, or fixed-size lists of float32 or null."""
+        if self.form == "vector":
+            return feature_values.vector_array(self.vectors(column))
+        if self.form == "number":
+            numbers = self.numbers(column)
+            return pa.array(numbers, mask=np.isnan(numbers))
+        offsets, tokens = self.tokens(column)
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(tokens))
 
     def plain(self, column: Any) -> Any:
-        """The values before they are fitted: finite float64, text, or lists of text; null where unknown."""
+        """The values before they are fitted: finite float64, text, or lists of either; null where unknown."""
         if self.kind == "numeric":
-            numbers = _numbers(column)
+            numbers = feature_values.numbers(column)
             return pa.array(numbers, mask=np.isnan(numbers))
-        is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+        if self.kind == "vector":
+            return self.encode(column).cast(pa.large_list(pa.float32()))
+        is_list = feature_values.is_list(column.type)
         return column.cast(pa.large_list(pa.large_string()) if is_list else pa.large_string())
 
 
@@ -95,12 +200,20 @@ class Encoders:
     @property
     def bags(self) -> tuple[Encoder, ...]:
         """Features that become tokens."""
-        return tuple(feature for feature in self.features if feature.kind != "numeric")
+        return self._of_form("tokens")
 
     @property
     def numerics(self) -> tuple[Encoder, ...]:
         """Features that become one number."""
-        return tuple(feature for feature in self.features if feature.kind == "numeric")
+        return self._of_form("number")
+
+    @property
+    def vectors(self) -> tuple[Encoder, ...]:
+        """Features that become one vector."""
+        return self._of_form("vector")
+
+    def _of_form(self, form: str) -> tuple[Encoder, ...]:
+        return tuple(feature for feature in self.features if feature.form == form)
 
     @classmethod
     def fit(cls, features: Sequence[Feature], table: pa.Table) -> Self:
@@ -114,35 +227,44 @@ class Encoders:
         return cls(tuple(fitted))
 
     def encode(self, table: pa.Table) -> pa.Table:
-        """Encode each feature: list<int32> for tokens, float32 for numbers, under the feature's own name."""
-        encoded: dict[str, Any] = {}
-        for feature in self.features:
-            column = whole(table[feature.column])
-            if feature.kind == "numeric":
-                encoded[feature.column] = pa.array(feature.numbers(column))
-            else:
-                offsets, tokens = feature.tokens(column)
-                encoded[feature.column] = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(tokens))
+        """Encode each feature, under its own name and as ``Encoder.encode`` does."""
+        encoded = {feature.column: feature.encode(whole(table[feature.column])) for feature in self.features}
         return pa.table(encoded) if encoded else pa.table({"_": pa.nulls(table.num_rows)}).select([])
+
+    def missing_vectors(self, table: pa.Table, encoded: pa.Table) -> dict[str, int]:
+        """Rows of ``table`` whose vector is missing in its ``encoded`` form, by ``<column>_<reason>``."""
+        found: dict[str, int] = {}
+        for feature in self.vectors:
+            usable = table.num_rows - encoded[feature.column].null_count
+            reasons = feature_values.missing_vectors(whole(table[feature.column]), feature.length, usable)
+            found |= {f"{feature.column}_{reason}": count for reason, count in reasons.items()}
+        return found
 
     def plain(self, table: pa.Table) -> pa.Array:
         """The table's values before encoding, a struct a row, that ``encode_rows`` encodes as ``encode`` the table.
 
-        Numbers are float64, finite or null; the rest is text or lists of text.
+        Numbers are float64, finite or null, vectors lists of as many float32 or null; the rest is text or lists of it.
         """
         columns = [feature.plain(whole(table[feature.column])) for feature in self.features]
         return pa.StructArray.from_arrays(columns, [feature.column for feature in self.features])
 
     def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-        """Encode plain dictionaries; an absent or null feature is unknown. InputError for a value of a wrong type."""
+        """Encode plain dictionaries; an absent or null feature is unknown.
+
+        InputError for a value of a wrong type, and for a vector that is not of its length or not finite.
+        """
         columns = {}
         for feature in self.features:
             values = [row.get(feature.column) for row in rows]
             try:
-                columns[feature.column] = _plain(values, feature.kind, feature.separator)
+                columns[feature.column] = feature_values.from_python(
+                    values, feature.kind, feature.separator, feature.length
+                )
             except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+                given = repr(values[0])
                 raise InputError(
-                    f"user.{feature.column}: {values[0]!r} is not a {feature.kind} value ({error})"
+                    f"user.{feature.column}: {given if len(given) <= 80 else given[:77] + '...'} is not a"
+                    f" {feature.kind} value ({error})"
                 ) from error
         return self.encode(pa.table(columns)) if columns else self.encode(pa.table({"_": pa.nulls(len(rows))}))
 
@@ -153,41 +275,9 @@ class Encoders:
     @classmethod
     def from_json(cls, plain: Sequence[Mapping[str, Any]]) -> Self:
         """The inverse of ``to_json``."""
-        return cls(tuple(Encoder(**{**entry, "values": tuple(entry["values"])}) for entry in plain))
-
-
-def _plain(values: list[Any], kind: str, separator: str) -> Any:
-    if kind == "numeric":
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    if kind == "multi" and any(isinstance(value, list) for value in values):
-        lists = [value if isinstance(value, list) else (_text(value) or "").split(separator) for value in values]
-        return pa.array([[_text(part) for part in value] for value in lists], pa.large_list(pa.large_string()))
-    return pa.array([_text(value) for value in values], pa.large_string())
-
-
-def _text(value: Any) -> str | None:
-    """The text that Arrow makes of the same value in a table: ``true``, not ``True``."""
-    text: str | None = value if isinstance(value, str) else pa.scalar(value).cast(pa.large_string()).as_py()
-    return text
-
-
-def _numbers(column: Any) -> npt.NDArray[np.float64]:
-    numbers = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
-    return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def _texts(column: Any, kind: str, separator: str) -> tuple[npt.NDArray[np.int64], Any]:
-    """The row that owns each text value, and the values, without nulls and blanks."""
-    if kind == "text":
-        words = pc.split_pattern_regex(pc.utf8_lower(column.cast(pa.large_string())), r"[^\p{L}\p{N}]+")
-        owners, texts = pc.list_parent_indices(words), pc.list_flatten(words)
-    elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        owners, texts = pc.list_parent_indices(column), pc.list_flatten(column)
-    elif kind == "multi":
-        parts = pc.split_pattern(column.cast(pa.large_string()), separator)
-        owners, texts = pc.list_parent_indices(parts), pc.list_flatten(parts)
-    else:
-        owners, texts = pa.array(np.arange(len(column))), column
-    texts = texts.cast(pa.large_string())
-    kept = pc.fill_null(pc.not_equal(texts, ""), False)
-    return owners.filter(kept).to_numpy(zero_copy_only=False).astype(np.int64), texts.filter(kept)
+        return cls(
+            tuple(
+                Encoder(**{**entry, "values": tuple(entry["values"]), "edges": tuple(entry["edges"])})
+                for entry in plain
+            )
+        )

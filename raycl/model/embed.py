@@ -23,14 +23,22 @@ def items(tower: ItemTower, features: FeatureRows, first: int = 0) -> npt.NDArra
 
 
 def users(
-    tower: UserTower, history: npt.NDArray[np.int32], user_row: npt.NDArray[np.int32], features: FeatureRows
+    tower: UserTower,
+    history: npt.NDArray[np.int32],
+    user_row: npt.NDArray[np.int32],
+    features: FeatureRows,
+    age_s: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Vectors (users, dim) of users in these states; ``user_row`` -1 takes the last row of ``features``."""
+    """Vectors (users, dim) of users in these states; ``user_row`` -1 takes the last row of ``features``.
+
+    ``age_s`` (users, max_history) is how many seconds ago each event was, negative or NaN where that is not known.
+    """
     found = [np.zeros((0, tower.empty.shape[0]), dtype=np.float32)]
     with torch.inference_mode():
         for start in range(0, len(history), _ROWS):
             part = slice(start, start + _ROWS)
             rows = torch.from_numpy(user_row[part].astype(np.int64))
             states = torch.from_numpy(history[part].astype(np.int64))
-            found.append(tower(states, features.take(rows)).numpy())
+            ages = None if age_s is None else torch.from_numpy(age_s[part])
+            found.append(tower(states, features.take(rows), ages).numpy())
     return np.concatenate(found)

@@ -6,27 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raycl.model.features import FeatureBlock, small
+from raycl.model.history import WeightedMean, pooling
 from raycl.model.inputs import FeatureRows
-from raycl.model.spec import FeatureSizes, TowerSpec
+from raycl.model.spec import TowerSpec
 
-
-class FeatureBlock(nn.Module):
-    """Sum over features of the mean embedding of their tokens, plus a linear map of the numbers."""
-
-    def __init__(self, sizes: FeatureSizes, dim: int) -> None:
-        super().__init__()
-        bags = [nn.EmbeddingBag(num_tokens, dim, mode="mean", padding_idx=0) for num_tokens in sizes.bag_tokens]
-        for bag in bags:
-            _small(bag.weight)
-        self.bags = nn.ModuleList(bags)
-        self.numbers = nn.Linear(sizes.num_numbers, dim, bias=False) if sizes.num_numbers else None
-
-    def forward(self, rows: FeatureRows) -> Tensor | None:
-        """(rows, dim), or None where there are no features."""
-        parts = [bag(tokens) for bag, tokens in zip(self.bags, rows.tokens, strict=True)]
-        if self.numbers is not None:
-            parts.append(self.numbers(rows.numbers))
-        return torch.stack(parts).sum(0) if parts else None
+_ROWS = 8_192
 
 
 class Head(nn.Module):
@@ -50,88 +35,171 @@ class Head(nn.Module):
 
 
 class ItemTower(nn.Module):
-    """An item's own embedding, where training has seen it, and its features."""
+    """An item's own embedding, where training has seen it, and its features.
+
+    ``known`` (num_items,) says which items training has seen as targets. ``id_row`` (num_items,) is the row of each
+    item's own embedding; rare items may share one.
+    """
 
     known: Tensor
+    id_row: Tensor
 
     def __init__(self, spec: TowerSpec) -> None:
         super().__init__()
-        self.ids = nn.Embedding(spec.num_items + 1, spec.model.dim) if spec.model.item_id else None
-        self.features = FeatureBlock(spec.items, spec.model.dim)
+        self.ids = nn.Embedding(spec.num_id_rows + 1, spec.model.dim) if spec.model.item_id else None
+        self.features = FeatureBlock(spec.items, spec.model.dim, spec.model.feature_dropout)
         self.head = Head(spec)
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
+        self.register_buffer("id_row", torch.arange(spec.num_items) % spec.num_id_rows)
         if self.ids is not None:
-            _small(self.ids.weight)
+            small(self.ids.weight, num_zeros=0)
 
     def forward(self, items: Tensor, features: FeatureRows, hidden: Tensor | None = None) -> Tensor:
         """Unit vectors (rows, dim) of the vocabulary rows ``items``, with their ``features``.
 
         An item that training has not seen, or that ``hidden`` (rows,) marks, takes the shared embedding of the unknown.
         """
-        inputs = self.features(features)
-        if self.ids is not None:
-            seen = self.known[items] if hidden is None else self.known[items] & ~hidden
-            own = self.ids(torch.where(seen, items + 1, 0))
-            inputs = own if inputs is None else own + inputs
-        vectors: Tensor = self.head(inputs)
+        seen = self.known[items]
+        vectors: Tensor = self.head(self.represent(items, seen if hidden is None else seen & ~hidden, features))
         return vectors
+
+    def represent(self, items: Tensor, seen: Tensor, features: FeatureRows) -> Tensor:
+        """What the tower reads of the vocabulary rows ``items`` (rows,): own embedding and features, as (rows, dim).
+
+        Where it is not ``seen`` (rows,), an item's own embedding is that of the unknown.
+        """
+        described: Tensor | None = self.features(features)
+        if self.ids is None:
+            assert described is not None
+            return described
+        own: Tensor = self.ids(torch.where(seen, self.id_row[items] + 1, 0))
+        return own if described is None else own + described
 
 
 class UserTower(nn.Module):
-    """What a user did, newest first, and what is known of the user."""
+    """What a user did, newest first, and what is known of the user.
+
+    ``known`` (num_items,) says which items training has seen in histories, and ``id_row`` (num_items,) which row of the
+    table of events each has.
+    """
 
     known: Tensor
+    id_row: Tensor
+    history: nn.EmbeddingBag | nn.Embedding | None
 
-    def __init__(self, spec: TowerSpec) -> None:
+    def __init__(self, spec: TowerSpec, *, own_events: bool = True) -> None:
+        """``own_events``: with a table of its own of what an event says; without one it needs ``of_events``."""
         super().__init__()
-        self.max_history = spec.max_history
-        self.history = nn.EmbeddingBag(spec.num_items + 1, spec.model.dim, mode="sum", padding_idx=0)
-        self.empty = nn.Parameter(torch.zeros(spec.model.dim))
-        recency = spec.model.pooling == "recency"
-        self.recency = nn.Parameter(torch.zeros(spec.max_history)) if recency else None
-        self.features = FeatureBlock(spec.users, spec.model.dim)
+        self.max_history, dim = spec.max_history, spec.model.dim
+        self.pool = pooling(spec.max_history, spec.model)
+        num_rows = spec.num_items if spec.model.share_items else spec.num_id_rows
+        self.history = None
+        if own_events:
+            if isinstance(self.pool, WeightedMean):
+                self.history = nn.EmbeddingBag(num_rows + 1, dim, mode="sum", padding_idx=0)
+            else:
+                self.history = nn.Embedding(num_rows + 1, dim, padding_idx=0)
+            small(self.history.weight, num_zeros=1)
+        self.empty = nn.Parameter(torch.zeros(dim))
+        self.features = FeatureBlock(spec.users, dim, spec.model.feature_dropout)
         self.head = Head(spec)
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
-        _small(self.history.weight)
-        nn.init.normal_(self.empty, std=spec.model.dim**-0.5)
+        self.register_buffer("id_row", torch.arange(spec.num_items) % num_rows)
+        nn.init.normal_(self.empty, std=dim**-0.5)
 
-    def forward(self, history: Tensor, features: FeatureRows) -> Tensor:
+    def forward(self, history: Tensor, features: FeatureRows, age_s: Tensor | None = None) -> Tensor:
         """Unit vectors (rows, dim) of users with these histories: vocabulary rows (rows, max_history), -1 for none.
 
         Items that training has not seen are passed over; a history without any other takes a vector of its own.
+        ``age_s`` (rows, max_history) is how many seconds ago each event was, negative or NaN where that is not known;
+        means do not look at it.
         """
-        present = (history >= 0) & self.known[history.clamp(min=0)]
-        tokens = torch.where(present, history + 1, 0)
-        weights = present.float()
-        if self.recency is not None:
-            weights = weights * self.recency[: history.shape[1]].exp()
-        total = weights.sum(1, keepdim=True)
-        pooled = self.history(tokens, per_sample_weights=weights / total.clamp(min=1e-9))
-        inputs = torch.where(total > 0, pooled, self.empty)
+        assert self.history is not None
+        items = history.clamp(min=0)
+        present = (history >= 0) & self.known[items]
+        tokens = torch.where(present, self.id_row[items] + 1, 0)
+        if isinstance(self.pool, WeightedMean):
+            pooled = self.history(tokens, per_sample_weights=self.pool(present))
+        else:
+            pooled = self.pool(self.history(tokens), present, age_s)
+        return self._vectors(pooled, present, features)
+
+    def of_events(
+        self, table: Tensor, places: Tensor, present: Tensor, features: FeatureRows, age_s: Tensor | None = None
+    ) -> Tensor:
+        """``forward`` on events whose vectors are the rows ``places`` (rows, max_history) of ``table``."""
+        table = table.float()
+        if isinstance(self.pool, WeightedMean):
+            pooled = F.embedding_bag(places, table, per_sample_weights=self.pool(present), mode="sum")
+        else:
+            pooled = self.pool(F.embedding(places, table), present, age_s)
+        return self._vectors(pooled, present, features)
+
+    def _vectors(self, pooled: Tensor, present: Tensor, features: FeatureRows) -> Tensor:
+        inputs = torch.where(present.any(1, keepdim=True), pooled, self.empty)
         described = self.features(features)
         vectors: Tensor = self.head(inputs if described is None else inputs + described)
         return vectors
 
 
 class TwoTower(nn.Module):
-    """Both towers as one module, so that one backward pass reaches both."""
+    """Both towers as one module, so that one backward pass reaches both.
+
+    With ``model.share_items`` the events of a history are what the item tower reads of their items, so ``forward``
+    needs the features of the whole catalogue, and ``user`` answers alone only as ``user_alone`` returns it.
+    """
 
     def __init__(self, spec: TowerSpec) -> None:
         super().__init__()
-        self.user = UserTower(spec)
+        self.spec = spec
+        self.user = UserTower(spec, own_events=not spec.model.share_items)
         self.item = ItemTower(spec)
 
     def forward(
-        self, history: Tensor, users: FeatureRows, items: Tensor, features: FeatureRows, hidden: Tensor | None = None
+        self,
+        history: Tensor,
+        users: FeatureRows,
+        items: Tensor,
+        features: FeatureRows,
+        hidden: Tensor | None = None,
+        age_s: Tensor | None = None,
+        catalogue: FeatureRows | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """User vectors (rows, dim) and the vectors (rows, dim) of their items."""
-        return self.user(history, users), self.item(items, features, hidden)
+        """User vectors (rows, dim) and the vectors (rows, dim) of their items; ``age_s`` is ``UserTower.forward``'s."""
+        vectors = self.item(items, features, hidden)
+        if not self.spec.model.share_items:
+            return self.user(history, users, age_s), vectors
+        assert catalogue is not None
+        rows, places = torch.unique(history.clamp(min=0), return_inverse=True)  # each item once, however often met
+        table = self._represent(rows, catalogue)
+        return self.user.of_events(table, places, history >= 0, users, age_s), vectors
 
+    def user_alone(self, catalogue: FeatureRows) -> UserTower:
+        """The user tower as it is saved and served, without the item tower; its weights are this module's own.
 
-def _small(weight: Tensor) -> None:
-    """Rows of about unit length; the padding row stays zero."""
-    with torch.no_grad():
-        padding = weight[0].clone()
-        nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        if not padding.any():
-            weight[0] = padding
+        With ``model.share_items`` its table of events holds what the item tower reads of each item of the ``catalogue``
+        now, so that an answer looks rows up and reads no features.
+        """
+        if not self.spec.model.share_items:
+            return self.user
+        with torch.device("meta"):
+            alone = UserTower(self.spec)
+        state = self.user.state_dict() | {"history.weight": self._event_table(catalogue)}
+        state["known"] = torch.ones_like(state["known"])
+        alone.load_state_dict(state, assign=True)
+        return alone.train(self.user.training)
+
+    def _represent(self, items: Tensor, catalogue: FeatureRows) -> Tensor:
+        return self.item.represent(items, self.user.known[items], catalogue.take(items))
+
+    def _event_table(self, catalogue: FeatureRows) -> Tensor:
+        """What each item says as an event (num_items + 1, dim); the first row is padding."""
+        training, known = self.item.training, self.user.known
+        table = torch.zeros(len(known) + 1, self.spec.model.dim, device=known.device)
+        self.item.eval()
+        with torch.no_grad():
+            for first in range(0, len(known), _ROWS):
+                items = torch.arange(first, min(first + _ROWS, len(known)), device=known.device)
+                table[items + 1] = self._represent(items, catalogue).float()
+        self.item.train(training)
+        return table

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from raycl.errors import CorruptRelease
+from raycl.model.inputs import FeatureRows
 from raycl.model.spec import TowerSpec
 from raycl.model.towers import ItemTower, TwoTower, UserTower
 from raycl.storage.store import Store
@@ -21,10 +22,13 @@ CONFIG_FILE = "config.json"
 Tower = TypeVar("Tower", bound=nn.Module)
 
 
-def save(store: Store, spec: TowerSpec, towers: TwoTower) -> None:
-    """Write both towers and their shape."""
+def save(store: Store, spec: TowerSpec, towers: TwoTower, catalogue: FeatureRows) -> None:
+    """Write both towers and their shape; each answers without the other, whatever they share in training.
+
+    ``catalogue``: the features of every item, on the towers' device.
+    """
     store.write(CONFIG_FILE, spec.to_json())
-    for path, tower in ((USER_FILE, towers.user), (ITEM_FILE, towers.item)):
+    for path, tower in ((USER_FILE, towers.user_alone(catalogue)), (ITEM_FILE, towers.item)):
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tower.state_dict().items()}
         store.write(path, st.save(weights))
 

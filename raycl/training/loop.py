@@ -157,7 +157,9 @@ def step(
         torch.autocast(device.type, torch.bfloat16) if job.train.precision == "bfloat16" else contextlib.nullcontext()
     )
     with autocast:
-        users, vectors = model(history, inputs.users.take(user_rows), items, inputs.items.take(items), hidden)
+        users, vectors = model(
+            history, inputs.users.take(user_rows), items, inputs.items.take(items), hidden, catalogue=inputs.items
+        )
     all_items = exchange.gather(items)
     own = torch.arange(len(batch), device=device) + exchange.rank() * len(batch)
     value = in_batch_softmax.loss(

@@ -150,7 +150,7 @@ def _train(config: Config, pairs: Version, draft: Draft, report: loop.Report, de
     job = prepare(config, Pairs.of(pairs), Store(draft.store.uri))
     towers, progress = loop.fit(job, device, listen)
     if exchange.rank() == 0:
-        weights.save(draft.store, job.spec, towers)
+        weights.save(draft.store, job.spec, towers, job.inputs.items.to(device))
         record = {
             "losses": progress.losses,
             "pairs_per_s": rates,

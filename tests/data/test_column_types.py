@@ -37,8 +37,10 @@ OTHERS = [
     pa.map_(pa.string(), pa.int8()),
     pa.dictionary(pa.int8(), pa.binary()),
     pa.list_(pa.binary()),
+    pa.list_(pa.string(), 1),
 ]
-EVERY = [pa.null(), *WORDS, *LISTS, *OTHERS]
+VECTORS = [pa.list_(pa.float32()), pa.large_list(pa.int32()), pa.list_(pa.float16()), pa.list_(pa.float64(), 1)]
+EVERY = [pa.null(), *WORDS, *LISTS, *VECTORS[:1], *VECTORS[2:], *OTHERS]
 
 
 @pytest.mark.parametrize(
@@ -51,9 +53,11 @@ EVERY = [pa.null(), *WORDS, *LISTS, *OTHERS]
         (column_types.TITLE, WORDS),
         (column_types.SHOWN, EVERY[1:]),
         (FEATURES["categorical"], WORDS),
-        (FEATURES["multi"], [*WORDS, *LISTS]),
+        (FEATURES["hashed"], WORDS),
+        (FEATURES["multi"], [*WORDS, *LISTS, VECTORS[0], VECTORS[2]]),
         (FEATURES["numeric"], [*QUANTITIES, *TEXTS]),
         (FEATURES["text"], WORDS),
+        (FEATURES["vector"], VECTORS),
     ],
 )
 def test_a_use_accepts_these_types_and_nulls(use: Use, accepted: list[pa.DataType]) -> None:
@@ -65,7 +69,7 @@ def some(kind: pa.DataType, size: int) -> Any:
     values = pa.array([*range(1, size), None])
     if pa.types.is_dictionary(kind):
         return some(kind.value_type, size).dictionary_encode().cast(kind)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.array([[one] for one in some(kind.value_type, size).to_pylist()], kind)
     for through in (None, pa.string(), pa.int32()):
         try:
@@ -76,7 +80,9 @@ def some(kind: pa.DataType, size: int) -> Any:
 
 
 @pytest.mark.parametrize("kind", EVERY, ids=str)
-@pytest.mark.parametrize("role", ["user", "item", "time", "event", "weight", "split", "categorical", "multi", "text"])
+@pytest.mark.parametrize(
+    "role", ["user", "item", "time", "event", "weight", "split", "categorical", "multi", "text", "hashed", "vector"]
+)
 def test_a_log_or_catalogue_of_any_type_is_read_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType, role: str
 ) -> None:
@@ -89,7 +95,7 @@ def test_a_log_or_catalogue_of_any_type_is_read_or_refused(
     write_parquet(table, tmp_path / "log")
     write_parquet(pa.table(catalogue), tmp_path / "items")
     items = {"uri": str(tmp_path / "items"), "id_column": "id", "title_column": None, "display": ["odd"]}
-    features = [{"column": "odd", "kind": role}] if role in FEATURES else []
+    features = [{"column": "odd", "kind": role, "length": 1 if role == "vector" else None}] if role in FEATURES else []
     settings = whole.config(
         tmp_path,
         {"split": {"kind": "column"}} if role == "split" else {},

@@ -135,7 +135,7 @@ def test_the_evidence_is_the_recall_against_every_score(workspace: Config) -> No
     )
     best = np.argsort(-(asked @ all_vectors(config).T), axis=1)
     measured = [search.recall(loaded.index.probe(asked, k, 1)[0], best[:, :k]) for k in (10, 30)]
-    assert 0.3 < measured[1] < measured[0] < 1.0
+    assert 0.2 < measured[1] < measured[0] < 1.0
     assert version.manifest.facts["index_recall"] == pytest.approx(measured[0])
     assert [(depth.k, depth.nprobe) for depth in loaded.index.depths] == [(10, 1), (30, 1)]
     assert [depth.recall for depth in loaded.index.depths] == pytest.approx(measured)

@@ -7,9 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from raycl.model.inputs import FeatureRows
+from raycl.model.history import WeightedMean
 from raycl.model.towers import TwoTower
-from tests.model.builders import NO_FEATURES, NUM_ITEMS, SOME_FEATURES, no_features, some_features, tower_spec, towers
+from tests.model.builders import (
+    NO_FEATURES,
+    NUM_ITEMS,
+    POOLINGS,
+    SOME_FEATURES,
+    no_features,
+    some_features,
+    tower_spec,
+    towers,
+)
 
 ALL = torch.arange(NUM_ITEMS)
 HISTORIES = torch.tensor([[0, 1, 2, 3], [2, -1, -1, -1], [-1, -1, -1, -1], [5, 4, -1, -1]])
@@ -28,7 +37,7 @@ def items_of(built: TwoTower, items: Tensor = ALL, hidden: Tensor | None = None)
 
 
 @pytest.mark.parametrize("features", [NO_FEATURES, SOME_FEATURES])
-@pytest.mark.parametrize("pooling", ["mean", "recency"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("hidden", [(), (12,), (12, 5)])
 def test_every_vector_has_unit_length(features: object, pooling: str, hidden: tuple[int, ...]) -> None:
     described = features is SOME_FEATURES
@@ -43,6 +52,7 @@ def test_every_vector_has_unit_length(features: object, pooling: str, hidden: tu
 
 def test_the_pooled_history_is_the_mean_of_its_items_and_features_are_added() -> None:
     built = towers(tower_spec(users=SOME_FEATURES, hidden=()))
+    assert built.user.history is not None
     rows, features = built.user.history.weight, some_features(3)
     described = built.user.features(features)
     assert described is not None
@@ -53,17 +63,20 @@ def test_the_pooled_history_is_the_mean_of_its_items_and_features_are_added() ->
 
 def test_recency_weighs_each_position() -> None:
     built = towers(tower_spec(hidden=(), pooling="recency"))
-    rows, recency = built.user.history.weight, built.user.recency
+    assert isinstance(built.user.pool, WeightedMean)
+    assert built.user.history is not None
+    rows, recency = built.user.history.weight, built.user.pool.recency
     assert recency is not None
     first, third = recency[0].exp(), recency[2].exp()
     expected = (first * rows[1] + third * rows[2]) / (first + third)
     assert torch.allclose(users_of(built, [0, -1, 1, -1])[0], normalize(expected, dim=-1), atol=1e-6)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "recency"])
-def test_padding_after_a_history_is_ignored(pooling: str) -> None:
-    built = towers(tower_spec(pooling=pooling))
-    assert torch.equal(users_of(built, [1, 2]), users_of(built, [1, 2, -1, -1]))
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("summary", ["last", "mean"])
+def test_padding_after_a_history_is_ignored(pooling: str, summary: str) -> None:
+    built = towers(tower_spec(pooling=pooling, history_summary=summary))
+    assert torch.allclose(users_of(built, [1, 2]), users_of(built, [1, 2, -1, -1]), atol=1e-6)
 
 
 def test_without_recency_padding_is_ignored_anywhere() -> None:
@@ -71,14 +84,16 @@ def test_without_recency_padding_is_ignored_anywhere() -> None:
     assert torch.allclose(users_of(built, [1, -1, 2, -1]), users_of(built, [2, 1, -1, -1]), atol=1e-6)
 
 
-def test_an_empty_history_has_a_vector_of_its_own() -> None:
-    built = towers(tower_spec(hidden=()))
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_an_empty_history_has_a_vector_of_its_own(pooling: str) -> None:
+    built = towers(tower_spec(hidden=(), pooling=pooling))
     empty = users_of(built, [-1] * 4)[0]
     assert torch.allclose(empty, normalize(built.user.empty, dim=-1), atol=1e-6)
 
 
-def test_items_that_training_has_not_seen_are_passed_over_in_a_history() -> None:
-    built = towers(tower_spec(), known=(0, 1))
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_items_that_training_has_not_seen_are_passed_over_in_a_history(pooling: str) -> None:
+    built = towers(tower_spec(pooling=pooling), known=(0, 1))
     assert torch.equal(users_of(built, [5, 0, -1, 4]), users_of(built, [-1, 0, -1, -1]))
     assert torch.equal(users_of(built, [5, 4, 2, 3]), users_of(built, [-1] * 4))
 
@@ -109,21 +124,6 @@ def test_the_shared_embedding_is_learned_from_hidden_items() -> None:
         assert bool(built.item.ids.weight.grad[0].any()) is learns
 
 
-def test_a_feature_is_the_mean_of_its_tokens_and_the_unknown_token_is_nothing() -> None:
-    built = towers(tower_spec(items=SOME_FEATURES, hidden=(), item_id=False))
-    block = built.item.features
-    first, second = (bag.weight for bag in block.bags)
-    assert block.numbers is not None
-    rows = FeatureRows(
-        (torch.tensor([[1, 4, 0], [0, 0, 0]]), torch.tensor([[2], [1]])), torch.tensor([[1.0, -2.0], [0, 0]])
-    )
-    expected = torch.stack(
-        [(first[1] + first[4]) / 2 + second[2] + block.numbers.weight @ torch.tensor([1.0, -2.0]), second[1]]  # type: ignore[index]
-    )
-    found = built.item(torch.tensor([0, 5]), rows)
-    assert torch.allclose(found, normalize(expected, dim=-1), atol=1e-6)
-
-
 def test_without_item_ids_an_item_is_its_features_alone() -> None:
     built = towers(tower_spec(items=SOME_FEATURES, item_id=False), known=(0,))
     same = some_features(1).take(torch.zeros(NUM_ITEMS, dtype=torch.long))
@@ -137,6 +137,25 @@ def test_features_of_users_move_them() -> None:
     assert not torch.allclose(vectors[0], vectors[1])
 
 
+@pytest.mark.parametrize("pooling", ["attention", "transformer"])
+def test_when_events_were_moves_a_user(pooling: str) -> None:
+    built, history = towers(tower_spec(pooling=pooling)), HISTORIES[:2]
+    day, year = torch.full((2, 4), 86_400.0), torch.full((2, 4), 3e7)
+    unknown = built.user(history, no_features(2))
+    found = [built.user(history, no_features(2), age_s) for age_s in (day, year)]
+    assert not torch.allclose(found[0][0], found[1][0], atol=1e-3)
+    assert not torch.allclose(found[0][0], unknown[0], atol=1e-3)
+    for never in (-1.0, torch.nan):
+        assert torch.equal(built.user(history, no_features(2), torch.full((2, 4), never)), unknown)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "recency"])
+def test_a_mean_does_not_look_at_times(pooling: str) -> None:
+    built = towers(tower_spec(pooling=pooling))
+    age_s = torch.rand(4, 4) * 1e6
+    assert torch.equal(built.user(HISTORIES, no_features(4), age_s), built.user(HISTORIES, no_features(4)))
+
+
 def test_both_towers_in_one_module_are_the_two_alone() -> None:
     built = towers(tower_spec(SOME_FEATURES, SOME_FEATURES))
     features, hidden = some_features(4), torch.tensor([False, True, False, False])
@@ -145,12 +164,34 @@ def test_both_towers_in_one_module_are_the_two_alone() -> None:
     assert torch.equal(items, built.item(ALL[:4], features, hidden))
 
 
-def test_an_untrained_tower_starts_with_rows_of_about_unit_length_and_empty_padding() -> None:
+def test_an_untrained_tower_starts_with_rows_of_about_unit_length_and_says_nothing_of_the_unknown() -> None:
     torch.manual_seed(0)
     built = TwoTower(tower_spec(SOME_FEATURES, SOME_FEATURES, dim=256))
-    for weight in (built.user.history.weight, *(bag.weight for bag in built.item.features.bags)):
+    assert built.user.history is not None
+    tables = [(built.user.history.weight, 1), *((bag.weight, 2) for bag in built.item.features.bags)]
+    for weight, num_zeros in tables:
         assert isinstance(weight, Tensor)
-        assert not weight[0].any()
-        assert weight[1:].norm(dim=1).tolist() == pytest.approx([1.0] * (len(weight) - 1), abs=0.2)
+        assert not weight[:num_zeros].any()
+        assert weight[num_zeros:].norm(dim=1).tolist() == pytest.approx([1.0] * (len(weight) - num_zeros), abs=0.2)
     assert built.item.ids is not None
     assert built.item.ids.weight.norm(dim=1).tolist() == pytest.approx([1.0] * (NUM_ITEMS + 1), abs=0.2)
+
+
+def test_items_may_share_the_row_of_their_own_embedding() -> None:
+    """With features apart, two items that share a row differ by their features alone."""
+    built = towers(tower_spec(shared_id_rows=2), known=tuple(range(NUM_ITEMS)))
+    assert built.item.ids is not None
+    assert built.user.history is not None
+    assert (len(built.item.ids.weight), len(built.user.history.weight)) == (3, 3)
+    row_of = torch.tensor([0, 1, 1, 1, 0, 1])
+    for tower in (built.user, built.item):
+        tower.id_row.copy_(row_of)
+    items = items_of(built)
+    users = users_of(built, *([item] for item in range(NUM_ITEMS)))
+    for vectors in (items, users):
+        assert [int((vectors - vector).abs().sum(1).argmin()) for vector in vectors] == [0, 1, 1, 1, 0, 1]
+
+
+def test_each_item_has_a_row_of_its_own_by_default() -> None:
+    built = towers(tower_spec())
+    assert built.item.id_row.tolist() == built.user.id_row.tolist() == list(range(NUM_ITEMS))

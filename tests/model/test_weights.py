@@ -12,7 +12,7 @@ import torch
 from raycl.errors import CorruptRelease
 from raycl.model import weights
 from raycl.storage.store import Store
-from tests.model.builders import SOME_FEATURES, some_features, tower_spec, towers
+from tests.model.builders import NUM_ITEMS, SOME_FEATURES, some_features, tower_spec, towers
 
 SPEC = tower_spec(SOME_FEATURES, SOME_FEATURES, pooling="recency", dropout=0.5)
 HISTORY = torch.tensor([[0, 1, -1, -1], [-1, -1, -1, -1]])
@@ -21,7 +21,7 @@ HISTORY = torch.tensor([[0, 1, -1, -1], [-1, -1, -1, -1]])
 @pytest.fixture
 def saved(tmp_path: Path) -> Store:
     store = Store(str(tmp_path))
-    weights.save(store, SPEC, towers(SPEC))
+    weights.save(store, SPEC, towers(SPEC), some_features(NUM_ITEMS))
     return store
 
 
@@ -47,7 +47,7 @@ def test_an_item_tower_is_named_by_the_bytes_that_it_was_read_from(saved: Store)
 
 def test_towers_are_saved_from_training_without_being_changed(tmp_path: Path) -> None:
     built = towers(SPEC).train()
-    weights.save(Store(str(tmp_path)), SPEC, built)
+    weights.save(Store(str(tmp_path)), SPEC, built, some_features(NUM_ITEMS))
     assert built.training
     assert all(parameter.requires_grad for parameter in built.parameters())
 

@@ -62,7 +62,7 @@ def encode(history: Histories, features: pa.Table) -> Vectors:
         for age, row in enumerate(rows):
             if row >= 0:
                 vectors[query, row] += 0.5 ** (age + 1)
-        told = sum(described["country"] + described["tags"] + described["bio"]) + described["age"]
+        told = sum(described["country"] + described["tags"] + described["bio"]) + (described["age"] or 0.0)
         for row in range(len(IDS)):
             vectors[query, row] += 0.01 * ((row * (1.3 + told)) % 1.7)
     return vectors

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -90,11 +91,25 @@ def test_a_query_without_a_number_leaves_it_to_the_service(pairs: Pairs) -> None
     assert client.query_of(pairs, "1", 10).model_dump(exclude_unset=True)["k"] == 10
 
 
-def test_the_answer_for_a_known_user_is_the_ranking_by_the_evaluations_vector(tiny: Config, pairs: Pairs) -> None:
+def test_the_answer_for_a_known_user_is_the_ranking_by_the_evaluations_vector(tiny: Config) -> None:
     """Of every user, also of those who are not in the user table; with the history before the held-out event."""
-    workspace = journey.workspace(tiny)
-    towers = lineage.towers(tiny, workspace).store
-    served = Retriever.of(release.load(lineage.release(tiny, workspace).store))
+    require_answers_by_the_evaluations_vector(tiny)
+
+
+@pytest.mark.parametrize("pooling", ["recency", "transformer"])
+def test_so_it_is_with_features_of_every_kind_and_histories_that_share_the_items(
+    pooling: str, ray_local: None, tmp_path: Path
+) -> None:
+    config = builders.every_kind(tmp_path, share_items=True, pooling=pooling)
+    builders.run_stages(config)
+    require_answers_by_the_evaluations_vector(config)
+
+
+def require_answers_by_the_evaluations_vector(config: Config) -> None:
+    workspace = journey.workspace(config)
+    pairs = Pairs.of(lineage.pairs(config, workspace))
+    towers = lineage.towers(config, workspace).store
+    served = Retriever.of(release.load(lineage.release(config, workspace).store))
     items = embed.items(weights.load_item(towers), item_features(pairs))
     names = np.array(pairs.vocabulary()["item"].to_pylist())
     num_checked = 0

@@ -105,6 +105,16 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
     assert progress.losses[-1] < 0.9 * progress.losses[0]
 
 
+@pytest.mark.parametrize("share_items", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "recency", "attention", "transformer"])
+def test_every_pooling_trains_and_is_resumed(tmp_path: Path, pooling: str, share_items: bool) -> None:
+    model = {"pooling": pooling, "share_items": share_items, "feature_dropout": 0.1}
+    towers, progress = fit(job(tmp_path / "straight", model=model, train={"epochs": 6}))
+    assert progress.losses[-1] < 0.95 * progress.losses[0]
+    again, _ = resumed(job(tmp_path / "interrupted", model=model, train={"epochs": 6}), (1, 3))
+    assert_equal_bits(weights_of(again), weights_of(towers))
+
+
 def test_runs_of_other_seeds_differ(tmp_path: Path) -> None:
     losses = [tuple(fit(job(tmp_path / str(seed), seed=seed))[1].losses) for seed in (1, 2, 10**30)]
     assert len(set(losses)) == 3

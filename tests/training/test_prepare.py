@@ -11,6 +11,7 @@ import torch
 from raycl import journey
 from raycl.config import Config
 from raycl.data import ray_pairs
+from raycl.data.features import UNKNOWN
 from raycl.data.handoff import Pairs
 from raycl.errors import InputError
 from raycl.storage.store import Store
@@ -37,9 +38,9 @@ def prepared(folder: Path, **sections: Any) -> tuple[Config, Pairs, Job]:
 def test_a_run_has_the_sizes_of_its_pairs(tmp_path: Path) -> None:
     config, pairs, run = prepared(tmp_path)
     assert (run.spec.num_items, run.spec.max_history, run.spec.model) == (25, 20, config.model)
-    assert (run.spec.items.bag_tokens, run.spec.users.bag_tokens) == ((), (4,))
+    assert (run.spec.items.bag_tokens, run.spec.users.bag_tokens) == ((), (5,))
     assert (len(run.inputs.items), len(run.inputs.users)) == (25, 31)
-    assert run.inputs.users.tokens[0][-1].tolist() == [0]
+    assert run.inputs.users.tokens[0][-1].tolist() == [UNKNOWN]
     assert run.inputs.train_counts.tolist() == pairs.train_counts().tolist()
     assert run.inputs.train_targets.tolist() == pairs.train_targets().tolist() != pairs.train_counts().tolist()
     assert run.stream.steps == sum(count for _, count in pairs.files("train")) // 32
