@@ -158,7 +158,7 @@ def test_a_catalogue_that_changes_leaves_every_item_its_row_title_and_features(t
     assert features is not None
     tokens = dict(zip(after, features["genre"].to_pylist(), strict=True))
     assert {item: tokens[item] for item in (3, 10, 50)} == {
-        item: [encoder.values.index(str(item % 3)) + 1] for item in (3, 10, 50)
+        item: [encoder.values.index(str(item % 3)) + 2] for item in (3, 10, 50)
     }
     assert second.manifest.dropped["unknown_item"] > 0
 
