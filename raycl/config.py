@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from raycl import config_checks
+from raycl.config_base import Count, Name, Positive, Section, Share
+from raycl.config_loss import LossConfig
 from raycl.config_values import Moment, OneOrMore, Plain
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(min_length=1)]
 HeldShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 _MOST_SECONDS = 10**10
-# YAML reads an unquoted `off` as false.
-LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
-
-
-class Section(BaseModel):
-    """A part of the tree: frozen, and closed to keys that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Columns(Section):
@@ -55,7 +45,7 @@ class TableSource(Section):
     """``delta`` and ``iceberg`` need the extra of that name."""
     version: Count | None = None
     """Version of a Delta table, or snapshot of an Iceberg table; by default the current one."""
-    defaults: dict[Name, Plain] = {}
+    defaults: dict[Name, Plain] = Field(default={})
     """By column: its value in every row of the files that lack it, of the type that it has elsewhere."""
 
 
@@ -260,15 +250,6 @@ class ModelConfig(Section):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
-class LossConfig(Section):
-    """The contrastive objective."""
-
-    kind: Literal["in_batch_softmax"] = "in_batch_softmax"
-    temperature: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
-    log_q: LogQ = "static"
-    """Correct in-batch negatives by their sampling probability; off leaves popular items punished."""
-
-
 class TrainConfig(Section):
     """The training loop and where it runs."""
 
@@ -283,6 +264,9 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     shuffle_pairs: Positive = 4_000_000
     """Pairs shuffled together in memory; more is closer to a full shuffle."""
+    rows_per_pass: Positive | None = None
+    """Rows that one pass through the towers holds in memory, by default all of a worker's. With fewer, the passes are
+    made twice and the batch may be any size (gradient caching)."""
     checkpoint_steps: Positive = 2_000
     """Steps between checkpoints; the end of an epoch is always one."""
     num_workers: Positive = 1
@@ -361,7 +345,7 @@ class Config(Section):
     """Folder or ``s3://`` prefix for everything that raycl makes."""
     seed: Count = 0
     logs: Annotated[tuple[LogSource, ...], Field(min_length=1)]
-    event_weights: dict[str, Annotated[float, Field(gt=0.0)]] = {}
+    event_weights: dict[str, Annotated[float, Field(gt=0.0)]] = Field(default={})
     """Weight of each event type, of which there are at most 256; a type that is not named here is quarantined."""
     items: ItemTable | None = None
     users: UserTable | None = None

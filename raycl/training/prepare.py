@@ -11,7 +11,7 @@ from raycl.errors import InputError
 from raycl.model import inputs
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage.store import Store
-from raycl.training.loop import Inputs, Job
+from raycl.training.job import Inputs, Job
 
 
 def prepare(config: Config, pairs: Pairs, store: Store) -> Job:

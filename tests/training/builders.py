@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from raycl import schema
-from raycl.config import LossConfig, ModelConfig, PairRules, TrainConfig
+from raycl.config import ModelConfig, PairRules, TrainConfig
+from raycl.config_loss import LossConfig
 from raycl.data.reader import PairStream
 from raycl.model.inputs import FeatureRows
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage import tables
 from raycl.storage.store import Store
-from raycl.training.loop import Inputs, Job
+from raycl.training.job import Inputs, Job
 
 NUM_ITEMS, NUM_USERS, MAX_HISTORY = 20, 12, 4
 FIRST_ONLY = NUM_ITEMS - 2
