@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from raycl.model import log_q
 from raycl.model.inputs import FeatureRows
-from raycl.model.losses import bpr, negatives, softmax, triplet
+from raycl.model.losses import bpr, multi_positive, negatives, softmax, triplet
 from raycl.model.spec import FeatureSizes
 from raycl.training import objective, passes
 from raycl.training.job import Job
@@ -128,6 +128,16 @@ def test_random_negatives_are_other_ones_in_each_row_and_step(tmp_path: Path) ->
         seen.append(found.negative.long().argmax(1).tolist())
     assert len(set(seen[0])) > ROWS / 2
     assert seen[0] != seen[1]
+
+
+def test_items_of_the_history_are_own_items_too_wherever_they_came_from(tmp_path: Path) -> None:
+    value, rows, users, items = Stepping(tmp_path, terms="multi_positive", log_q="off", negatives={"uniform": 9}).step()
+    history, ids = rows.batch_history.tolist(), rows.items.tolist()
+    liked = torch.tensor([[n == row or ids[n] in history[row] for n in range(len(ids))] for row in range(ROWS)])
+    other = torch.tensor([[ids[n] not in (*history[row], ids[row]) for n in range(len(ids))] for row in range(ROWS)])
+    assert liked.sum() > 2 * ROWS
+    found = multi_positive.loss(users, items, liked, other, None, rows.weights, 0.1)
+    assert value.item() == pytest.approx(found.item(), rel=1e-6)
 
 
 def test_ratings_take_the_weight_for_the_target_and_not_for_a_weight(tmp_path: Path) -> None:

@@ -18,21 +18,33 @@ from tests.training.builders import assert_close, job, weights_of
 CPU = torch.device("cpu")
 
 
-def learner(folder: Path, **settings: Any) -> Learner:
+def learner(folder: Path, device: torch.device = CPU, **settings: Any) -> Learner:
     run = job(folder, **settings)
-    made = step.learner(run, loop.build(run), CPU)
+    made = step.learner(run, loop.build(run), device)
     made.towers.train()
     return made
 
 
-def gradients(folder: Path, rows_per_pass: int | None, **settings: Any) -> dict[str, Tensor]:
-    one = learner(folder, train={"rows_per_pass": rows_per_pass}, **settings)
-    rows = passes.of(one.job, one.correlated, next(one.job.stream.epoch(0)), 0, CPU)
+def gradients(
+    folder: Path, rows_per_pass: int | None, device: torch.device = CPU, **settings: Any
+) -> dict[str, Tensor]:
+    one = learner(folder, device, train={"rows_per_pass": rows_per_pass}, **settings)
+    rows = passes.of(one.job, one.correlated, next(one.job.stream.epoch(0)), 0, device)
     found = {"loss": step.backward(one, rows, 0)}
     for name, parameter in one.trained.named_parameters():
         assert parameter.grad is not None, name
         found[name] = parameter.grad
     return found
+
+
+@pytest.mark.requires_gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("rows_per_pass", [None, 5])
+def test_a_gpu_finds_the_gradients_of_the_cpu(tmp_path: Path, rows_per_pass: int | None) -> None:
+    cpu, gpu = (
+        gradients(tmp_path, rows_per_pass, torch.device(device), loss=workers.EVERYTHING) for device in ("cpu", "cuda")
+    )
+    assert_close({name: tensor.cpu() for name, tensor in gpu.items()}, cpu, 1e-4)
 
 
 @pytest.mark.parametrize("rows_per_pass", [1, 5, 16, 40, 100])
@@ -54,6 +66,13 @@ def test_a_pass_that_is_made_again_draws_the_same_dropout(tmp_path: Path) -> Non
     one.objective(users, items, rows, one.inputs, 0).backward()
     expected = {name: parameter.grad for name, parameter in one.towers.named_parameters()}
     assert_close(found, expected, 1e-6)  # type: ignore[arg-type]
+
+
+def test_every_pass_draws_a_dropout_of_its_own(tmp_path: Path) -> None:
+    one = learner(tmp_path, model={"dropout": 0.5})
+    rows = passes.of(one.job, None, next(one.job.stream.epoch(0)), 0, CPU)
+    first, second = (step._forward(one, one.towers, rows, 0, place, slice(8), slice(8)) for place in (0, 1))
+    assert not torch.equal(first[0], second[0])
 
 
 def test_no_pass_holds_more_rows_than_it_may(tmp_path: Path) -> None:

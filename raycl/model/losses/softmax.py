@@ -24,5 +24,5 @@ def loss(
     logits = users @ items.T / temperature
     if log_q is not None:
         logits = logits - log_q
-    kept = negative.scatter(1, own[:, None], True)
-    return (F.cross_entropy(logits.masked_fill(~kept, float("-inf")), own, reduction="none") * weights).mean()
+    left_out = (~negative).scatter(1, own[:, None], False)
+    return (F.cross_entropy(logits.masked_fill(left_out, float("-inf")), own, reduction="none") * weights).mean()
