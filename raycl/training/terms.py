@@ -123,10 +123,13 @@ def _against(
 
 def in_history(history: Tensor, items: Tensor) -> Tensor:
     """(rows, columns): whether a row's history (rows, max_history) holds a column's item."""
-    found = torch.zeros(len(history), len(items), dtype=torch.bool, device=items.device)
-    for place in history.T:  # a comparison of all places at once would hold rows x columns x max_history
-        found |= place[:, None] == items[None, :]
-    return found
+    ordered = items.sort().values
+    # An item is known by its first place in that order; what is no candidate is put in one more, last column.
+    first = torch.searchsorted(ordered, history.contiguous())
+    there = ordered[first.clamp(max=len(items) - 1)] == history
+    marked = torch.zeros(len(history), len(items) + 1, dtype=torch.bool, device=items.device)
+    marked.scatter_(1, torch.where(there, first, len(items)), True)
+    return marked[:, torch.searchsorted(ordered, items)]
 
 
 def _contrast(views: tuple[Tensor, ...], own: Tensor, things: Tensor, weights: Tensor, temperature: float) -> Tensor:
