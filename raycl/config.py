@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from raycl import config_checks
+from raycl.config_loss import LossConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
 from raycl.config_values import Count, Moment, Name, OneOrMore, Plain, Positive, Share
@@ -14,8 +15,6 @@ from raycl.config_values import Section as Section
 
 HeldShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 _MOST_SECONDS = 10**10
-# YAML reads an unquoted `off` as false.
-LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
 
 
 class Columns(Section):
@@ -231,15 +230,6 @@ class PairRules(Section):
     """Log rows that one cleaning task holds in memory."""
 
 
-class LossConfig(Section):
-    """The contrastive objective."""
-
-    kind: Literal["in_batch_softmax"] = "in_batch_softmax"
-    temperature: Annotated[float, Field(gt=0.0, le=10.0)] = 0.1
-    log_q: LogQ = "static"
-    """Correct in-batch negatives by their sampling probability; off leaves popular items punished."""
-
-
 class TrainConfig(Section):
     """The training loop and where it runs."""
 
@@ -254,6 +244,9 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     shuffle_pairs: Positive = 4_000_000
     """Pairs shuffled together in memory; more is closer to a full shuffle."""
+    rows_per_pass: Positive | None = None
+    """Rows that one pass through the towers holds in memory, by default all of a worker's. With fewer, the passes are
+    made twice and the batch may be any size (gradient caching)."""
     checkpoint_steps: Positive = 2_000
     """Steps between checkpoints; the end of an epoch is always one."""
     num_workers: Positive = 1

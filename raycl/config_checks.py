@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from raycl import config_loss
+
 if TYPE_CHECKING:
     from raycl.config import Config, Feature, TableSource
 
@@ -212,6 +214,42 @@ def _items_are_described(config: Config) -> str | None:
     return "model.item_id=false with no items.features leaves nothing to tell items apart: name features or set it true"
 
 
+def _loss_has_what_it_needs(config: Config) -> str | None:
+    loss, features = config.loss, config.items.features if config.items is not None else ()
+    kinds = [term.kind for term in loss.terms]
+    for position, kind in enumerate(kinds):
+        place = f"loss.terms.{position}.kind={kind}"
+        if kind in kinds[:position]:
+            return f"{place} is that of loss.terms.{kinds.index(kind)} already: add up their weights in one"
+        if kind == "corrected_softmax" and loss.log_q == "off":
+            return (
+                f"{place} is a correction by log_q, and loss.log_q=off: set it to static or streaming, or use softmax"
+            )
+        if kind == "views" and config.pairs.max_history < 2:
+            return f"{place} changes the history, and pairs.max_history=1 leaves nothing to change: remove the term"
+        if kind == "reconstruction" and not features:
+            return f"{place} reads item features back, and items.features has none: name some or remove the term"
+        if kind == "masked_features" and len(features) + config.model.item_id < 2:
+            return (
+                f"{place} hides half of an item's features, and items.features and model.item_id give"
+                f" {len(features) + config.model.item_id}: name more or remove the term"
+            )
+    return None
+
+
+def _loss_compares(config: Config) -> str | None:
+    loss, contrasting, tempered = config.loss, config_loss.CONTRASTING, config_loss.TEMPERED
+    if not loss.has(*contrasting, "rating"):
+        first = loss.terms[0].kind
+        return f"loss.terms.0.kind={first} does not bring users and items together: add a term such as softmax"
+    if loss.learn_temperature and not loss.has(*tempered):
+        return f"loss.learn_temperature=true needs a term with a temperature: add one of {', '.join(tempered)}"
+    for name, value in loss.negatives.model_dump(include={"uniform", "bank", "hard", "random"}).items():
+        if value and not loss.has(*contrasting):
+            return f"loss.negatives.{name}={value} needs a term with negatives: add one of {', '.join(contrasting)}"
+    return None
+
+
 def _gate_is_measured(config: Config) -> str | None:
     if config.gate.min_index_recall > 0.0 and config.index.kind == "ivf_flat" and config.gate.num_queries < 100:
         return (
@@ -243,6 +281,8 @@ RULES = (
     _heads_divide,
     _display_is_free,
     _items_are_described,
+    _loss_has_what_it_needs,
+    _loss_compares,
     _gate_is_measured,
     _replicas_ordered,
 )

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from raycl.config import Config, Section
+from raycl.config import Config
+from raycl.config_values import Section
 from raycl.errors import ConfigError
 
 
@@ -154,8 +155,9 @@ def _follows(problem: dict[str, Any], found: list[dict[str, Any]]) -> bool:
 
 def _explain(problem: dict[str, Any]) -> str:
     location = list(problem["loc"])
-    if location[:2] == ["pairs", "split"]:
-        del location[2:3]  # the split's kind, which is no key of the config
+    for place, kind_at in (["pairs", "split"], 2), (["loss", "terms"], 3):
+        if location[:2] == place:
+            del location[kind_at : kind_at + 1]  # the kind of a union's member, which is no key of the config
     path = ".".join(map(str, location))
     message = str(problem["msg"]).removeprefix("Value error, ")
     match problem["type"]:

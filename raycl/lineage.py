@@ -12,16 +12,19 @@ from raycl.storage.versions import Version, Workspace, fingerprint
 PLACEMENT: dict[str, dict[str, frozenset[str]]] = {
     "pairs": {"pairs": frozenset({"rows_per_fragment", "incremental"})},
     "towers": {
-        "train": frozenset({"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps"})
+        "train": frozenset(
+            {"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps", "rows_per_pass"}
+        )
     },
     "evaluations": {"evaluation": frozenset({"users_per_block"})},
     "releases": {"index": frozenset({"items_per_block", "use_gpu"})},
 }
 """Of each stage, by section: settings that change where and in what portions it runs, and of what comes out no more
-than the rounding. Two of them shape the output after all, in some configs:
+than the rounding. Three of them shape the output after all, in some configs:
 
 - ``pairs.rows_per_fragment`` with a split by time, whose cuts come from a sketch of each fragment;
-- ``train.num_workers`` with ``model.dropout`` or ``model.feature_dropout``, which every worker draws for itself.
+- ``train.num_workers`` and ``train.rows_per_pass`` with ``model.dropout`` or ``model.feature_dropout``, which every
+  pass of each worker draws anew.
 
 ``pairs.num_buckets`` is none of them: it makes the files that training shuffles by.
 """
@@ -85,7 +88,7 @@ def _placement(config: Config, stage: str) -> dict[str, frozenset[str]]:
     if stage == "pairs" and config.pairs.split.kind == "time":
         found["pairs"] -= {"rows_per_fragment"}
     if stage == "towers" and config.model.dropout > 0.0:
-        found["train"] -= {"num_workers"}
+        found["train"] -= {"num_workers", "rows_per_pass"}
     return found
 
 

@@ -13,13 +13,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raycl import config as config_module
-from raycl import config_file
-from raycl.config import Config, Section, TableSource
+from raycl import config_file, config_loss
+from raycl.config import Config, TableSource
+from raycl.config_values import Section
 from raycl.errors import ConfigError
 
 SMALLEST: dict[str, Any] = {"workspace": "w", "logs": [{"uri": "log"}]}
 NO_TIME = {"uri": "log", "columns": {"time": None, "split": "part"}}
-SECTIONS = [kind for _, kind in inspect.getmembers(config_module, inspect.isclass) if issubclass(kind, Section)]
+SECTIONS: set[type[Section]] = {
+    kind
+    for module in (config_module, config_loss)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
+    if issubclass(kind, Section)
+}
 
 
 def tree(changes: dict[str, Any]) -> dict[str, Any]:
@@ -310,6 +316,9 @@ OUT_OF_BOUNDS = {
     "model.hidden": [64, 0],
     "loss.temperature": 0.0,
     "loss.log_q": True,
+    "loss.terms": [],
+    "loss.negatives.uniform": -1,
+    "loss.sketch.rate": 0.0,
     "train.epochs": "three",
     "train.learning_rate": 0,
     "train.use_gpu": "maybe",
@@ -334,7 +343,7 @@ def test_a_rate_has_events_and_a_window(events: int, window_s: int) -> None:
     assert re.match(r"pairs\.max_user_rate\.(events|window_s)=(0|10000000001): ", message), message
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", sorted(SECTIONS, key=str))
 def test_every_section_is_closed_and_frozen(section: type[Section]) -> None:
     assert section.model_config["extra"] == "forbid"
     assert section.model_config["frozen"] is True

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from raycl import config_file, lineage
-from raycl.config import Config, LossConfig, ModelConfig, Section, TrainConfig
+from raycl.config import Config, ModelConfig, TrainConfig
+from raycl.config_loss import LossConfig
+from raycl.config_values import Section
 from raycl.errors import InputError
 from raycl.storage.manifest import FILE
 from raycl.storage.store import Store
@@ -34,6 +36,7 @@ TRAIN: dict[str, Any] = {
     "gradient_clip": 0.5,
     "precision": "bfloat16",
     "shuffle_pairs": 7,
+    "rows_per_pass": 7,
     "checkpoint_steps": 7,
     "num_workers": 4,
     "use_gpu": "never",
@@ -53,8 +56,15 @@ MODEL: dict[str, Any] = {
     "feature_dropout": 0.5,
     "dropout": 0.5,
 }
-LOSS: dict[str, Any] = {"temperature": 0.5, "log_q": "off"}
-PLACEMENT = {"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps"}
+LOSS: dict[str, Any] = {
+    "terms": "bpr",
+    "temperature": 0.5,
+    "learn_temperature": True,
+    "log_q": "off",
+    "sketch": {"width": 7},
+    "negatives": {"uniform": 7},
+}
+PLACEMENT = {"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps", "rows_per_pass"}
 
 # Settings of the other stages that are placement, and what cuts the work that a killed run leaves.
 ELSEWHERE = {
@@ -89,10 +99,14 @@ def changed(*overrides: str) -> Config:
 
 
 def test_every_field_has_a_row_in_these_tables() -> None:
-    sections: list[tuple[dict[str, Any], type[Section]]] = [(TRAIN, TrainConfig), (MODEL, ModelConfig), (REACH, Config)]
+    sections: list[tuple[dict[str, Any], type[Section]]] = [
+        (TRAIN, TrainConfig),
+        (MODEL, ModelConfig),
+        (LOSS, LossConfig),
+        (REACH, Config),
+    ]
     for table, section in sections:
         assert set(table) == set(section.model_fields)
-    assert {"kind", *LOSS} == set(LossConfig.model_fields)  # there is one kind so far
 
 
 @pytest.mark.parametrize("field", TRAIN)
@@ -140,11 +154,12 @@ def test_fragments_shape_the_pairs_of_a_split_by_time(tmp_path: Path) -> None:
         lineage.pairs(by_time[1], workspace)
 
 
-def test_workers_shape_towers_with_dropout() -> None:
-    """Every worker draws its own."""
+@pytest.mark.parametrize("field", ["num_workers", "rows_per_pass"])
+def test_workers_and_passes_shape_towers_with_dropout(field: str) -> None:
+    """Each of them draws its own."""
     for dropout, num_digests in ((0.0, 1), (0.5, 2)):
-        workers = [changed(f"model.dropout={dropout}", f"train.num_workers={workers}") for workers in (1, 2)]
-        assert len({lineage.digest(config, "towers", "pairs") for config in workers}) == num_digests
+        placed = [changed(f"model.dropout={dropout}", f"train.{field}={number}") for number in (1, 2)]
+        assert len({lineage.digest(config, "towers", "pairs") for config in placed}) == num_digests
 
 
 @pytest.mark.parametrize("name", REACH)

@@ -68,13 +68,13 @@ class Pairs:
         """Rows of the vocabulary."""
         return int(self.facts["vocabulary"]["rows"])
 
-    def embedding_rows(self) -> npt.NDArray[np.int64]:
-        """Of each item, the row of its own embedding, (num_items,): one each, or one of few that rare items share.
+    def embedding_rows(self) -> npt.NDArray[np.int64] | None:
+        """Of each item, the row of its own embedding, (num_items,), where rare items share some; else None.
 
         With ``rare_items: hash`` the first ``rare_buckets`` rows are shared, and the others follow in order.
         """
         if self.rules.rare_items == "drop":
-            return np.arange(self.num_items)
+            return None
         table = self.vocabulary()
         own = table["log_count"].to_numpy() >= self.rules.min_item_events
         shared = bucket_of(table["item"], self.rules.rare_buckets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,6 +43,17 @@ def mean(value: Tensor) -> Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / world_size()
+
+
+def average(tensors: Sequence[Tensor | None]) -> None:
+    """Put the mean over the processes into each tensor, in one exchange; the same ones are None in every process."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    if world_size() == 1 or not given:
+        return
+    total = torch.cat([tensor.reshape(-1) for tensor in given])
+    dist.all_reduce(total)
+    for tensor, part in zip(given, torch.split(total, [tensor.numel() for tensor in given]), strict=True):
+        tensor.copy_(part.view_as(tensor) / world_size())
 
 
 def rank() -> int:

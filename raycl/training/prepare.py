@@ -11,7 +11,7 @@ from raycl.errors import InputError
 from raycl.model import inputs
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage.store import Store
-from raycl.training.loop import Inputs, Job
+from raycl.training.job import Inputs, Job
 
 
 def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
@@ -37,6 +37,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
     num_items = pairs.num_items
     encoded_users = pairs.encoded("users")
     num_users = encoded_users.num_rows if encoded_users is not None else 0
+    id_row = pairs.embedding_rows()
     return Job(
         TowerSpec(
             num_items,
@@ -44,6 +45,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             FeatureSizes.of(item_encoders),
             FeatureSizes.of(user_encoders),
             config.model,
+            int(id_row.max()) + 1 if id_row is not None else None,
         ),
         config.train,
         config.loss,
@@ -53,6 +55,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             inputs.from_table(encoded_users, user_encoders, num_users, unknown_row=True),
             torch.from_numpy(pairs.train_counts().copy()),
             torch.from_numpy(pairs.train_targets().copy()),
+            torch.from_numpy(id_row) if id_row is not None else None,
         ),
         store,
         config.seed,

@@ -191,12 +191,13 @@ def test_rare_items_that_are_hashed_stay_in_pairs_and_share_embeddings(tmp_path:
     assert "rare_item" not in hashed.manifest.dropped
     pairs = Pairs.of(hashed)
     counts, rows = pairs.vocabulary()["log_count"].to_numpy(), pairs.embedding_rows()
+    assert rows is not None
     own = counts >= 9
     assert (~own).sum() > 10
     assert sorted(rows[own]) == list(range(4, 4 + own.sum()))
     assert set(rows[~own]) <= set(range(4))
     assert len(set(rows[~own])) > 1
-    assert Pairs.of(strict).embedding_rows().tolist() == list(range(strict.manifest.counts["items"]))
+    assert Pairs.of(strict).embedding_rows() is None
 
 
 def test_the_core_and_hashed_items_do_not_go_together(tmp_path: Path) -> None:

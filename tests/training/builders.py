@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raycl.config import LossConfig, ModelConfig, PairRules, TrainConfig
+from raycl.config import ModelConfig, PairRules, TrainConfig
+from raycl.config_loss import LossConfig
 from raycl.data.reader import PairStream
 from raycl.model.inputs import FeatureRows
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage import tables
 from raycl.storage.store import Store
-from raycl.training.loop import Inputs, Job
+from raycl.training.job import Inputs, Job
 from tests.data.builders import part_table
 from tests.data.reference import Packed
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from raycl.training import exchange
 from tests.training import workers
@@ -28,16 +30,42 @@ def left_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     return run
 
 
+@functools.cache
+def alone(case: str) -> dict[str, Tensor]:
+    """What one process finds with the whole batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        return workers.gradients(Path(folder), case)
+
+
 @pytest.mark.parametrize("num_processes", [2, 4])
-@pytest.mark.parametrize("case", range(len(workers.CASES)))
+@pytest.mark.parametrize("case", workers.CASES)
 def test_processes_have_the_loss_and_gradients_of_one_with_the_whole_batch(
-    left_by: Callable[[int], Path], num_processes: int, case: int, tmp_path: Path
+    left_by: Callable[[int], Path], num_processes: int, case: str
 ) -> None:
-    alone = workers.gradients(tmp_path, *workers.CASES[case])
     for rank in range(num_processes):
-        assert_close(load_file(left_by(num_processes) / f"gradients-{case}-{rank}.safetensors"), alone, 1e-5)
-    for name in ("user.history.weight", "item.ids.weight"):
-        assert min(float(alone[f"{step} {name}"].abs().max()) for step in range(workers.STEPS)) > 1e-3
+        assert_close(load_file(left_by(num_processes) / f"{case}-{rank}.safetensors"), alone(case), 1e-5)
+    for name in ("towers.user.history.weight", "towers.item.ids.weight"):
+        assert min(float(alone(case)[f"{step} {name}"].abs().max()) for step in range(workers.STEPS)) > 1e-3
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_a_gather_that_forgets_the_gradients_of_others_would_be_noticed(
+    left_by: Callable[[int], Path], num_processes: int
+) -> None:
+    broken, expected = load_file(left_by(num_processes) / "broken-0.safetensors"), alone(workers.BROKEN)
+    assert_close({"loss": broken["0 loss"]}, {"loss": expected["0 loss"]}, 1e-5)
+    far = (broken["0 towers.item.ids.weight"] - expected["0 towers.item.ids.weight"]).abs().max()
+    assert far > 100 * 1e-5
+
+
+def test_every_case_has_a_loss_of_its_own() -> None:
+    """A setting that changes nothing would be equal on any number of processes."""
+    losses = {
+        case: tuple(alone(case)[f"{step} loss"].item() for step in range(workers.STEPS)) for case in workers.CASES
+    }
+    assert losses.pop("learned temperature") == pytest.approx(losses["softmax, logQ static"], rel=1e-6)
+    assert losses.pop("everything in passes of 3") == pytest.approx(losses["everything"], rel=1e-6)
+    assert len(set(losses.values())) == len(losses)
 
 
 def test_two_processes_train_the_towers_that_one_trains(left_by: Callable[[int], Path], tmp_path: Path) -> None:

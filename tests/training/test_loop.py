@@ -15,10 +15,11 @@ from raycl.data.reader import Batch, PairStream
 from raycl.errors import RayclError
 from raycl.model.towers import TwoTower
 from raycl.storage.store import Store
-from raycl.training import checkpoint, loop
+from raycl.training import checkpoint, loop, step
 from raycl.training.checkpoint import Progress
-from raycl.training.loop import Job
+from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
+from tests.training import workers
 from tests.training.builders import FIRST_ONLY, NUM_ITEMS, assert_equal_bits, job, weights_of
 
 CPU = torch.device("cpu")
@@ -37,8 +38,8 @@ class Dying(PairStream):
         object.__setattr__(self, "death", (epoch, step))
 
     def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> Iterator[Batch]:
-        for step, batch in enumerate(super().epoch(epoch, rank, world_size, first_step), first_step):
-            if (epoch, step) == self.__dict__["death"]:
+        for number, batch in enumerate(super().epoch(epoch, rank, world_size, first_step), first_step):
+            if (epoch, number) == self.__dict__["death"]:
                 raise Killed
             yield batch
 
@@ -49,17 +50,20 @@ def fit(run: Job) -> tuple[TwoTower, Progress]:
 
 def resumed(run: Job, *deaths: tuple[int, int]) -> tuple[TwoTower, Progress]:
     """The end of a run that died at each of ``deaths`` and was started again."""
-    for epoch, step in deaths:
+    for epoch, number in deaths:
         with pytest.raises(Killed):
-            fit(replace(run, stream=Dying(run.stream, epoch, step)))
+            fit(replace(run, stream=Dying(run.stream, epoch, number)))
     return fit(run)
 
 
+@pytest.mark.parametrize("loss", [{}, workers.EVERYTHING], ids=["softmax", "everything"])
 @pytest.mark.parametrize("deaths", [[(0, 0)], [(0, 3)], [(1, 0)], [(1, 3)], [(1, 4)], [(0, 3), (0, 4), (1, 1), (1, 4)]])
-def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path: Path, deaths: list[tuple[int, int]]) -> None:
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    tmp_path: Path, deaths: list[tuple[int, int]], loss: dict[str, Any]
+) -> None:
     model = {"dropout": 0.2, "id_dropout": 0.3, "pooling": "recency"}
-    towers, progress = fit(job(tmp_path / "straight", model=model))
-    again, progress_again = resumed(job(tmp_path / "interrupted", model=model), *deaths)
+    towers, progress = fit(job(tmp_path / "straight", model=model, loss=loss))
+    again, progress_again = resumed(job(tmp_path / "interrupted", model=model, loss=loss), *deaths)
     assert progress_again == progress
     assert_equal_bits(weights_of(again), weights_of(towers))
     assert (progress.epoch, progress.step, len(progress.losses)) == (2, 2 * STEPS, 2)
@@ -69,26 +73,17 @@ def test_a_resumed_run_repeats_only_the_steps_after_its_checkpoint_at_the_same_r
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = []
-    step = loop.step
+    take = step.take
 
     def noted(*arguments: Any) -> torch.Tensor:
-        taken.append(arguments[5:7])
-        return step(*arguments)
+        taken.append(arguments[2:4])
+        return take(*arguments)
 
-    monkeypatch.setattr(loop, "step", noted)
+    monkeypatch.setattr(step, "take", noted)
     run = job(tmp_path, train={"warmup_share": 0.3})
     resumed(run, (1, 3))  # in step 8, after the checkpoint of 7
     rates = [learning_rate(number, 2 * STEPS, run.train.learning_rate, 0.3) for number in range(2 * STEPS)]
     assert taken == [(number, rates[number]) for number in (0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9)]
-
-
-def test_dropout_is_drawn_anew_in_each_step_and_alike_in_a_repeated_one(tmp_path: Path) -> None:
-    run = job(tmp_path, model={"dropout": 0.5, "id_dropout": 0.0})
-    towers = loop.build(run)
-    optimizer = torch.optim.SGD(towers.parameters())
-    batch = next(run.stream.epoch(0))
-    losses = [loop.step(run, run.inputs, towers, optimizer, batch, n, 0.0, CPU).item() for n in (0, 1, 0)]
-    assert losses[0] == losses[2] != losses[1]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
@@ -148,18 +143,6 @@ def test_bfloat16_trains_to_nearly_the_same_loss(tmp_path: Path) -> None:
     _, short = fit(job(tmp_path / "b", train={"precision": "bfloat16"}))
     assert plain.losses != short.losses
     assert short.losses == pytest.approx(plain.losses, rel=0.05)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_about_the_given_share_of_items_is_hidden_alike_in_every_process(share: float) -> None:
-    item = np.arange(10_000, dtype=np.int32)
-    width = np.zeros((10_000, 1), dtype=np.int32)
-    whole = Batch(width, item, np.ones(10_000, dtype=np.float32), item)
-    hidden = loop._hidden(whole, 7, share)
-    assert hidden.mean() == pytest.approx(share, abs=0.02)
-    assert loop._hidden(whole.part(1, 4), 7, share).tolist() == hidden[2_500:5_000].tolist()
-    if share == 0.25:
-        assert loop._hidden(whole, 8, share).tolist() != hidden.tolist()
 
 
 @pytest.mark.parametrize("epochs_before", [0, 1])

@@ -16,7 +16,7 @@ from raycl.data.handoff import Pairs
 from raycl.errors import InputError
 from raycl.storage.store import Store
 from raycl.training import loop
-from raycl.training.loop import Job
+from raycl.training.job import Job
 from raycl.training.prepare import prepare
 from tests.data import whole
 

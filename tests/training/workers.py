@@ -2,40 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn as spawn_processes
-from torch.nn.parallel import DistributedDataParallel
 
-from raycl.training import exchange, loop
+from raycl.training import exchange, loop, step
 from tests.training.builders import job, weights_of
 
 CPU = torch.device("cpu")
-CASES = (("static", 0.0), ("static", 0.5), ("off", 0.5))
-"""``loss.log_q`` and ``model.id_dropout``."""
-STEPS = 2
+STEPS = 3
 MODEL = {"id_dropout": 0.3}
 
+CONTRASTING = ("softmax", "corrected_softmax", "multi_positive", "bpr", "triplet", "cosine_margin")
+NEGATIVES = {"uniform": 7, "bank": 24, "bank_after_steps": 1}
+EVERYTHING: dict[str, Any] = {
+    "terms": [*CONTRASTING, "rating", "views", "masked_features", "reconstruction"],
+    "learn_temperature": True,
+    "log_q": "streaming",
+    "negatives": NEGATIVES,
+}
+CASES: dict[str, dict[str, dict[str, Any]]] = {
+    **{
+        f"{kind}, logQ {log_q}": {"loss": {"terms": kind, "log_q": log_q}}
+        for kind in CONTRASTING
+        for log_q in ("off", "static", "streaming")
+        if (kind, log_q) != ("corrected_softmax", "off")
+    },
+    **{f"{kind}, all negatives": {"loss": {"terms": kind, "negatives": NEGATIVES}} for kind in CONTRASTING},
+    **{
+        f"{kind}, some negatives": {"loss": {"terms": kind, "negatives": NEGATIVES | {"hard": 2, "random": 5}}}
+        for kind in CONTRASTING
+    },
+    **{kind: {"loss": {"terms": ["softmax", kind]}} for kind in ("views", "masked_features", "reconstruction")},
+    "rating": {"loss": {"terms": {"kind": "rating", "low": 0.5, "high": 2.0}}},
+    "learned temperature": {"loss": {"learn_temperature": True}},
+    "small sketch": {"loss": {"log_q": "streaming", "sketch": {"width": 7, "num_hashes": 2, "rate": 0.2}}},
+    "hidden ids": {"model": {"id_dropout": 0.5}},
+    "everything": {"loss": EVERYTHING, "model": MODEL},
+    "everything in passes of 3": {"loss": EVERYTHING, "model": MODEL, "train": {"rows_per_pass": 3}},
+}
+BROKEN = "softmax, logQ static"
 
-def gradients(folder: Path, log_q: str, id_dropout: float) -> dict[str, Tensor]:
+
+def gradients(folder: Path, case: str) -> dict[str, Tensor]:
     """The loss and the gradients of each of some steps, by this process's part of each batch.
 
     The gradients are clipped by a norm that none reaches, and no step moves the weights.
     """
-    run = job(folder, train={"gradient_clip": 1e9}, loss={"log_q": log_q}, model={"id_dropout": id_dropout})
-    towers = loop.build(run)
-    optimizer = torch.optim.SGD(towers.parameters(), lr=0.0)
-    model = DistributedDataParallel(towers) if exchange.world_size() > 1 else towers
+    settings = CASES[case]
+    run = job(
+        folder,
+        train={"gradient_clip": 1e9} | settings.get("train", {}),
+        loss=settings.get("loss"),
+        model={"id_dropout": 0.0} | settings.get("model", {}),
+    )
+    learner = step.learner(run, loop.build(run), CPU)
+    learner = replace(learner, optimizer=torch.optim.SGD(learner.trained.parameters(), lr=0.0))
     found: dict[str, Tensor] = {}
     batches = run.stream.epoch(0, exchange.rank(), exchange.world_size())
     for number, batch in zip(range(STEPS), batches, strict=False):
-        value = loop.step(run, run.inputs, model, optimizer, batch, number, 0.0, CPU)
+        value = step.take(learner, batch, number, 0.0)
         found[f"{number} loss"] = exchange.mean(value)
-        for name, parameter in towers.named_parameters():
+        for name, parameter in learner.trained.named_parameters():
             assert parameter.grad is not None, name
             found[f"{number} {name}"] = parameter.grad.clone()
     return found
@@ -47,15 +81,23 @@ def fitted(folder: Path) -> dict[str, Tensor]:
     return weights_of(towers) | {"losses": torch.tensor(progress.losses, dtype=torch.float64)}
 
 
+def without_the_gradients_of_others(ctx: Any, gradient: Tensor) -> Tensor:
+    """A backward pass of the gather that forgets what other processes did with this one's rows."""
+    start = dist.get_rank() * ctx.num_rows
+    return gradient[start : start + ctx.num_rows]
+
+
 def work(rank: int, folder: str, world: int) -> None:
     """One process: join the others, work, and leave what was found for the test to compare."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     try:
         mine = Path(folder) / f"rank-{rank}"
-        for number, case in enumerate(CASES):
-            save_file(gradients(mine, *case), Path(folder) / f"gradients-{number}-{rank}.safetensors")
+        for case in CASES:
+            save_file(gradients(mine, case), Path(folder) / f"{case}-{rank}.safetensors")
         save_file(fitted(Path(folder) / "shared"), Path(folder) / f"fitted-{rank}.safetensors")
+        setattr(exchange._Gather, "backward", staticmethod(without_the_gradients_of_others))  # noqa: B010
+        save_file(gradients(mine, BROKEN), Path(folder) / f"broken-{rank}.safetensors")
     finally:
         dist.destroy_process_group()
 

@@ -1,0 +1,188 @@
+"""The ``loss`` section: which terms are summed, what they are contrasted with, and how sampling is corrected."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from raycl.config_values import Count, Positive, Section
+
+Temperature = Annotated[float, Field(gt=0.0, le=10.0)]
+TermWeight = Annotated[float, Field(gt=0.0)]
+Part = Annotated[float, Field(gt=0.0, lt=1.0)]
+Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+# YAML reads an unquoted `off` as false.
+LogQ = Annotated[
+    Literal["static", "streaming", "off"], BeforeValidator(lambda value: "off" if value is False else value)
+]
+
+
+class Softmax(Section):
+    """The own item against all negatives at once (InfoNCE, sampled softmax)."""
+
+    kind: Literal["softmax"]
+    weight: TermWeight = 1.0
+
+
+class CorrectedSoftmax(Section):
+    """Softmax whose logQ leaves out the own item, which is there for certain: less bias with few negatives."""
+
+    kind: Literal["corrected_softmax"]
+    weight: TermWeight = 1.0
+
+
+class MultiPositive(Section):
+    """Softmax in which the items of the user's history are own items too, wherever they are among the candidates."""
+
+    kind: Literal["multi_positive"]
+    weight: TermWeight = 1.0
+
+
+class Bpr(Section):
+    """The own item against one negative at a time, logistic."""
+
+    kind: Literal["bpr"]
+    weight: TermWeight = 1.0
+
+
+class Triplet(Section):
+    """The own item must be nearer than each negative by ``margin``, in cosine."""
+
+    kind: Literal["triplet"]
+    weight: TermWeight = 1.0
+    margin: Annotated[float, Field(gt=0.0, le=2.0)] = 0.2
+
+
+class CosineMargin(Section):
+    """The own item towards a cosine of 1, negatives down to ``margin``."""
+
+    kind: Literal["cosine_margin"]
+    weight: TermWeight = 1.0
+    margin: Cosine = 0.3
+    negative_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    """Of the negatives' mean beside the own item's part."""
+
+
+class Rating(Section):
+    """Cosine regressed on the event's weight, which here is the rating and no weight."""
+
+    kind: Literal["rating"]
+    weight: TermWeight = 1.0
+    low: float = 0.0
+    """The rating that means a cosine of -1; lower ones mean it too."""
+    high: float = 5.0
+    """The rating that means a cosine of 1; higher ones mean it too."""
+
+    @model_validator(mode="after")
+    def _has_range(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low:g} must be below high={self.high:g}: name the lowest and the best rating")
+        return self
+
+
+class ViewContrast(Section):
+    """Two changed views of one history are each other's own; an auxiliary term."""
+
+    kind: Literal["views"]
+    weight: TermWeight = 0.1
+    temperature: Temperature = 0.5
+    crop: Part | None = 0.6
+    """Keep a run of this share of the history; null leaves the operation out, here and below."""
+    mask: Part | None = 0.3
+    """Leave out this share of the items."""
+    reorder: Part | None = 0.6
+    """Shuffle a run of this share."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.crop is None and self.mask is None and self.reorder is None:
+            raise ValueError("views that change nothing: give one of crop, mask and reorder a share")
+        return self
+
+
+class FeatureMasking(Section):
+    """Two views of one item, each without half of its features, are each other's own; an auxiliary term."""
+
+    kind: Literal["masked_features"]
+    weight: TermWeight = 0.1
+    temperature: Temperature = 0.2
+
+
+class Reconstruction(Section):
+    """The item's features are read back from its vector (autoencoder); an auxiliary term."""
+
+    kind: Literal["reconstruction"]
+    weight: TermWeight = 0.1
+    max_tokens: Annotated[int, Field(ge=2)] = 4_096
+    """Values of one feature that are told apart; those of a feature with more are taken modulo this."""
+
+
+Term = Annotated[
+    Softmax
+    | CorrectedSoftmax
+    | MultiPositive
+    | Bpr
+    | Triplet
+    | CosineMargin
+    | Rating
+    | ViewContrast
+    | FeatureMasking
+    | Reconstruction,
+    Field(discriminator="kind"),
+]
+
+CONTRASTING = ("softmax", "corrected_softmax", "multi_positive", "bpr", "triplet", "cosine_margin")
+"""Terms that compare users with negatives."""
+TEMPERED = ("softmax", "corrected_softmax", "multi_positive", "bpr")
+"""Terms that divide by ``loss.temperature``."""
+
+
+def _to_terms(value: Any) -> Any:
+    """A name alone is the term of that kind, and one term needs no list."""
+    terms = [value] if isinstance(value, str | dict) else value
+    return [{"kind": one} if isinstance(one, str) else one for one in terms] if isinstance(terms, list) else terms
+
+
+class Negatives(Section):
+    """What an own item is contrasted with, besides the other items of the batch."""
+
+    uniform: Count = 0
+    """Items of the whole catalogue drawn evenly in each step, for all users alike (mixed negative sampling)."""
+    bank: Count = 0
+    """Item vectors of the last steps that are kept as further negatives, without gradient; the oldest leave first."""
+    bank_after_steps: Count = 1_000
+    """Steps before the bank starts: vectors of the first steps are stale at once."""
+    hard: Count = 0
+    """Of all of these, only this many of the nearest to each user count, and ``random`` others; 0 and 0: all count."""
+    random: Count = 0
+
+
+class Sketch(Section):
+    """How ``log_q: streaming`` estimates frequencies."""
+
+    width: Positive = 2**20
+    """Counters of one hash; a vocabulary that is no larger gets a counter an item and no collision."""
+    num_hashes: Positive = 3
+    rate: Rate = 0.01
+    """Weight of an item's newest gap: about the last 1 / rate occurrences are remembered."""
+
+
+class LossConfig(Section):
+    """The training objective."""
+
+    terms: Annotated[tuple[Term, ...], Field(min_length=1), BeforeValidator(_to_terms)] = (Softmax(kind="softmax"),)
+    """A weighted sum: one name (``bpr``), or a list of names and mappings such as ``{kind: triplet, margin: 0.3}``."""
+    temperature: Temperature = 0.1
+    learn_temperature: bool = False
+    """Start from ``temperature`` and train it like a weight, never under 0.01."""
+    log_q: LogQ = "static"
+    """Correct negatives by their sampling probability: ``static`` by counts of the training pairs, ``streaming`` by a
+    sketch of what the batches bring; off leaves popular items punished."""
+    sketch: Sketch = Sketch()
+    negatives: Negatives = Negatives()
+
+    def has(self, *kinds: str) -> bool:
+        """Whether one of the terms is of one of these kinds."""
+        return any(term.kind in kinds for term in self.terms)

@@ -1,0 +1,127 @@
+"""What a step sends through the towers: the batch's own rows, and those that the loss draws besides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from raycl.config_loss import LossConfig
+from raycl.data.reader import Batch
+from raycl.model import masking
+from raycl.model.inputs import FeatureRows
+from raycl.training import draws, exchange
+from raycl.training.job import Inputs, Job
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Rows for the user tower and for the item tower, in this order of runs; none but the batch's are always there.
+
+    Users: the batch's, then two views of their histories. Items: the batch's, this process's share of those drawn
+    evenly, then the batch's twice more with features hidden.
+    """
+
+    batch_rows: int
+    weights: Tensor
+    """(batch_rows,)"""
+    history: Tensor
+    """(user rows, max_history), rows of the vocabulary or -1"""
+    user_rows: Tensor
+    """(user rows,), rows of the user table; -1 takes the last"""
+    items: Tensor
+    """(item rows,), rows of the vocabulary"""
+    hidden: Tensor
+    """(item rows,): whose own embedding is hidden"""
+    hidden_features: Tensor | None
+    """(item rows, features of an item)"""
+    uniform: Tensor
+    """Items drawn evenly for all processes together (loss.negatives.uniform,)"""
+
+    @property
+    def batch_items(self) -> Tensor:
+        """The items of the batch's own pairs (batch_rows,)."""
+        return self.items[: self.batch_rows]
+
+    @property
+    def batch_history(self) -> Tensor:
+        """Their histories, unchanged (batch_rows, max_history)."""
+        return self.history[: self.batch_rows]
+
+    @property
+    def item_runs(self) -> list[int]:
+        """How many item rows are the batch's, how many drawn evenly, and how many each view with hidden features."""
+        drawn = -(-len(self.uniform) // exchange.world_size())
+        return [self.batch_rows, drawn] + ([self.batch_rows] * 2 if self.hidden_features is not None else [])
+
+    def chunks(self, rows: int | None) -> list[tuple[slice, slice]]:
+        """User rows and item rows of each pass, at most ``rows`` of each; one pass of all where it is None."""
+        users, items = len(self.user_rows), len(self.items)
+        num = 1 if rows is None else -(-max(users, items) // rows)
+        return [
+            (slice(users * n // num, users * (n + 1) // num), slice(items * n // num, items * (n + 1) // num))
+            for n in range(num)
+        ]
+
+    def inputs_of(
+        self, inputs: Inputs, users: slice, items: slice
+    ) -> tuple[Tensor, FeatureRows, Tensor, FeatureRows, Tensor]:
+        """The arguments of ``TwoTower`` for these rows."""
+        features = inputs.items.take(self.items[items])
+        if self.hidden_features is not None:
+            features = masking.hide(features, self.hidden_features[items])
+        described = inputs.users.take(self.user_rows[users])
+        return self.history[users], described, self.items[items], features, self.hidden[items]
+
+
+def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, device: torch.device) -> Passes:
+    """The passes of this process's part of a global batch; ``correlated`` is of ``masking.correlation``.
+
+    Together the processes send what one process with the whole batch would send.
+    """
+    histories = [batch.history, *_views(job.loss, job.seed, batch.history, number, device)]
+    uniform = draws.uniform(job.seed, number, job.loss.negatives.uniform, job.spec.num_items)
+    items = np.concatenate([batch.item.astype(np.int64), _share(uniform)])
+    hidden = draws.hidden(items, number, job.spec.model.id_dropout)
+    hidden_features = None
+    if correlated is not None:
+        plain = np.zeros((len(items), len(correlated)), dtype=np.bool_)
+        halves = masking.halves(correlated, draws.feature_generator(job.seed, number))
+        views = [np.tile(half, (len(batch), 1)) for half in halves]
+        flags = np.concatenate([plain, *views])
+        items = np.concatenate([items, batch.item, batch.item])
+        hidden = np.concatenate([hidden, hidden[: len(batch)], hidden[: len(batch)]])
+        num_features = masking.num_features(job.inputs.items)
+        hidden = hidden | flags[:, num_features:].any(1)
+        hidden_features = torch.from_numpy(flags[:, :num_features]).to(device)
+    return Passes(
+        len(batch),
+        torch.from_numpy(batch.weight).to(device),
+        torch.from_numpy(np.concatenate(histories).astype(np.int64)).to(device),
+        torch.from_numpy(np.tile(batch.user_row.astype(np.int64), len(histories))).to(device),
+        torch.from_numpy(items).to(device),
+        torch.from_numpy(hidden).to(device),
+        hidden_features,
+        torch.from_numpy(uniform).to(device),
+    )
+
+
+def _views(
+    loss: LossConfig, seed: int, history: npt.NDArray[np.int32], number: int, device: torch.device
+) -> list[npt.NDArray[np.int32]]:
+    """Two views of this process's histories, drawn over those of all processes."""
+    terms = [term for term in loss.terms if term.kind == "views"]
+    if not terms:
+        return []
+    whole = exchange.gather(torch.from_numpy(history).to(device)).cpu().numpy()
+    mine = slice(exchange.rank() * len(history), (exchange.rank() + 1) * len(history))
+    return [view[mine] for view in draws.two_views(seed, number, whole, terms[0])]
+
+
+def _share(uniform: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """This process's run of the drawn items; runs are equally long, the last ones filled up from the start."""
+    size = -(-len(uniform) // exchange.world_size())
+    return np.resize(uniform, size * exchange.world_size())[exchange.rank() * size : (exchange.rank() + 1) * size]

@@ -1,0 +1,120 @@
+"""One optimizer step of one process, by the same rule for one process and for many."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raycl.data.reader import Batch
+from raycl.model import masking
+from raycl.model.towers import TwoTower
+from raycl.training import exchange, objective, passes
+from raycl.training.job import Inputs, Job
+from raycl.training.objective import Objective
+from raycl.training.passes import Passes
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What one process trains, on its device."""
+
+    job: Job
+    inputs: Inputs
+    """On the device."""
+    towers: TwoTower
+    model: nn.Module
+    """The towers, or where there are several processes what averages their gradients over all."""
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    correlated: masking.Floats | None
+    """How much item features tell of each other, where a term hides some of them."""
+    device: torch.device
+
+    @property
+    def trained(self) -> nn.Module:
+        """All that a checkpoint holds."""
+        return nn.ModuleDict({"towers": self.towers, "objective": self.objective})
+
+
+def learner(job: Job, towers: TwoTower, device: torch.device) -> Learner:
+    """Bring a run and its untrained towers to the device; every process calls it."""
+    towers, aims = towers.to(device), objective.build(job).to(device)
+    groups = [
+        {"params": list(towers.parameters()), "weight_decay": job.train.weight_decay},
+        {"params": list(aims.parameters()), "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=job.train.learning_rate, fused=device.type == "cuda"
+    )
+    model: nn.Module = DistributedDataParallel(towers) if exchange.world_size() > 1 else towers
+    features, by_id = job.inputs.items, job.spec.model.item_id
+    correlated = masking.correlation(features, item_id=by_id) if job.loss.has("masked_features") else None
+    return Learner(job, job.inputs.to(device), towers, model, aims, optimizer, correlated, device)
+
+
+def take(one: Learner, batch: Batch, number: int, rate: float) -> Tensor:
+    """Step ``number`` on this process's part of a global batch, at this learning rate; its loss, detached.
+
+    Every process's items are negatives for every process's users, and the result is that of one process with the
+    whole batch: the loss is a mean over rows, and the gradients of equal parts are averaged.
+    """
+    rows = passes.of(one.job, one.correlated, batch, number, one.device)
+    for group in one.optimizer.param_groups:
+        group["lr"] = rate
+    one.optimizer.zero_grad(set_to_none=True)
+    value = backward(one, rows, number)
+    exchange.average([parameter.grad for parameter in one.objective.parameters()])
+    parameters = [*one.towers.parameters(), *one.objective.parameters()]
+    torch.nn.utils.clip_grad_norm_(parameters, one.job.train.gradient_clip)
+    one.optimizer.step()
+    one.objective.after_step()
+    return value
+
+
+def backward(one: Learner, rows: Passes, number: int) -> Tensor:
+    """The loss, detached, and its gradients in the parameters.
+
+    In several passes the vectors are made without gradients first, then the loss gives the gradient of each vector,
+    then each pass is made again and hands its part on (GradCache, Gao et al., RepL4NLP 2021, section 3): the same
+    gradients, with the memory of one pass and of the vectors.
+    """
+    chunks = rows.chunks(one.job.train.rows_per_pass)
+    if len(chunks) == 1:
+        users, items = _forward(one, one.model, rows, number, 0, *chunks[0])
+        value: Tensor = one.objective(users, items, rows, one.inputs, number)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+    with torch.no_grad():
+        made = [_forward(one, one.towers, rows, number, place, *chunk) for place, chunk in enumerate(chunks)]
+    users, items = (torch.cat(vectors).requires_grad_() for vectors in zip(*made, strict=True))
+    value = one.objective(users, items, rows, one.inputs, number)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert users.grad is not None
+    assert items.grad is not None
+    for place, chunk in enumerate(chunks):
+        # Gradients are added up here and averaged over the processes once, in the last pass.
+        with contextlib.nullcontext() if place == len(chunks) - 1 else _local(one.model):
+            again = _forward(one, one.model, rows, number, place, *chunk)
+            torch.autograd.backward(again, [users.grad[chunk[0]], items.grad[chunk[1]]])
+    return value.detach()
+
+
+def _forward(
+    one: Learner, model: nn.Module, rows: Passes, number: int, place: int, users: slice, items: slice
+) -> tuple[Tensor, Tensor]:
+    """Vectors of these rows; a pass that is made again draws the same dropout."""
+    drawn = ((one.job.seed * 1_000_003 + number) * 4_096 + exchange.rank()) * 65_536 + place
+    torch.manual_seed(drawn % 2**63)
+    precise = one.job.train.precision == "float32"
+    with contextlib.nullcontext() if precise else torch.autocast(one.device.type, torch.bfloat16):
+        vectors: tuple[Tensor, Tensor] = model(*rows.inputs_of(one.inputs, users, items), catalogue=one.inputs.items)
+    return vectors
+
+
+def _local(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Gradients within stay with this process."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else contextlib.nullcontext()
