@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _SAY_EVERY_S = 5.0
 _THREADS_END_WITHIN_S = 20.0
+_LISTENERS = 4
 
 
 def connect(config: RayConfig) -> None:
@@ -74,8 +76,15 @@ def joined_cluster() -> bool:
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
-def map_tasks(name: str, task: Callable[[int], Mapping[str, Any]], num_tasks: int) -> list[dict[str, Any]]:
+def map_tasks(
+    name: str,
+    task: Callable[[int], Mapping[str, Any]],
+    num_tasks: int,
+    finished: Callable[[int, Mapping[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
     """Run ``task`` once for each number below ``num_tasks``, and return the records in that order.
+
+    ``finished`` hears of each number and record in threads of this process, while other tasks run.
 
     Records cross as JSON, since Arrow would give every row the keys of all. On a terminal Ray Data draws its bars;
     elsewhere a line now and then says how far it is. A RayclError of a task is raised here as it was there.
@@ -95,12 +104,19 @@ def map_tasks(name: str, task: Callable[[int], Mapping[str, Any]], num_tasks: in
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
     rows: Any = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(one).iter_rows()
-    with _threads_ended(), contextlib.closing(iter(rows)) as found:  # a refusal stops the tasks that are under way
+    heard: list[Future[None]] = []
+    # A refusal stops the tasks that are under way.
+    with _threads_ended(), ThreadPoolExecutor(_LISTENERS) as pool, contextlib.closing(iter(rows)) as found:
         for row in found:
-            records[int(row["task"])] = _told(json.loads(row["record"]), row["refused"])
+            number = int(row["task"])
+            records[number] = _told(json.loads(row["record"]), row["refused"])
+            if finished is not None:
+                heard.append(pool.submit(finished, number, records[number]))
             if time.monotonic() - said > _SAY_EVERY_S:
                 said = time.monotonic()
                 log.info("%s: %d of %d tasks done", name, len(records), num_tasks)
+        for told in heard:
+            told.result()
     return [records[number] for number in range(num_tasks)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,19 @@ def config_of(log: Path, workspace: Path) -> Config:
     )
 
 
-def _one_by_one(name: str, task: Callable[[int], Record], num_tasks: int) -> list[dict[str, Any]]:
-    return [dict(task(number)) for number in range(num_tasks)]
+def _one_by_one(
+    name: str,
+    task: Callable[[int], Record],
+    num_tasks: int,
+    finished: Callable[[int, Record], None] | None = None,
+) -> list[dict[str, Any]]:
+    with ThreadPoolExecutor(4) as pool:
+        records = []
+        for number in range(num_tasks):
+            records.append(dict(task(number)))
+            if finished is not None:
+                pool.submit(finished, number, records[-1])
+        return records
 
 
 if __name__ == "__main__":

@@ -19,15 +19,19 @@ from raycl.storage.versions import Record
 def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> Record:
     """First pass: clean one fragment, and write its events with the rows of each bucket together.
 
-    Events of a fragment that the workspace keeps as this run would make them are left where they are.
+    Events of a fragment that the workspace keeps as this run would make them are left where they are. The record is for
+    ``Draft.settle``.
     """
     task = fragment_task(number)
     if (done := plan.draft.task_done(task)) is not None:
         return done
+    files = []
     cleaner = _cleaner(plan, fragment)
     quarantine = f"quarantine/part-{number:06d}.parquet"
     if plan.kept is None:
-        record, bad = _clean(plan, cleaner, fragment, plan.place(number, {}))
+        place = plan.place(number, {})
+        record, bad = _clean(plan, cleaner, fragment, place)
+        files = [place.events, place.counts]
     else:
         how = How.of(plan.config.logs[fragment.log], plan.latest_ms, cleaner.known_items)
         found = plan.kept.find(fragment, cleaner.log, how, cleaner.known_items)
@@ -42,9 +46,9 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> Record:
         record = {**record, "kept": name}
     if bad.num_rows:
         origin = pa.array([f"{fragment.root_uri}/{fragment.path}"] * bad.num_rows)
-        tables.write(plan.draft.store, quarantine, bad.append_column("file", origin))
-    plan.draft.finish_task(task, record)
-    return record
+        tables.write(plan.draft.store, quarantine, bad.append_column("file", origin), durable=False)
+        files.append(quarantine)
+    return {**record, "files": files}
 
 
 def _cleaner(plan: Plan, fragment: Fragment) -> clean.Cleaner:
@@ -69,10 +73,9 @@ def _clean(plan: Plan, cleaner: clean.Cleaner, fragment: Fragment, place: Place)
     rows = fragment.read(log_columns(cleaner.log))
     outside = cleaner.outside(rows)
     events, bad = cleaner.clean(rows, fragment.first_row, outside)
-    vocabulary_tasks.write_counts(place.store, place.counts, events["item"], plan.num_parts)
-    tables.write_buckets(
-        place.store, place.events, events, bucket_of(events["user"], plan.num_buckets), plan.num_buckets
-    )
+    durable, buckets = plan.kept is not None, bucket_of(events["user"], plan.num_buckets)
+    vocabulary_tasks.write_counts(place.store, place.counts, events["item"], plan.num_parts, durable=durable)
+    tables.write_buckets(place.store, place.events, events, buckets, plan.num_buckets, durable=durable)
     by_time = plan.kept is not None or isinstance(plan.config.pairs.split, TimeSplit)  # kept ones are for any split
     record = {
         "rows": fragment.num_rows,

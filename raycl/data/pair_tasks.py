@@ -84,9 +84,10 @@ def build_bucket(
 ) -> Record:
     """Second pass: all events of the bucket's users through the kernel, to one file.
 
-    With ``since``, of the users alone that changed. RayclError where a part knows what it must not.
+    With ``since``, of the users alone that changed. The record is for ``Draft.settle``. RayclError where a part knows
+    what it must not.
     """
-    task = _bucket_task(bucket)
+    task = bucket_task(bucket)
     if (record := plan.draft.task_done(task)) is not None:
         return record
     store, rules, seed = plan.draft.store, plan.config.pairs, plan.config.seed
@@ -114,19 +115,20 @@ def build_bucket(
     written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types)
     leaks = leakage.find(written, rules, cuts, seed, items.ids_of)
     leakage.require_none(leaks, bucket)
-    tables.write(store, schema.sequences_file(bucket), built.table)
+    made = {schema.sequences_file(bucket): built.table}
     if plan.kept is not None:
-        tables.write(store, schema.dropped_file(bucket), built.dropped)
-    vocabulary_tasks.write_bucket_counts(store, task, sequences.count_items(built), items)
-    record = {
+        made[schema.dropped_file(bucket)] = built.dropped
+    for path, table in made.items():
+        tables.write(store, path, table, durable=False)
+    counts = vocabulary_tasks.write_bucket_counts(store, task, sequences.count_items(built), items)
+    return {
         "events": built.num_events,
         "users": {part: int(has_targets(built.table, part).sum()) for part in schema.SPLITS},
         "dropped": built.dropped_rows,
         "pairs": built.num_pairs,
         "report": report_sketch.Kept.of(built, len(plan.config.event_weights)).to_json(),
+        "files": [*made, counts],
     }
-    plan.draft.finish_task(task, record)
-    return record
 
 
 def goes_on_from(
@@ -157,7 +159,7 @@ def count_items(
     plan: Plan, numbering: Numbering, map_tasks: core_tasks.MapTasks, before: Before | None
 ) -> Sequence[Record]:
     """After the second pass: the finished vocabulary, and what the report says of its items."""
-    buckets = [_bucket_task(bucket) for bucket in range(plan.num_buckets)]
+    buckets = [bucket_task(bucket) for bucket in range(plan.num_buckets)]
 
     def count(part: int) -> Record:
         table, held_out = vocabulary_tasks.count_part(plan.draft.store, part, numbering, buckets)
@@ -252,5 +254,6 @@ def to_cuts(config: Config, records: Sequence[Record]) -> splits.Cuts:
     return splits.cut_times(sketches, config.pairs.split.val_share, config.pairs.split.test_share)
 
 
-def _bucket_task(bucket: int) -> str:
+def bucket_task(bucket: int) -> str:
+    """The name of the task that builds a bucket."""
     return f"bucket-{bucket:06d}"

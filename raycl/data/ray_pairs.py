@@ -33,7 +33,10 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
 
     ray_runtime.connect(config.ray)
     cleaned = ray_runtime.map_tasks(
-        "clean", lambda number: clean_tasks.clean_fragment(plan, number, fragments[number]), len(fragments)
+        "clean",
+        lambda number: clean_tasks.clean_fragment(plan, number, fragments[number]),
+        len(fragments),
+        lambda number, record: draft.settle(pair_plan.fragment_task(number), record),
     )
     places = [plan.place(number, record) for number, record in enumerate(cleaned)]
     numbering = pair_tasks.number_items(plan, places, ray_runtime.map_tasks)
@@ -44,6 +47,7 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
         "build",
         lambda bucket: pair_tasks.build_bucket(plan, bucket, places, numbering, cuts, core, since),
         plan.num_buckets,
+        lambda bucket, record: draft.settle(pair_tasks.bucket_task(bucket), record),
     )
     before = report_tasks.previous(workspace, digest)
     items = pair_tasks.count_items(plan, numbering, ray_runtime.map_tasks, before)

@@ -95,10 +95,10 @@ def num_parts(num_rows: int, known: Known | None, *, has_catalogue: bool) -> int
     return 1 if has_catalogue else max(1, -(-num_rows // _ROWS_A_PART))
 
 
-def write_counts(store: Store, path: str, items: Any, parts: int) -> None:
+def write_counts(store: Store, path: str, items: Any, parts: int, *, durable: bool) -> None:
     """Leave how often a fragment has each of these ids."""
     counted = vocabulary.count_ids(items)
-    tables.write_buckets(store, path, counted, bucket_of(counted["item"], parts), parts)
+    tables.write_buckets(store, path, counted, bucket_of(counted["item"], parts), parts, durable=durable)
 
 
 def build_part(
@@ -206,10 +206,11 @@ def count_part(
     return table, held_out
 
 
-def write_bucket_counts(store: Store, task: str, counted: pa.Table, items: Items) -> None:
-    """Leave what a bucket counted of each vocabulary row in ``item``."""
-    parts = items.parts_of(counted["item"].to_numpy())
-    tables.write_buckets(store, _bucket_counts(task), counted, parts, items.numbering.num_parts)
+def write_bucket_counts(store: Store, task: str, counted: pa.Table, items: Items) -> str:
+    """Leave what a bucket counted of each vocabulary row in ``item``; returns the path, which is not yet durable."""
+    parts, path = items.parts_of(counted["item"].to_numpy()), _bucket_counts(task)
+    tables.write_buckets(store, path, counted, parts, items.numbering.num_parts, durable=False)
+    return path
 
 
 def flipped_items(store: Store, num_parts: int) -> Any:

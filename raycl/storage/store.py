@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,11 +72,23 @@ class Store:
         else:
             self.patiently(path, lambda: _put_on_s3(self.full(path), content))
 
-    def open_output(self, path: str) -> Any:
-        """A stream to a new file, as a context: the file appears under ``path`` when the context ends without error."""
+    def open_output(self, path: str, *, durable: bool = True) -> Any:
+        """A stream to a new file, as a context: the file appears under ``path`` when the context ends without error.
+
+        One that is not ``durable`` is only sure to outlast a loss of power once it was given to ``sync``.
+        """
         if self.is_local:
-            return _LocalOutput(Path(self.full(path)))
+            return _LocalOutput(Path(self.full(path)), durable=durable)
         return _s3_output(self.full(path))
+
+    def sync(self, paths: Iterable[str]) -> None:
+        """Wait until these files are on the disk, as those on S3 are from the start."""
+        for path in paths if self.is_local else ():
+            file = os.open(self.full(path), os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or a folder ``path``."""
@@ -176,10 +188,10 @@ class Store:
 
 
 class _LocalOutput:
-    """A file written beside its place and moved there at the end, after its bytes have reached the disk."""
+    """A file written beside its place and moved there at the end, a durable one once its bytes are on the disk."""
 
-    def __init__(self, target: Path) -> None:
-        self._target = target
+    def __init__(self, target: Path, *, durable: bool) -> None:
+        self._target, self._durable = target, durable
         self._partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_PARTIAL}")
 
     def __enter__(self) -> Any:
@@ -193,7 +205,8 @@ class _LocalOutput:
             self._partial.unlink(missing_ok=True)
             return
         self._stream.flush()
-        os.fsync(self._stream.fileno())
+        if self._durable:
+            os.fsync(self._stream.fileno())
         self._stream.close()
         self._partial.replace(self._target)
 

@@ -14,12 +14,12 @@ from raycl.storage.store import Store
 ROW_GROUP = 65_536
 
 
-def write(store: Store, path: str, table: pa.Table) -> None:
+def write(store: Store, path: str, table: pa.Table, *, durable: bool = True) -> None:
     """Write a Parquet file; whole numbers as differences, which is faster and smaller than a dictionary of them."""
     leaves = [leaf for field in table.schema for leaf in _leaves(field.name, field.type)]
     numbers = {leaf: "DELTA_BINARY_PACKED" for leaf, kind in leaves if pa.types.is_integer(kind)}
     others = [leaf for leaf, _ in leaves if leaf not in numbers]
-    with store.open_output(path) as stream:
+    with store.open_output(path, durable=durable) as stream:
         pq.write_table(
             table,
             stream,
@@ -44,7 +44,15 @@ def read(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Ta
     return store.patiently(path, lambda: pq.read_table(store.full(path), columns=columns, filesystem=store.filesystem))
 
 
-def write_buckets(store: Store, path: str, table: pa.Table, buckets: npt.NDArray[np.int64], num_buckets: int) -> None:
+def write_buckets(
+    store: Store,
+    path: str,
+    table: pa.Table,
+    buckets: npt.NDArray[np.int64],
+    num_buckets: int,
+    *,
+    durable: bool = True,
+) -> None:
     """Write an Arrow file whose ``b``-th record batch holds the rows of bucket ``b``, so that a reader seeks to it.
 
     ``buckets`` (rows,) are numbers below ``num_buckets``; rows of a bucket keep their order.
@@ -53,7 +61,10 @@ def write_buckets(store: Store, path: str, table: pa.Table, buckets: npt.NDArray
     ordered = table.take(pa.array(np.argsort(keys, kind="stable")))
     ends = np.cumsum(np.bincount(buckets, minlength=num_buckets))
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with store.open_output(path) as stream, pa.ipc.new_file(stream, table.schema, options=options) as writer:
+    with (
+        store.open_output(path, durable=durable) as stream,
+        pa.ipc.new_file(stream, table.schema, options=options) as writer,
+    ):
         for start, stop in zip([0, *ends[:-1]], ends, strict=True):
             whole = ordered.slice(start, stop - start).combine_chunks().to_batches()
             writer.write_batch(whole[0] if whole else pa.RecordBatch.from_pylist([], schema=table.schema))

@@ -104,6 +104,16 @@ def write_parquet(table: pa.Table, folder: Path, *, num_files: int = 1, rows_per
         pq.write_table(part, folder / f"part-{number:03d}.parquet", row_group_size=rows_per_group)
 
 
-def in_this_process(_: str, task: Callable[[int], Record], num_tasks: int) -> list[dict[str, Any]]:
+def in_this_process(
+    _: str,
+    task: Callable[[int], Record],
+    num_tasks: int,
+    finished: Callable[[int, Record], None] | None = None,
+) -> list[dict[str, Any]]:
     """``ray_runtime.map_tasks`` as a loop, for tests of what the tasks do and not of where they run."""
-    return [dict(task(number)) for number in range(num_tasks)]
+    records = []
+    for number in range(num_tasks):
+        records.append(dict(task(number)))
+        if finished is not None:
+            finished(number, records[-1])
+    return records

@@ -238,8 +238,8 @@ def test_a_killed_run_leaves_kept_events_that_the_next_one_uses(
         write_day(tmp_path, day)
     settings = config(tmp_path, "grown", {"incremental": True})
 
-    def killed(name: str, task: Any, num_tasks: int) -> Any:
-        in_this_process(name, task, num_tasks)
+    def killed(name: str, task: Any, num_tasks: int, finished: Any = None) -> Any:
+        in_this_process(name, task, num_tasks)  # and what they did is never marked as done
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ray_runtime, "map_tasks", killed)

@@ -335,10 +335,10 @@ class Killed(Exception):
 def kill_after(monkeypatch: pytest.MonkeyPatch, stage: str, num_done: int) -> None:
     """Let so many tasks of the stage be done, then end."""
 
-    def until_killed(name: str, task: Any, num_tasks: int) -> list[dict[str, Any]]:
+    def until_killed(name: str, task: Any, num_tasks: int, finished: Any = None) -> list[dict[str, Any]]:
         if name != stage:
-            return in_this_process(name, task, num_tasks)
-        in_this_process(name, task, num_done)
+            return in_this_process(name, task, num_tasks, finished)
+        in_this_process(name, task, num_done, finished)
         raise Killed
 
     monkeypatch.setattr(ray_runtime, "map_tasks", until_killed)

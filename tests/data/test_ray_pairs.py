@@ -35,8 +35,8 @@ def test_a_run_killed_on_ray_goes_on_to_identical_files(
     config = whole.config(tmp_path)
     map_tasks = ray_runtime.map_tasks
 
-    def until_killed(name: str, task: Any, num_tasks: int) -> list[dict[str, Any]]:
-        found = map_tasks(name, task, 1 if name == "build" else num_tasks)
+    def until_killed(name: str, task: Any, num_tasks: int, finished: Any = None) -> list[dict[str, Any]]:
+        found = map_tasks(name, task, 1 if name == "build" else num_tasks, finished)
         if name == "build":
             raise KeyboardInterrupt
         return found

@@ -168,10 +168,10 @@ def test_a_killed_run_goes_on_with_the_rows_that_it_began_with(tmp_path: Path, m
     first = run(config(tmp_path))
     write_day(tmp_path, 2, list(range(60)))
 
-    def killed(name: str, task: Any, num_tasks: int) -> Any:
+    def killed(name: str, task: Any, num_tasks: int, finished: Any = None) -> Any:
         if name == "build":
             raise KeyboardInterrupt
-        return in_this_process(name, task, num_tasks)
+        return in_this_process(name, task, num_tasks, finished)
 
     monkeypatch.setattr(ray_runtime, "map_tasks", killed)
     with pytest.raises(KeyboardInterrupt):
