@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from raycl import config_checks
-from raycl.config_values import Moment, OneOrMore, Plain
+from raycl.config_values import Count, HeldShare, LogQ, Moment, Name, OneOrMore, Plain, Positive, Share
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(min_length=1)]
-HeldShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 _MOST_SECONDS = 10**10
-# YAML reads an unquoted `off` as false.
-LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
 
 
 class Section(BaseModel):

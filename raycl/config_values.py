@@ -1,11 +1,17 @@
-"""Values of the config that YAML writes in more than one way, each brought to one form."""
+"""Kinds of values in the config: their bounds, and one form for those that YAML writes in more than one way."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(min_length=1)]
+HeldShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 def to_moment(value: Any) -> datetime:
@@ -38,6 +44,9 @@ Moment = Annotated[datetime, BeforeValidator(to_moment)]
 
 Plain = Annotated[bool | int | float | str | None, BeforeValidator(_to_text)]
 """One value of a column: a date or a time is text."""
+
+LogQ = Annotated[Literal["static", "off"], BeforeValidator(lambda value: "off" if value is False else value)]
+"""YAML reads an unquoted ``off`` as false."""
 
 OneOrMore = BeforeValidator(_to_list)
 """A list of names, of which a single one may stand without brackets."""
