@@ -50,12 +50,19 @@ class Plan:
     num_buckets: int
     set_aside: Mapping[str, int] = field(default_factory=dict)
     """Rows of the item and user tables that were left out, by reason."""
+    context: Mapping[str, pa.DataType] = field(default_factory=dict)
+    """Type of each column that events carry along."""
 
     @property
     def type_weights(self) -> tuple[float, ...]:
         """Weights of the event types by their codes; without types every event is of code 0 and weight 1."""
         has_types = any(log.columns.event for log in self.config.logs)
         return tuple(self.config.event_weights.values()) if has_types else (1.0,)
+
+    @property
+    def num_types(self) -> int:
+        """Event types that are no explicit negatives."""
+        return len(self.type_weights)
 
     @property
     def has_weights(self) -> bool:
@@ -79,7 +86,8 @@ def begin(draft: Draft, config: Config, inputs: Inputs, num_fragments: int, now_
             "num_buckets": config.pairs.num_buckets or derived_buckets(num_rows),
         }
         draft.finish_task("setup", setup)
-    return Plan(draft, config, inputs.user_type, inputs.item_type, num_fragments=num_fragments, **setup)
+    types = inputs.user_type, inputs.item_type
+    return Plan(draft, config, *types, num_fragments=num_fragments, context=inputs.context, **setup)
 
 
 def derived_buckets(num_rows: int) -> int:
@@ -135,6 +143,8 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
         _ids(store, schema.CATALOGUE_FILE, "item") if plan.config.items else None,
         with_weights=plan.has_weights,
         with_splits=isinstance(plan.config.pairs.split, ColumnSplit),
+        negative_events=plan.config.pairs.negative_events,
+        context=plan.context,
     )
     rows = fragment.read(log_columns(log))
     outside = cleaner.outside(rows)
@@ -142,16 +152,17 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> dict[str, Any
     if bad.num_rows:
         origin = pa.array([f"{fragment.root_uri}/{fragment.path}"] * bad.num_rows)
         tables.write(store, f"quarantine/part-{number:06d}.parquet", bad.append_column("file", origin))
-    tables.write(store, f"{_COUNTS}/{task}.parquet", vocabulary.count_ids(events["item"]))
+    positive = clean.positive(events, plan.config.pairs, plan.num_types)
+    tables.write(store, f"{_COUNTS}/{task}.parquet", vocabulary.count_ids(positive["item"]))
     buckets = bucket_of(events["user"], plan.num_buckets)
     tables.write_buckets(store, f"{WORK}/events/{task}.arrow", events, buckets, plan.num_buckets)
     by_time = isinstance(plan.config.pairs.split, TimeSplit)
     record = {
         "rows": fragment.num_rows,
-        "events": events.num_rows,
+        "events": positive.num_rows,
         "dropped": clean.count_reasons(bad) | clean.count_outside(outside),
-        "times": splits.quantiles(events["time_ms"].to_numpy()) if by_time else [],
-        "val_is_named": cleaner.with_splits and bool(np.any(events["split"].to_numpy() == splits.VAL)),
+        "times": splits.quantiles(positive["time_ms"].to_numpy()) if by_time else [],
+        "val_is_named": cleaner.with_splits and bool(np.any(positive["split"].to_numpy() == splits.VAL)),
         "report": report_tasks.of_fragment(cleaner, events, bad),
     }
     plan.draft.finish_task(task, record)
@@ -184,7 +195,7 @@ def find_core(plan: Plan, map_tasks: core_tasks.MapTasks) -> core_tasks.Core | N
     def cleaned(bucket: int) -> Events:
         items = _ids(store, f"{WORK}/items.parquet", "item")
         events = _read_bucket(plan, bucket)
-        return sequences.clean(events, items, rules, _log_counts(store), plan.config.seed).events
+        return sequences.clean(events, items, rules, _log_counts(store), plan.config.seed, plan.num_types).events
 
     num_items = tables.read(store, f"{WORK}/items.parquet", ["log_count"]).num_rows
     rounds = core_tasks.Rounds(
@@ -215,8 +226,9 @@ def build_bucket(plan: Plan, bucket: int, cuts: splits.Cuts, core: core_tasks.Co
         seed=seed,
         in_core=_in_core(store, core.rounds) if core else None,
         type_weights=plan.type_weights,
+        num_types=plan.num_types,
     )
-    written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types)
+    written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types, built.negatives)
     leaks = leakage.find(written, rules, cuts, seed, lambda rows: items.ids.take(pa.array(rows)))
     leakage.require_none(leaks, bucket)
     tables.write(store, schema.sequences_file(bucket), built.table)
@@ -230,6 +242,8 @@ def build_bucket(plan: Plan, bucket: int, cuts: splits.Cuts, core: core_tasks.Co
         "pairs": built.num_pairs,
         "report": report_tasks.of_bucket(store, bucket, built, plan.config),
     }
+    if built.packed.negatives is not None:
+        record["negatives"] = len(built.packed.negatives.items)
     plan.draft.finish_task(task, record)
     return record
 
@@ -268,10 +282,18 @@ def finish(
         facts={
             **asdict(cuts),
             **({"core": asdict(core)} if core else {}),
+            **({"context": list(plan.context)} if plan.context else {}),
             "pairs_by_file": {part: [record["pairs"][part] for record in built] for part in schema.SPLITS},
         },
         columns={
-            "sequences": schema.described(schema.sequences(plan.user_type, event_types=len(plan.type_weights) > 1)),
+            "sequences": schema.described(
+                schema.sequences(
+                    plan.user_type,
+                    event_types=plan.num_types > 1,
+                    negatives=plan.config.pairs.has_negatives,
+                    context=plan.context,
+                )
+            ),
             "vocabulary": schema.described(schema.vocabulary(plan.item_type)),
         },
     )
@@ -292,12 +314,16 @@ def _write_train_counts(plan: Plan) -> int:
 def add_up(cleaned: Sequence[Record], built: Sequence[Record]) -> tuple[dict[str, int], dict[str, int]]:
     """Counts of all tasks, and their drops by reason; every row is in one of the two.
 
+    ``events`` include the ``negatives``, which are counted where the rules have any.
+
     Raises InputError where no training pair is left.
     """
     counts = {"rows_in": sum(record["rows"] for record in cleaned), "events": sum(record["events"] for record in built)}
     for part in schema.SPLITS:
         counts[f"{part}_users"] = sum(record["users"][part] for record in built)
         counts[f"{part}_pairs"] = sum(record["pairs"][part] for record in built)
+    if any("negatives" in record for record in built):
+        counts["negatives"] = sum(record["negatives"] for record in built)
     dropped = drops([*cleaned, *built])
     if counts["rows_in"] != counts["events"] + sum(dropped.values()):
         raise AssertionError(f"rows were lost: {counts['rows_in']} in, {counts['events']} kept, {dropped} dropped")

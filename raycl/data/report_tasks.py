@@ -34,7 +34,7 @@ def of_fragment(cleaner: Cleaner, events: Any, bad: Any) -> report_sketch.Sketch
 def of_bucket(store: Store, bucket: int, built: Built, config: Config) -> report_sketch.Sketch:
     """What the record of a building task says of its events; the held-out targets of each item go to a file."""
     tables.write(store, _held_out(bucket), report_sketch.held_out_targets(built))
-    return report_sketch.Kept.of(built, len(config.event_weights)).to_json()
+    return report_sketch.Kept.of(built, len(config.event_weights) + len(config.pairs.negative_events)).to_json()
 
 
 def previous(workspace: Workspace, digest: str) -> Version | None:

@@ -144,7 +144,7 @@ def test_bfloat16_trains_to_nearly_the_same_loss(tmp_path: Path) -> None:
 def test_about_the_given_share_of_items_is_hidden_alike_in_every_process(share: float) -> None:
     item = np.arange(10_000, dtype=np.int32)
     width = np.zeros((10_000, 1), dtype=np.int32)
-    whole = Batch(width, item, np.ones(10_000, dtype=np.float32), item)
+    whole = Batch(width, item, np.ones(10_000, dtype=np.float32), item, np.zeros(10_000, dtype=np.int64))
     hidden = loop._hidden(whole, 7, share)
     assert hidden.mean() == pytest.approx(share, abs=0.02)
     assert loop._hidden(whole.part(1, 4), 7, share).tolist() == hidden[2_500:5_000].tolist()
