@@ -10,10 +10,9 @@ from raycl import config_checks
 from raycl.config_loss import LossConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
-from raycl.config_values import Count, Moment, Name, OneOrMore, Plain, Positive, Share
+from raycl.config_values import Count, HeldShare, Moment, Name, OneOrMore, Plain, Positive, Share
 from raycl.config_values import Section as Section
 
-HeldShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 _MOST_SECONDS = 10**10
 
 
@@ -30,6 +29,15 @@ class Columns(Section):
     """A factor on the event's weight, finite and not negative."""
     split: Name | None = None
     """``train``, ``val`` or ``test``; read by ``pairs.split.kind: column`` only."""
+    context: Annotated[tuple[Name, ...], OneOrMore] = ()
+    """Columns that every event carries along into its pair: whole numbers, floats, truth values or strings, null where
+    nothing is known; the same names in all logs."""
+
+    @property
+    def names(self) -> list[str]:
+        """Every column that is read, each once."""
+        named = (self.user, self.item, self.time, self.event, self.weight, self.split, *self.context)
+        return list(dict.fromkeys(name for name in named if name))
 
 
 class TableSource(Section):
@@ -218,7 +226,15 @@ class PairRules(Section):
     """Rounds at most of dropping items under ``min_item_events`` and then users under ``min_user_events``, until all
     that is left has enough of the rest (the k-core); 0 counts items once, in the log, and users once, at the end."""
     keep_user_events: Positive | None = None
-    """Of a user's events that are not held out, only this many of the newest are kept; the rest is ``over_cap``."""
+    """Of a user's events that are not held out, only this many of the newest are kept; the rest is ``over_cap``. Of the
+    explicit negatives too, counted apart."""
+    negative_events: tuple[str, ...] = ()
+    """Event types that are explicit negatives, such as a skip: never in a history and never a target, each pair has the
+    user's own beside it. They have no weight, and make no item or user less rare."""
+    negative_below: Annotated[float, Field(gt=0.0)] | None = None
+    """An event that weighs less than this is an explicit negative too, such as a low rating."""
+    max_negatives: Positive = 5
+    """Explicit negatives beside a pair, the newest before its target."""
     split: Split = LeaveLastOut(kind="leave_last_out")
     num_buckets: Positive | None = None
     """Parts of the shuffle and files a split; each holds whole users and fits one worker's memory. By default about 2
@@ -228,6 +244,11 @@ class PairRules(Section):
     cleans what is new and builds only the users that it touches. What comes out is the same."""
     rows_per_fragment: Positive = 2_000_000
     """Log rows that one cleaning task holds in memory."""
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether some events may be explicit negatives."""
+        return bool(self.negative_events) or self.negative_below is not None
 
 
 class TrainConfig(Section):

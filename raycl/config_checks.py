@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from raycl.config import Config, Feature, TableSource
 
 _MOST_EVENT_TYPES = 256  # an event's type is one byte
+_QUARANTINE_COLUMNS = ("reason", "row", "file")
 _RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
 
 
@@ -92,11 +93,49 @@ def _events_are_weighted(config: Config) -> str | None:
                 f"logs.{position}.columns.event={log.columns.event} but event_weights is empty, so every row would be"
                 f" quarantined: name the event types, for example event_weights.view=1"
             )
-    if len(config.event_weights) > _MOST_EVENT_TYPES:
+    num_types, num_negative = len(config.event_weights), len(config.pairs.negative_events)
+    if num_types + num_negative > _MOST_EVENT_TYPES:
+        negative = f" and pairs.negative_events={num_negative}" if num_negative else ""
         return (
-            f"event_weights={len(config.event_weights)} event types: at most {_MOST_EVENT_TYPES} can be told apart;"
+            f"event_weights={num_types}{negative} event types: at most {_MOST_EVENT_TYPES} can be told apart;"
             f" give types that weigh the same one name in the log"
         )
+    return None
+
+
+def _negatives_can_be_told(config: Config) -> str | None:
+    rules, columns = config.pairs, [log.columns for log in config.logs]
+    for position, name in enumerate(rules.negative_events):
+        field = f"pairs.negative_events.{position}={name}"
+        if name in config.event_weights:
+            return f"{field} has a weight in event_weights, and is a negative or not: take it out of one of them"
+        if name in rules.negative_events[:position]:
+            return f"{field} is there twice: take one of them out"
+        if all(mapped.event is None for mapped in columns):
+            return f"{field} needs logs.0.columns.event, which is null: name the column, or leave negative_events out"
+    if rules.negative_below is not None and all(mapped.weight is None for mapped in columns):
+        return (
+            f"pairs.negative_below={rules.negative_below:g} needs logs.0.columns.weight, which is null: name the"
+            f" column, or name event types in pairs.negative_events"
+        )
+    return None
+
+
+def _context_is_common(config: Config) -> str | None:
+    first = config.logs[0].columns.context
+    for position, log in enumerate(config.logs):
+        names = log.columns.context
+        for place, name in enumerate(names):
+            field = f"logs.{position}.columns.context.{place}={name}"
+            if name in names[:place]:
+                return f"{field} is there twice: take one of them out"
+            if name in _QUARANTINE_COLUMNS:
+                return f"{field} is a column that the quarantine has of its own: rename the column in the log"
+        if sorted(names) != sorted(first):
+            return (
+                f"logs.{position}.columns.context={list(names)} and logs.0.columns.context={list(first)}: every event"
+                f" carries the same columns, so name the same in both; what a log lacks its defaults may fill"
+            )
     return None
 
 
@@ -136,8 +175,7 @@ def _defaults_are_read(config: Config) -> str | None:
 def _tables(config: Config) -> list[tuple[str, TableSource, list[str]]]:
     """Every source with its field of the config and the columns that are read of it."""
     found: list[tuple[str, TableSource, list[str]]] = [
-        (f"logs.{position}", log, [name for name in log.columns.model_dump().values() if name])
-        for position, log in enumerate(config.logs)
+        (f"logs.{position}", log, log.columns.names) for position, log in enumerate(config.logs)
     ]
     if items := config.items:
         title = [items.title_column] if items.title_column else []
@@ -273,6 +311,8 @@ RULES = (
     _rare_items_have_one_rule,
     _kind_has_its_rules,
     _events_are_weighted,
+    _negatives_can_be_told,
+    _context_is_common,
     _ranges_can_be_read,
     _versions_have_a_table,
     _defaults_are_read,

@@ -11,6 +11,7 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(min_length=1)]
+HeldShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 def to_moment(value: Any) -> datetime:

@@ -60,6 +60,8 @@ def test_workspace_and_logs_are_required(field: str) -> None:
     assert str(caught.value) == f"{field}: required and not set; add it to the config"
 
 
+TYPED = {"uri": "log", "columns": {"event": "kind"}}
+CARRYING = {"uri": "log", "columns": {"context": ["device", "country"]}}
 TWICE = [{"column": "category"}, {"column": "price", "kind": "numeric"}, {"column": "category", "kind": "text"}]
 
 BUCKETLESS: dict[str, dict[str, Any]] = {
@@ -155,6 +157,51 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "event_weights=257 event types: at most 256 can be told apart; give types that weigh the same one name in the"
         " log",
         {"event_weights": {f"type{number}": 1.0 for number in range(256)}},
+    ),
+    "more event types with the negatives": (
+        {"event_weights": {f"type{n}": 1.0 for n in range(256)}, "pairs.negative_events": ["skip"], "logs": [TYPED]},
+        "event_weights=256 and pairs.negative_events=1 event types: at most 256 can be told apart; give types that"
+        " weigh the same one name in the log",
+        {"event_weights": {f"type{n}": 1.0 for n in range(255)}},
+    ),
+    "a negative with a weight": (
+        {"event_weights": {"view": 1.0, "skip": 1.0}, "pairs.negative_events": ["skip"], "logs": [TYPED]},
+        "pairs.negative_events.0=skip has a weight in event_weights, and is a negative or not: take it out of one"
+        " of them",
+        {"event_weights": {"view": 1.0}},
+    ),
+    "a negative twice": (
+        {"event_weights": {"view": 1.0}, "pairs.negative_events": ["skip", "skip"], "logs": [TYPED]},
+        "pairs.negative_events.1=skip is there twice: take one of them out",
+        {"pairs.negative_events": ["skip"]},
+    ),
+    "negatives of no type": (
+        {"pairs.negative_events": ["skip"]},
+        "pairs.negative_events.0=skip needs logs.0.columns.event, which is null: name the column, or leave"
+        " negative_events out",
+        {"logs": [{"uri": "log"}, TYPED], "event_weights": {"view": 1.0}},
+    ),
+    "negatives of no weight": (
+        {"pairs.negative_below": 2.5},
+        "pairs.negative_below=2.5 needs logs.0.columns.weight, which is null: name the column, or name event types in"
+        " pairs.negative_events",
+        {"logs": [{"uri": "log"}, {"uri": "log", "columns": {"weight": "stars"}}]},
+    ),
+    "other context in another log": (
+        {"logs": [CARRYING, {"uri": "log", "columns": {"context": ["country"]}}]},
+        "logs.1.columns.context=['country'] and logs.0.columns.context=['device', 'country']: every event carries the"
+        " same columns, so name the same in both; what a log lacks its defaults may fill",
+        {"logs": [CARRYING, {"uri": "log", "columns": {"context": ["country", "device"]}}]},
+    ),
+    "context twice": (
+        {"logs": [{"uri": "log", "columns": {"context": ["device", "device"]}}]},
+        "logs.0.columns.context.1=device is there twice: take one of them out",
+        {"logs": [CARRYING]},
+    ),
+    "context of the quarantine": (
+        {"logs": [{"uri": "log", "columns": {"context": "reason"}}]},
+        "logs.0.columns.context.0=reason is a column that the quarantine has of its own: rename the column in the log",
+        {"logs": [{"uri": "log", "columns": {"context": "why"}}]},
     ),
     "two item features on one column": (
         {"items": {"uri": "items", "features": TWICE}},
@@ -309,6 +356,8 @@ OUT_OF_BOUNDS = {
     "pairs.num_buckets": 0,
     "pairs.core_rounds": -1,
     "pairs.keep_user_events": 0,
+    "pairs.negative_below": 0.0,
+    "pairs.max_negatives": 0,
     "pairs.repeat_window_s": 10**10 + 1,
     "pairs.history": "after",
     "model.dropout": 1.0,

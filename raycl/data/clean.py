@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl import schema
-from raycl.config import LogSource
+from raycl.config import LogSource, PairRules
 from raycl.data.columns import whole
 from raycl.data.id_map import IdMap
+from raycl.data.rules import negatives
 from raycl.data.times import TimeRange, to_ms
 from raycl.errors import InputError
 
@@ -44,7 +45,8 @@ class Cleaner:
     """How the rows of one log are read.
 
     ``latest_ms`` is the newest believable time (exclusive); ``known_items`` the catalogue's ids, or None without one.
-    Events have a weight or a part of their own only ``with_weights`` and ``with_splits``.
+    Events have a weight or a part of their own only ``with_weights`` and ``with_splits``. ``context`` says the types of
+    the columns that go along with every event.
     """
 
     log: LogSource
@@ -55,6 +57,9 @@ class Cleaner:
     known_items: IdMap | None = None
     with_weights: bool = True
     with_splits: bool = True
+    negative_events: tuple[str, ...] = ()
+    """Event types of explicit negatives, whose codes follow those of ``event_weights``."""
+    context: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     def outside(self, table: pa.Table) -> npt.NDArray[np.bool_] | None:
         """Of each row, whether it has a believable time that is not of the log's range; None for a log without one.
@@ -87,8 +92,12 @@ class Cleaner:
         if self.known_items is not None:
             _mark(faults, "unknown_item", self.known_items.rows(item) < 0)
         wanted = np.ones(table.num_rows, dtype=np.bool_) if left_out is None else ~left_out
-        kept = schema.events(self.user_type, self.item_type, weights=self.with_weights, splits=self.with_splits)
+        types = {name: self.context[name] for name in columns.context}
+        kept = schema.events(
+            self.user_type, self.item_type, weights=self.with_weights, splits=self.with_splits, context=types
+        )
         made = {"user": user, "item": item, "time_ms": time_ms, "weight": weight, "event": event, "split": split}
+        made |= {schema.context_column(name): context(table, name, kind) for name, kind in types.items()}
         cleaned = pa.table({name: made[name] for name in kept.names}, schema=kept)
         cleaned = cleaned.filter(pa.array(wanted & (faults == 0)))
         reasons = pa.DictionaryArray.from_arrays(pa.array(faults.astype(np.int16) - 1, mask=faults == 0), REASONS)
@@ -127,11 +136,12 @@ class Cleaner:
     def _weights(
         self, table: pa.Table, faults: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-        """Event codes (position in ``event_weights``) and weights."""
+        """Event codes (places in ``event_weights``, then in ``negative_events``) and weights, of negative types 0."""
         codes = np.zeros(table.num_rows, dtype=np.uint8)
-        of_types = np.array(list(self.event_weights.values()) or [1.0], dtype=np.float64)
+        weights_of = list(self.event_weights.values()) or [1.0]
+        of_types = np.array([*weights_of, *(0.0 for _ in self.negative_events)], dtype=np.float64)
         if self.log.columns.event is not None:
-            known = pa.array(list(self.event_weights), pa.large_string())
+            known = pa.array([*self.event_weights, *self.negative_events], pa.large_string())
             found = pc.index_in(self._words(table, "event"), value_set=known)
             positions = found.fill_null(-1).to_numpy(zero_copy_only=False)
             _mark(faults, "unknown_event", positions < 0)
@@ -150,6 +160,8 @@ class Cleaner:
         weights = of_types[codes] * column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
         with np.errstate(over="ignore"):
             kept = weights.astype(np.float32)
+        if self.negative_events:
+            kept[codes >= len(weights_of)] = 0  # whatever the log says of it
         bad = ~(np.isfinite(kept) & (kept >= 0))
         _mark(faults, "bad_weight", bad)
         return codes, np.where(bad, np.float32(0), kept)
@@ -172,6 +184,14 @@ class Cleaner:
                 f"columns.{role}={getattr(self.log.columns, role)} is of type {column.type}: use strings or integers"
                 f" ({error})"
             ) from error
+
+
+def positive(events: pa.Table, chosen: PairRules, num_types: int) -> pa.Table:
+    """Events (``schema.events``) without the explicit negatives, whose types come after the first ``num_types``."""
+    if not chosen.has_negatives:
+        return events
+    weight = events["weight"].to_numpy() if "weight" in events.column_names else None
+    return events.filter(pa.array(~negatives(events["event"].to_numpy(), weight, chosen, num_types)))
 
 
 def count_reasons(bad: pa.Table) -> dict[str, int]:
@@ -209,6 +229,18 @@ def ids(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
         length = pc.binary_length(array)
         malformed = pc.or_(pc.equal(length, 0), pc.greater(length, MAX_ID_BYTES))
         array = pc.if_else(pc.or_kleene(malformed, _not_utf8(array)), pa.scalar(None, wanted), array)
+    return array
+
+
+def context(table: pa.Table, column: str, wanted: pa.DataType) -> Any:
+    """A column that goes along with events, in the type of the hand-off; text that is no UTF-8 is null."""
+    array = whole(table[column])
+    try:
+        array = array.cast(wanted)
+    except pa.ArrowException as error:
+        raise InputError(f"column '{column}' does not fit {wanted}: {error}") from error
+    if pa.types.is_large_string(wanted):
+        array = pc.if_else(pc.fill_null(_not_utf8(array), False), pa.scalar(None, wanted), array)
     return array
 
 

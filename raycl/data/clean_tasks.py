@@ -65,6 +65,8 @@ def _cleaner(plan: Plan, fragment: Fragment) -> clean.Cleaner:
         ids(plan.draft.store, vocabulary_tasks.CATALOGUE_IDS, "item") if config.items else None,
         with_weights=plan.has_weights,
         with_splits=by_column,
+        negative_events=config.pairs.negative_events,
+        context=plan.context,
     )
 
 
@@ -74,15 +76,16 @@ def _clean(plan: Plan, cleaner: clean.Cleaner, fragment: Fragment, place: Place)
     outside = cleaner.outside(rows)
     events, bad = cleaner.clean(rows, fragment.first_row, outside)
     durable, buckets = plan.kept is not None, bucket_of(events["user"], plan.num_buckets)
-    vocabulary_tasks.write_counts(place.store, place.counts, events["item"], plan.num_parts, durable=durable)
+    positive = clean.positive(events, plan.config.pairs, plan.num_types)
+    vocabulary_tasks.write_counts(place.store, place.counts, positive["item"], plan.num_parts, durable=durable)
     tables.write_buckets(place.store, place.events, events, buckets, plan.num_buckets, durable=durable)
     by_time = plan.kept is not None or isinstance(plan.config.pairs.split, TimeSplit)  # kept ones are for any split
     record = {
         "rows": fragment.num_rows,
-        "events": events.num_rows,
+        "events": positive.num_rows,
         "dropped": clean.count_reasons(bad) | clean.count_outside(outside),
-        "times": splits.quantiles(events["time_ms"].to_numpy()) if by_time else [],
-        "val_is_named": cleaner.with_splits and bool(np.any(events["split"].to_numpy() == splits.VAL)),
+        "times": splits.quantiles(positive["time_ms"].to_numpy()) if by_time else [],
+        "val_is_named": cleaner.with_splits and bool(np.any(positive["split"].to_numpy() == splits.VAL)),
         "report": report_sketch.Rows.of(cleaner, events, bad).to_json(),
     }
     return record, bad

@@ -14,6 +14,10 @@ def _same_id(first: pa.DataType, second: pa.DataType) -> bool:
     return bool(schema.id_type(first) == schema.id_type(second))
 
 
+def _same_context(first: pa.DataType, second: pa.DataType) -> bool:
+    return bool(schema.context_type(first) == schema.context_type(second))
+
+
 def _each_alone(_first: pa.DataType, _second: pa.DataType) -> bool:
     return True
 
@@ -104,6 +108,12 @@ def _is_quantity(found: pa.DataType) -> bool:
     return bool(_is_number(found) or boolean_or_decimal or pa.types.is_null(found))
 
 
+def _is_context(found: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found) and not _is_text(found):
+        return _is_number(found.value_type)
+    return bool(_is_number(found) or pa.types.is_boolean(found) or _is_text(found) or pa.types.is_null(found))
+
+
 def _is_word(found: pa.DataType) -> bool:
     """What Arrow writes as text one value at a time."""
     if pa.types.is_dictionary(found):
@@ -116,6 +126,7 @@ TITLE = Use(_is_word, "use a string")
 SHOWN = Use(lambda _: True, "")
 EVENT = Use(_is_word, "use strings or integers", _same_words)
 TIME = Use(_is_time, "use a timestamp, a date, an integer or a float", _each_alone)
+CONTEXT = Use(_is_context, "use whole numbers, floats, truth values or strings", _same_context)
 WEIGHT = Use(_is_quantity, "use a number", _each_alone)
 FEATURES = {
     "categorical": Use(_is_word, "use strings or numbers, and kind: multi for lists of them"),

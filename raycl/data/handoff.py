@@ -40,6 +40,11 @@ class Pairs:
         """Files of sequences; a user's events are in that of ``hashing.bucket_of``."""
         return len(self.facts["pairs_by_file"]["train"])
 
+    @property
+    def context(self) -> tuple[str, ...]:
+        """Columns of the log that go along with events, of which ``reader.PairStream`` may be asked for some."""
+        return tuple(self.facts.get("context", ()))
+
     def files(self, part: str) -> tuple[tuple[str, int], ...]:
         """Path of each file of sequences, and how many pairs of ``train``, ``val`` or ``test`` are in it."""
         pairs = self.facts["pairs_by_file"][part]

@@ -43,8 +43,10 @@ _IDLE_MS = 2 * _DAY_MS
 def cut(config: Config, *shapes: Any) -> str:
     """What of the config, and of these shapes, decides what an event is and where it lies in its file."""
     logs = [log.model_dump(mode="json", exclude=set(WINDOWS)) for log in config.logs]
-    by_column = config.pairs.split.kind == "column"
-    return fingerprint(schema.PAIRS_FORMAT, logs, config.event_weights, config.items is None, by_column, shapes)[:12]
+    pairs = config.pairs
+    types = config.event_weights, pairs.negative_events, pairs.negative_below
+    by_column = pairs.split.kind == "column"
+    return fingerprint(schema.PAIRS_FORMAT, logs, types, config.items is None, by_column, shapes)[:12]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from raycl import schema
 from raycl.config import ColdItems, ColdUsers, PairRules, TimeSplit
-from raycl.data.packed import Flags, Ints, Sequences
-from raycl.data.splits import CONTEXT, TEST, TRAIN, VAL, Cuts, cold_parts
+from raycl.data.packed import Flags, Ints, Negatives, Rows, Sequences
+from raycl.data.rules import Events
+from raycl.data.splits import CONTEXT, TEST, TRAIN, VAL, Codes, Cuts, cold_parts
 from raycl.errors import RayclError
 
 ItemIds = Callable[[Ints], Any]
@@ -42,6 +43,8 @@ class Written:
     """Raw ids, one a sequence."""
     event: npt.NDArray[np.uint8]
     """(places,) types of the events"""
+    negatives: Events | None = None
+    """The explicit negatives of the sequences, end to end, with the part that each is of."""
 
     @cached_property
     def owner(self) -> Ints:
@@ -70,11 +73,12 @@ class Written:
 
     def leak(self, check: str, cases: Flags) -> list[Leak]:
         """The leak of the places with a case; none where no place has one."""
+        return self.leak_of(check, cases, self.owner) if cases.any() else []
+
+    def leak_of(self, check: str, cases: Flags, owner: Ints) -> list[Leak]:
+        """The leak of what has a case, each of its ``owner``, a row of ``users``; none where nothing has one."""
         num_cases = int(np.count_nonzero(cases))
-        if not num_cases:
-            return []
-        (user,) = self.packed.users_at(np.array([cases.argmax()]))
-        return [Leak(check, num_cases, self.users[int(user)].as_py())]
+        return [Leak(check, num_cases, self.users[int(owner[cases.argmax()])].as_py())] if num_cases else []
 
     def _within_users(self, steps: Flags) -> Flags:
         """``steps`` from each place to the next, none from one user to another."""
@@ -92,6 +96,9 @@ def find(found: Written, rules: PairRules, cuts: Cuts, seed: int, item_ids: Item
       where histories do not follow time, the same user, item, time and event type in an earlier part.
     - ``target_of_two_parts``, or twice of one: the same user, item, time and event type.
     - ``cold_user_in_train``, ``cold_item_in_train``: who is to be cold is in training; for items, also in a history.
+    - ``negative_out_of_time``: an explicit negative older than the user's one before it, by which the reader would find
+      what is after a target before it.
+    - ``negative_of_later_part``, ``cold_item_in_negatives``: one that is not for training, by its row or by its item.
     """
     leaks: list[Leak] = []
     if isinstance(rules.split, TimeSplit):
@@ -105,6 +112,8 @@ def find(found: Written, rules: PairRules, cuts: Cuts, seed: int, item_ids: Item
         leaks += _cold_users(found, rules.split, seed)
     if isinstance(rules.split, ColdItems):
         leaks += _cold_items(found, rules.split, seed, item_ids)
+    if found.packed.negatives is not None:
+        leaks += _among_negatives(found, found.packed.negatives, rules, seed, item_ids)
     return leaks
 
 
@@ -199,14 +208,32 @@ def _cold_users(found: Written, split: ColdUsers, seed: int) -> list[Leak]:
 
 def _cold_items(found: Written, split: ColdItems, seed: int, item_ids: ItemIds) -> list[Leak]:
     """Items of a part that are not for it; training is behind every target, so a cold item there is in histories."""
-    items = found.packed.items
-    codes = np.zeros(int(items.max(initial=-1)) + 1, dtype=np.int8)
-    codes[items] = 1
-    rows = np.flatnonzero(codes)
-    codes[rows] = cold_parts(item_ids(rows), split, seed)
-    wanted, cold = np.maximum(found.part, TRAIN), codes[items]
+    wanted, cold = np.maximum(found.part, TRAIN), _parts_of(found.packed.items, split, seed, item_ids)
     leaks = found.leak("cold_item_in_train", (wanted == TRAIN) & (cold != TRAIN))
     for code in (VAL, TEST):
         name = schema.SPLITS[code]
         leaks += found.leak(f"item_of_another_part_in_{name}", (wanted == code) & (cold != code))
+    return leaks
+
+
+def _parts_of(items: Rows, split: ColdItems, seed: int, item_ids: ItemIds) -> Codes:
+    """Of each item, the part that it is for."""
+    codes = np.zeros(int(items.max(initial=-1)) + 1, dtype=np.int8)
+    codes[items] = 1
+    rows = np.flatnonzero(codes)
+    codes[rows] = cold_parts(item_ids(rows), split, seed)
+    return np.asarray(codes[items])
+
+
+def _among_negatives(
+    found: Written, negatives: Negatives, rules: PairRules, seed: int, item_ids: ItemIds
+) -> list[Leak]:
+    owner, times_ms = negatives.owner, negatives.times_ms
+    falls = np.append(False, (times_ms[1:] < times_ms[:-1]) & (owner[1:] == owner[:-1]))[: len(owner)]
+    leaks = found.leak_of("negative_out_of_time", falls, owner)
+    if found.negatives is not None:
+        leaks += found.leak_of("negative_of_later_part", found.negatives.split != TRAIN, owner)
+    if isinstance(rules.split, ColdItems):
+        cold = _parts_of(negatives.items, rules.split, seed, item_ids) != TRAIN
+        leaks += found.leak_of("cold_item_in_negatives", cold, owner)
     return leaks

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -44,6 +45,47 @@ class Targets(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Negatives:
+    """Explicit negatives of users end to end, in time order: those of user ``u`` from ``offsets[u]`` on."""
+
+    offsets: Ints
+    """(users + 1,)"""
+    items: Rows
+    times_ms: Ints
+    events: npt.NDArray[np.uint8]
+    """Codes of the event types"""
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Negatives:
+        """Read ``schema.NEGATIVES`` without copying the lists."""
+        lists = [whole(table[name]) for name in schema.NEGATIVES]
+        return cls(_offsets(lists[0]), *(_numpy(column.flatten()) for column in lists))
+
+    def ends_before(self, users: Ints, times_ms: Ints) -> Ints:
+        """Of each pair of a user and a moment, where that user's negatives before the moment end.
+
+        Users lie end to end on one axis, on which a moment counts by its rank among all of them.
+        """
+        moments, ranks = np.unique(self.times_ms, return_inverse=True)
+        axis = self.owner * (len(moments) + 1) + ranks
+        return np.searchsorted(axis, users * (len(moments) + 1) + np.searchsorted(moments, times_ms))
+
+    def some(self, users: Ints, width: int) -> Rows:
+        """Of each user some whatever their time, the same for one user: (users, width), then -1."""
+        return last_of(self._hashed, self.offsets[users], self.offsets[users + 1], width)
+
+    @cached_property
+    def owner(self) -> Ints:
+        """The user of each."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    @cached_property
+    def _hashed(self) -> Rows:
+        """Items in an order within each user that hashes of their places give."""
+        return self.items[np.lexsort((mix(np.arange(len(self.items), dtype=np.uint64)), self.owner))]
+
+
+@dataclass(frozen=True)
 class Sequences:
     """Sequences end to end: user ``u`` has the flat places ``offsets[u]`` to ``offsets[u + 1]`` of the columns."""
 
@@ -56,6 +98,10 @@ class Sequences:
     times_ms: Ints
     user_row: Rows
     """(users,)"""
+    negatives: Negatives | None = None
+    """Of the same users; None where the table has none."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """By name in the log: Arrow arrays (places,)."""
 
     def __len__(self) -> int:
         return len(self.user_row)
@@ -66,8 +112,8 @@ class Sequences:
         if part is not None and not (chosen := has_targets(table, part)).all():
             table = table.filter(pa.array(chosen))
         lists, weights, times = (whole(table[name]) for name in ("items", "weights", "times_ms"))
-        offsets = lists.offsets.to_numpy().astype(np.int64)
-        offsets = offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64)
+        offsets = _offsets(lists)
+        context = schema.context_columns(table.column_names)
         return cls(
             offsets,
             np.stack([*(offsets[:-1] + _numpy(table[name]) for name in schema.BOUNDS), offsets[1:]]),
@@ -75,6 +121,8 @@ class Sequences:
             _numpy(weights.flatten()),
             _numpy(times.flatten()),
             _numpy(table["user_row"]),
+            Negatives.from_table(table) if schema.NEGATIVES[0] in table.column_names else None,
+            {schema.context_name(name): whole(table[name]).flatten() for name in context},
         )
 
     @cached_property
@@ -83,6 +131,26 @@ class Sequences:
         opens = np.diff(self.times_ms, prepend=0) != 0
         opens[self.offsets[:-1][np.diff(self.offsets) > 0]] = True
         return np.maximum.accumulate(np.where(opens, np.arange(len(self.times_ms)), 0))
+
+    @cached_property
+    def _negatives_end(self) -> Ints:
+        """Of each place, where its user's explicit negatives strictly before its time end."""
+        assert self.negatives is not None
+        users = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        return self.negatives.ends_before(users, self.times_ms)
+
+    def negatives_of(self, places: Ints, rules: PairRules) -> Rows | None:
+        """The explicit negatives of the targets at these places: (places, max_negatives), then -1; None without any.
+
+        The newest strictly before the target's time; where events have no order, some of the user's.
+        """
+        if self.negatives is None:
+            return None
+        users = self.users_at(places)
+        if rules.history == "others":
+            return self.negatives.some(users, rules.max_negatives)
+        starts, ends = self.negatives.offsets[users], self._negatives_end[places]
+        return last_of(self.negatives.items, starts, ends, rules.max_negatives)
 
     def users_at(self, places: Ints) -> Ints:
         """The user of each of these places."""
@@ -160,7 +228,8 @@ class Sequences:
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         bounds = np.stack([offsets[:-1] + self.bounds[0] - self.offsets[:-1], *[offsets[1:]] * 3])
         columns = {name: getattr(self, name)[places] for name in ("items", "weights", "times_ms")}
-        return replace(self, offsets=offsets, bounds=bounds, **columns)
+        context = {name: values.take(pa.array(places)) for name, values in self.context.items()}
+        return replace(self, offsets=offsets, bounds=bounds, context=context, **columns)
 
 
 def has_targets(table: pa.Table, part: str) -> Flags:
@@ -184,6 +253,12 @@ def last_of(items: Rows, starts: Ints, ends: Ints, width: int) -> Rows:
         return np.full((len(starts), width), -1, dtype=np.int32)
     places = (ends - 1)[:, None] - np.arange(width)
     return np.where(places >= starts[:, None], items[np.maximum(places, 0)], -1).astype(np.int32)
+
+
+def _offsets(lists: Any) -> Ints:
+    """Where each list of an Arrow array begins among the values of all, and the end of the last."""
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return offsets - offsets[0] if len(offsets) else np.zeros(1, dtype=np.int64)
 
 
 def _spans(since: Ints, offsets: Ints) -> Ints:

@@ -44,6 +44,8 @@ class Plan:
 
     kept: Kept | None = None
     """Events that the workspace keeps."""
+    context: Mapping[str, pa.DataType] = field(default_factory=dict)
+    """Type of each column that events carry along."""
 
     def place(self, number: int, record: Record) -> Place:
         """Where the events of a fragment lie, whose task left this record."""
@@ -66,6 +68,11 @@ class Plan:
         """Weights of the event types by their codes; without types every event is of code 0 and weight 1."""
         has_types = any(log.columns.event for log in self.config.logs)
         return tuple(self.config.event_weights.values()) if has_types else (1.0,)
+
+    @property
+    def num_types(self) -> int:
+        """Event types that are no explicit negatives."""
+        return len(self.type_weights)
 
     @property
     def has_weights(self) -> bool:
@@ -100,12 +107,12 @@ def begin(
         }
         draft.finish_task("setup", setup)
     resumed = Known(**setup["known"]) if setup["known"] else None
-    plan = Plan(
-        draft, config, inputs.user_type, inputs.item_type, num_fragments=num_fragments, **(setup | {"known": resumed})
-    )
+    types = inputs.user_type, inputs.item_type
+    shared = setup | {"known": resumed, "context": inputs.context}
+    plan = Plan(draft, config, *types, num_fragments=num_fragments, **shared)
     if config.pairs.incremental:
-        types = str(inputs.user_type), str(inputs.item_type)
-        cut = kept_events.cut(config, plan.num_buckets, plan.num_parts, plan.has_weights, types)
+        kinds = [str(kind) for kind in (*types, *inputs.context.values())]
+        cut = kept_events.cut(config, plan.num_buckets, plan.num_parts, plan.has_weights, kinds)
         return replace(plan, kept=Kept.under(workspace, cut))
     return plan
 

@@ -66,7 +66,7 @@ def find_core(
 
     def cleaned(bucket: int) -> Events:
         events = pa.concat_tables(place.bucket(bucket) for place in places)
-        return sequences.clean(events, plan.items(numbering), rules, plan.config.seed).events
+        return sequences.clean(events, plan.items(numbering), rules, plan.config.seed, plan.num_types).events
 
     least = rules.min_item_events, rules.min_user_events
     rounds = core_tasks.Rounds(plan.draft, plan.num_buckets, numbering.num_rows, *least, rules.core_rounds)
@@ -109,10 +109,11 @@ def build_bucket(
         seed=seed,
         in_core=_in_core(store, core.rounds) if core else None,
         type_weights=plan.type_weights,
+        num_types=plan.num_types,
     )
     if since is not None:
         built = increment.merged(increment.read(since.version, bucket), built, changed, users, rules, cuts)
-    written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types)
+    written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types, built.negatives)
     leaks = leakage.find(written, rules, cuts, seed, items.ids_of)
     leakage.require_none(leaks, bucket)
     made = {schema.sequences_file(bucket): built.table}
@@ -126,7 +127,8 @@ def build_bucket(
         "users": {part: int(has_targets(built.table, part).sum()) for part in schema.SPLITS},
         "dropped": built.dropped_rows,
         "pairs": built.num_pairs,
-        "report": report_sketch.Kept.of(built, len(plan.config.event_weights)).to_json(),
+        **({} if built.packed.negatives is None else {"negatives": len(built.packed.negatives.items)}),
+        "report": report_sketch.Kept.of(built, len(plan.config.event_weights) + len(rules.negative_events)).to_json(),
         "files": [*made, counts],
     }
 
@@ -198,6 +200,7 @@ def finish(
         facts={
             **asdict(cuts),
             **({"core": asdict(core)} if core else {}),
+            **({"context": list(plan.context)} if plan.context else {}),
             "pairs_by_file": {part: [record["pairs"][part] for record in built] for part in schema.SPLITS},
             "vocabulary": {
                 "parts": numbering.num_parts,
@@ -206,7 +209,14 @@ def finish(
             },
         },
         columns={
-            "sequences": schema.described(schema.sequences(plan.user_type, event_types=len(plan.type_weights) > 1)),
+            "sequences": schema.described(
+                schema.sequences(
+                    plan.user_type,
+                    event_types=plan.num_types > 1,
+                    negatives=plan.config.pairs.has_negatives,
+                    context=plan.context,
+                )
+            ),
             "vocabulary": schema.described(schema.vocabulary(plan.item_type)),
         },
     )
@@ -215,12 +225,16 @@ def finish(
 def add_up(cleaned: Sequence[Record], built: Sequence[Record]) -> tuple[dict[str, int], dict[str, int]]:
     """Counts of all tasks, and their drops by reason; every row is in one of the two.
 
+    ``events`` include the ``negatives``, which are counted where the rules have any.
+
     Raises InputError where no training pair is left.
     """
     counts = {"rows_in": sum(record["rows"] for record in cleaned), "events": sum(record["events"] for record in built)}
     for part in schema.SPLITS:
         counts[f"{part}_users"] = sum(record["users"][part] for record in built)
         counts[f"{part}_pairs"] = sum(record["pairs"][part] for record in built)
+    if any("negatives" in record for record in built):
+        counts["negatives"] = sum(record["negatives"] for record in built)
     dropped = drops([*cleaned, *built])
     if counts["rows_in"] != counts["events"] + sum(dropped.values()):
         raise AssertionError(f"rows were lost: {counts['rows_in']} in, {counts['events']} kept, {dropped} dropped")

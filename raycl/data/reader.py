@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,17 @@ class Batch:
     """(size,)"""
     user_row: Rows
     """(size,); -1 for a user who is not in the user table"""
+    time_ms: Ints
+    """(size,) of the target; 0 in a log without time"""
+    history_age_s: npt.NDArray[np.float32] | None = None
+    """(size, max_history) seconds from each event of the history to the target, 0 where there is none; less than 0 only
+    where histories do not follow time. None where the stream is not asked for it."""
+    negatives: Rows | None = None
+    """(size, max_negatives) rows of the vocabulary, then -1: what the user turned down before the target, the newest
+    first; of a log without time any of it. The target itself may be among them, if the user came round to it. None
+    where the rules have no negatives."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """By column of the log: an Arrow array (size,) of what the target's event carries."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -36,23 +48,58 @@ class Batch:
         """The ``rank``-th of ``world_size`` equal runs of the batch."""
         size = len(self) // world_size
         rows = slice(rank * size, (rank + 1) * size)
-        return Batch(self.history[rows], self.item[rows], self.weight[rows], self.user_row[rows])
+        columns = {name: column[rows] for name, column in self.arrays.items()}
+        return Batch(**columns, context={name: values[rows] for name, values in self.context.items()})
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What there is besides context, by field."""
+        return {name: column for name, column in vars(self).items() if isinstance(column, np.ndarray)}
 
 
-def batch(sequences: Sequences, places: Ints, rules: PairRules) -> Batch:
+def batch(sequences: Sequences, places: Ints, rules: PairRules, *, with_ages: bool = False) -> Batch:
     """The pairs whose targets are at these flat places, with the events strictly before each target's time."""
     users = sequences.users_at(places)
-    history = last_of(sequences.items, sequences.offsets[users], sequences.moment[places], rules.max_history)
-    return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
+    ends = sequences.moment[places]
+    history = last_of(sequences.items, sequences.offsets[users], ends, rules.max_history)
+    seen = ends[:, None] - np.arange(1, rules.max_history + 1) if with_ages else None
+    return _batch(sequences, places, users, rules, history, seen)
 
 
-def _batch_of_anchors(sequences: Sequences, places: Ints, anchors_from: Ints, drawn: npt.NDArray[np.float64]) -> Batch:
+def _batch(
+    sequences: Sequences, places: Ints, users: Ints, rules: PairRules, history: Rows, seen: Ints | None
+) -> Batch:
+    """Pairs with these histories; ``seen`` are the flat places of their events, for ages, or None."""
+    times_ms, ages = sequences.times_ms[places], None
+    if seen is not None:
+        past_ms = times_ms[:, None] - sequences.times_ms[np.maximum(seen, 0)]
+        ages = np.where(history >= 0, past_ms / 1000, 0).astype(np.float32)
+    return Batch(
+        history,
+        sequences.items[places],
+        sequences.weights[places],
+        sequences.user_row[users],
+        times_ms,
+        ages,
+        sequences.negatives_of(places, rules),
+        {name: values.take(pa.array(places)) for name, values in sequences.context.items()},
+    )
+
+
+def _batch_of_anchors(
+    sequences: Sequences,
+    places: Ints,
+    rules: PairRules,
+    anchors_from: Ints,
+    drawn: npt.NDArray[np.float64],
+    *,
+    with_ages: bool,
+) -> Batch:
     """Item-to-item pairs: each target with one earlier event, at the share ``drawn`` [0, 1) of those that may be it."""
-    users = sequences.users_at(places)
     choices = sequences.moment[places] - anchors_from[places]
-    anchors = anchors_from[places] + (drawn[places] * choices).astype(np.int64)
-    history = sequences.items[anchors][:, None]
-    return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
+    anchors = (anchors_from[places] + (drawn[places] * choices).astype(np.int64))[:, None]
+    users = sequences.users_at(places)
+    return _batch(sequences, places, users, rules, sequences.items[anchors], anchors if with_ages else None)
 
 
 @dataclass(frozen=True)
@@ -64,7 +111,9 @@ class _Shuffle:
     """Where each place stands in ``places``."""
 
 
-def _batch_of_others(sequences: Sequences, places: Ints, rules: PairRules, shuffle: _Shuffle) -> Batch:
+def _batch_of_others(
+    sequences: Sequences, places: Ints, rules: PairRules, shuffle: _Shuffle, *, with_ages: bool = False
+) -> Batch:
     """Training pairs of a log without time: each target with other events of its user.
 
     The history is the run that follows the target in ``shuffle``, turning at the end, so it never holds the target's
@@ -77,7 +126,7 @@ def _batch_of_others(sequences: Sequences, places: Ints, rules: PairRules, shuff
     others = shuffle.places[starts[:, None] + turn % sizes[:, None]]
     history = np.where(steps < sizes[:, None], sequences.items[others], -1).astype(np.int32)
     history[history == sequences.items[places][:, None]] = -1
-    return Batch(history, sequences.items[places], sequences.weights[places], sequences.user_row[users])
+    return _batch(sequences, places, users, rules, history, others if with_ages else None)
 
 
 @dataclass(frozen=True)
@@ -96,6 +145,10 @@ class PairStream:
     global_batch_size: int
     shuffle_pairs: int
     seed: int
+    with_ages: bool = False
+    """Whether batches have ``history_age_s``."""
+    context: tuple[str, ...] = ()
+    """Columns of the log that batches have, of those that the pairs were made with."""
 
     @property
     def steps(self) -> int:
@@ -108,7 +161,7 @@ class PairStream:
         size, step = self.global_batch_size, 0
         left: Batch | None = None
         for window in self._windows(generator):
-            sequences = read(self.store, window, "train")
+            sequences = read(self.store, window, "train", self._more_columns)
             if self.rules.history == "others":
                 sequences = sequences.trained_on()
             places = sequences.targets(self.rules)
@@ -130,13 +183,20 @@ class PairStream:
 
     def _maker(self, sequences: Sequences, generator: np.random.Generator) -> Callable[[Ints], Batch]:
         """Flat places of a window to pairs; what is drawn is drawn for the whole window, the same for every rank."""
-        if self.rules.history == "others":
+        rules, with_ages = self.rules, self.with_ages
+        if rules.history == "others":
             shuffle = _permute_within(sequences, generator)
-            return lambda places: _batch_of_others(sequences, places, self.rules, shuffle)
-        if self.rules.kind == "item_to_item":
-            anchors_from, drawn = sequences.anchors_from(self.rules), generator.random(len(sequences.items))
-            return lambda places: _batch_of_anchors(sequences, places, anchors_from, drawn)
-        return lambda places: batch(sequences, places, self.rules)
+            return lambda places: _batch_of_others(sequences, places, rules, shuffle, with_ages=with_ages)
+        if rules.kind == "item_to_item":
+            anchors_from, drawn = sequences.anchors_from(rules), generator.random(len(sequences.items))
+            return lambda places: _batch_of_anchors(sequences, places, rules, anchors_from, drawn, with_ages=with_ages)
+        return lambda places: batch(sequences, places, rules, with_ages=with_ages)
+
+    @property
+    def _more_columns(self) -> list[str]:
+        """Columns of the files that these batches need besides those of every pair."""
+        negatives = schema.NEGATIVES if self.rules.has_negatives else ()
+        return [*negatives, *map(schema.context_column, self.context)]
 
     def _windows(self, generator: np.random.Generator) -> Iterator[list[str]]:
         window, pairs = [], 0
@@ -151,19 +211,16 @@ class PairStream:
             yield window
 
 
-def read(store: Store, paths: Sequence[str], part: str) -> Sequences:
-    """The sequences of the users with targets in ``part``, in the order of these files."""
-    columns = ["items", "weights", "times_ms", "user_row", *schema.BOUNDS]
+def read(store: Store, paths: Sequence[str], part: str, more: Sequence[str] = ()) -> Sequences:
+    """The sequences of the users with targets in ``part``, in the order of these files; ``more`` are other columns."""
+    columns = ["items", "weights", "times_ms", "user_row", *schema.BOUNDS, *more]
     return Sequences.from_table(pa.concat_tables(tables.read(store, path, columns) for path in paths), part)
 
 
 def _join(batches: Sequence[Batch]) -> Batch:
-    return Batch(
-        np.concatenate([one.history for one in batches]),
-        np.concatenate([one.item for one in batches]),
-        np.concatenate([one.weight for one in batches]),
-        np.concatenate([one.user_row for one in batches]),
-    )
+    columns = {name: np.concatenate([one.arrays[name] for one in batches]) for name in batches[0].arrays}
+    names = batches[0].context
+    return Batch(**columns, context={name: pa.concat_arrays([one.context[name] for one in batches]) for name in names})
 
 
 def _permute_within(sequences: Sequences, generator: np.random.Generator) -> _Shuffle:

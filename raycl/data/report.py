@@ -86,7 +86,7 @@ class EventType(Section):
 
 
 class UnknownType(Section):
-    """Rows of an event type that ``event_weights`` does not name."""
+    """Rows of an event type that neither ``event_weights`` nor ``pairs.negative_events`` names."""
 
     type: str
     """At most 100 characters of it."""
@@ -97,7 +97,7 @@ class EventTypes(Section):
     """Rows and events by event type."""
 
     named: tuple[EventType, ...]
-    """Those of ``event_weights``, in its order."""
+    """Those of ``event_weights``, in its order, and then those of ``pairs.negative_events``."""
     null_rows: int
     """Rows whose event type is null."""
     unknown: tuple[UnknownType, ...]
@@ -251,14 +251,14 @@ class Report(Section):
     rows: int
     """Rows of the log."""
     events: int
-    """Events that are left after all rules."""
+    """Events that are left after all rules, explicit negatives included."""
     dropped: tuple[Dropped, ...]
     """Most rows first."""
     nulls: tuple[Nulls, ...]
     days: Days
     types: EventTypes
     users: Curve
-    """Events a user, after all rules."""
+    """Events a user, after all rules, explicit negatives included."""
     items: Curve
     """Good rows an item, of all items of the vocabulary: before the rules that look at users."""
     max_history: int
@@ -303,7 +303,7 @@ def build(
 def type_names(config: Config) -> Sequence[str]:
     """The event types of a log by their codes; one word stands for all events of logs that have no types."""
     has_types = any(log.columns.event is not None for log in config.logs)
-    return list(config.event_weights) if has_types else [NO_TYPE]
+    return [*config.event_weights, *config.pairs.negative_events] if has_types else [NO_TYPE]
 
 
 def _days(read: Rows, kept: Kept) -> Days:

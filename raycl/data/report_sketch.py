@@ -39,7 +39,7 @@ class Rows:
     undated: int = 0
     """Rows without a believable time."""
     types: tuple[int, ...] = ()
-    """Rows by place of their event type in ``event_weights``."""
+    """Rows by place of their event type in ``event_weights`` and then in ``pairs.negative_events``."""
     unnamed: int = 0
     """Rows whose event type is null."""
     unknown: dict[str, int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Rows:
     unknown_rest: int = 0
     """Rows of the other names."""
     nulls: dict[str, list[int]] = field(default_factory=dict)
-    """By role of a column: rows where it is null, and rows of logs that have it."""
+    """By role of a column: rows where it is null and must not be, and rows of logs that have it."""
 
     @classmethod
     def of(cls, cleaner: Cleaner, events: pa.Table, bad: pa.Table) -> Rows:
@@ -60,7 +60,8 @@ class Rows:
         codes = [_numpy(part["event"]) for part in ([events, typed] if has_event else [events])]
         days = _count_days(np.concatenate(times)) if times else {}
         num_rows = events.num_rows + bad.num_rows
-        types = np.bincount(np.concatenate(codes), minlength=max(len(cleaner.event_weights), 1))
+        num_types = len(cleaner.event_weights) + len(cleaner.negative_events)
+        types = np.bincount(np.concatenate(codes), minlength=max(num_types, 1))
         if not has_event:
             types[0] += bad.num_rows
         unnamed, unknown, rest = _count_names(untyped["value"]) if has_event else (0, {}, 0)
@@ -108,7 +109,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Kept:
-    """The events of whole users after all rules, and the pairs made of them."""
+    """The events of whole users after all rules, explicit negatives included, and the pairs made of them."""
 
     days: dict[int, int] = field(default_factory=dict)
     undated: int = 0
@@ -129,12 +130,16 @@ class Kept:
             dated = dated[dated > 0]
             if len(dated):
                 spans[part] = Span(int(dated.min()), int(dated.max()))
-        days = _count_days(packed.times_ms)
+        times_ms, types, sizes = packed.times_ms, built.event_types, np.diff(packed.offsets)
+        if (negatives := packed.negatives) is not None:
+            times_ms, types = np.append(times_ms, negatives.times_ms), np.append(types, negatives.events)
+            sizes = sizes + np.diff(negatives.offsets)
+        days = _count_days(times_ms)
         return cls(
             days,
-            len(packed.times_ms) - sum(days.values()),
-            tuple(np.bincount(built.event_types, minlength=max(num_types, 1)).tolist()),
-            Histogram.of(np.diff(packed.offsets)),
+            len(times_ms) - sum(days.values()),
+            tuple(np.bincount(types, minlength=max(num_types, 1)).tolist()),
+            Histogram.of(sizes),
             {part: Histogram.of(found.history_sizes) for part, found in built.targets.items()},
             spans,
         )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raycl import schema
-from raycl.config import UserRate
+from raycl.config import PairRules, UserRate
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -27,12 +27,15 @@ class Events:
     """None where the weights are those of the event types."""
     event: npt.NDArray[np.uint8]
     split: npt.NDArray[np.int8]
+    row: Ints | None = None
+    """Where each stands in the table that it is from, to find its context by; None where events have none."""
 
     def take(self, rows: Ints | Flags) -> Events:
         """The events at these places, or where a flag is set."""
         weight = None if self.weight is None else self.weight[rows]
         user, item, time_ms = self.user[rows], self.item[rows], self.time_ms[rows]
-        return Events(user, item, time_ms, weight, self.event[rows], self.split[rows])
+        row = None if self.row is None else self.row[rows]
+        return Events(user, item, time_ms, weight, self.event[rows], self.split[rows], row)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -70,6 +73,20 @@ def drop(events: Events, kept: Flags, reason: str, dropped: Dropped) -> Events:
         return events
     dropped.users.setdefault(reason, []).append(events.user[~kept])
     return events.take(kept)
+
+
+def negatives(
+    event: npt.NDArray[np.uint8], weight: npt.NDArray[np.float32] | None, chosen: PairRules, num_types: int
+) -> Flags:
+    """Whether an event is an explicit negative: of a type after the first ``num_types``, or of too little weight.
+
+    Only for rules that have negatives; ``negative_below`` needs the weights.
+    """
+    found = event >= num_types
+    if chosen.negative_below is not None:
+        assert weight is not None  # the config asks for a column of them
+        found |= weight < chosen.negative_below
+    return found
 
 
 def user_sizes(events: Events) -> Ints:

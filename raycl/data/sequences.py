@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ from raycl.data.splits import CONTEXT, TRAIN, VAL, Cuts
 
 _SPARSE = 8
 """So many times more rows of the vocabulary than events are counted by sorting."""
+_ALL_TYPES = 256
+"""No type is after these."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Built:
     event_types: npt.NDArray[np.uint8]
     """The type of every event of the table, end to end."""
     num_events: int
+    """Explicit negatives included."""
     num_pairs: dict[str, int]
     packed: Sequences
     """The table, unpacked."""
@@ -47,17 +50,23 @@ class Built:
         summed = self.dropped.group_by("reason", use_threads=False).aggregate([("rows", "sum")])
         return dict(zip(summed["reason"].to_pylist(), summed["rows_sum"].to_pylist(), strict=True))
 
+    negatives: Events | None = None
+    """The explicit negatives of the table, end to end; None where the rules have none."""
+
 
 @dataclass(frozen=True)
 class Cleaned:
     """The sorted events of some users after the rules that look at one user at a time."""
 
     events: Events
+    """All but the explicit negatives."""
     users: Any
     """Raw ids, ascending; ``events.user`` numbers them."""
     dropped: Dropped
     names_val: bool
-    """Whether a row, kept or not, says that it is validation."""
+    """Whether a row, kept or not, says that it is validation; explicit negatives are not asked."""
+    negatives: Events | None = None
+    """None where the rules have none."""
 
 
 class Items(Protocol):
@@ -67,8 +76,10 @@ class Items(Protocol):
         """The row of each of these ids, (ids,)."""
 
 
-def clean(events: pa.Table, items: Items, chosen: PairRules, seed: int = 0) -> Cleaned:
+def clean(events: pa.Table, items: Items, chosen: PairRules, seed: int = 0, num_types: int = _ALL_TYPES) -> Cleaned:
     """Sort the events of some users (``schema.events``) and apply the first rules.
+
+    Event types after the first ``num_types`` are explicit negatives, which go through these rules as all events do.
 
     Rows leave in this order, counted by reason: ``rare_item`` (not in ``items``), ``duplicate`` (same user, item, time
     and event type), ``robot_user`` (over ``max_user_events`` or ``max_user_rate``), ``repeat`` (within
@@ -77,6 +88,9 @@ def clean(events: pa.Table, items: Items, chosen: PairRules, seed: int = 0) -> C
     users, user_codes = _distinct(events["user"])
     found = _sort(user_codes, items.rows(events["item"]), events, splits.named(events, chosen, seed))
     dropped = Dropped()
+    is_val = found.split == VAL
+    if chosen.has_negatives:
+        is_val &= ~rules.negatives(found.event, found.weight, chosen, num_types)
     kept = rules.drop(found, found.item >= 0, "rare_item", dropped)
     kept = rules.drop(kept, ~rules.duplicates(kept), "duplicate", dropped)
     robots = rules.user_sizes(kept) > chosen.max_user_events
@@ -85,7 +99,10 @@ def clean(events: pa.Table, items: Items, chosen: PairRules, seed: int = 0) -> C
     kept = rules.drop(kept, ~robots, "robot_user", dropped)
     if chosen.repeat_window_s:
         kept = rules.drop(kept, ~rules.repeats(kept, chosen.repeat_window_s), "repeat", dropped)
-    return Cleaned(kept, users, dropped, bool((found.split == VAL).any()))
+    if not chosen.has_negatives:
+        return Cleaned(kept, users, dropped, bool(is_val.any()))
+    negative = rules.negatives(kept.event, kept.weight, chosen, num_types)
+    return Cleaned(kept.take(~negative), users, dropped, bool(is_val.any()), kept.take(negative))
 
 
 def build(
@@ -98,16 +115,19 @@ def build(
     seed: int = 0,
     in_core: Flags | None = None,
     type_weights: Sequence[float] = (1.0,),
+    num_types: int = _ALL_TYPES,
 ) -> Built:
     """Turn all events of some users (``schema.events``) into split sequences (``schema.sequences``).
 
     What ``clean`` leaves loses, in this order: ``rare_item`` (not ``in_core`` (num_items,), of an iterated core),
     ``after_held_out`` (later than the user's first event of a later part, which would see it as history),
     ``rare_user``, and ``over_cap`` (beyond ``keep_user_events``). ``num_events`` is what remains. The result does not
-    depend on the order of the rows. ``seed`` draws what is cold; ``type_weights`` are those
-    of the event types, for events without a weight of their own; of several types the table says which.
+    depend on the order of the rows. ``seed`` draws what is cold; ``type_weights`` are those of the event types, for
+    events without a weight of their own; of several types the table says which. Types after the first ``num_types`` are
+    explicit negatives. Those are counted for none of this, and lose ``held_out_negative`` (of a part that is not
+    training, where rows say it) and ``rare_user`` (of a user with no other event left) besides.
     """
-    cleaned = clean(events, items, chosen, seed)
+    cleaned = clean(events, items, chosen, seed, num_types)
     kept, users_here, dropped = cleaned.events, cleaned.users, cleaned.dropped
     if in_core is not None:
         kept = rules.drop(kept, in_core[kept.item], "rare_item", dropped)
@@ -120,25 +140,52 @@ def build(
     if chosen.keep_user_events:
         over = rules.over_cap(kept, kept.split <= TRAIN, chosen.keep_user_events)
         kept = rules.drop(kept, ~over, "over_cap", dropped)
+    negatives = _kept_negatives(cleaned, kept, chosen, in_core)
     if _out_of_order(kept):
         kept = kept.take(np.lexsort((np.arange(len(kept)), kept.split, kept.user)))
     user_rows = users.rows(users_here) if users is not None else np.full(len(users_here), -1, dtype=np.int32)
-    return describe(_pack(kept, users_here, user_rows, type_weights), kept.event, dropped.by_user(users_here), chosen)
+    carried = schema.context_columns(events.column_names)
+    context = {name: whole(events[name]).take(pa.array(kept.row)) for name in carried}
+    table = _pack(kept, users_here, user_rows, type_weights, context, negatives)
+    return describe(table, kept.event, dropped.by_user(users_here), chosen, negatives)
 
 
-def describe(table: pa.Table, event_types: npt.NDArray[np.uint8], dropped: pa.Table, chosen: PairRules) -> Built:
+def describe(
+    table: pa.Table,
+    event_types: npt.NDArray[np.uint8],
+    dropped: pa.Table,
+    chosen: PairRules,
+    negatives: Events | None = None,
+) -> Built:
     """The sequences of a table, and the pairs in them."""
     packed = Sequences.from_table(table)
     targets = {part: packed.pairs(chosen, part) for part in schema.SPLITS}
     return Built(
         table,
         event_types,
-        len(event_types),
+        len(event_types) + (len(packed.negatives.items) if packed.negatives else 0),
         {part: len(found.places) for part, found in targets.items()},
         packed,
         targets,
         dropped,
+        negatives,
     )
+
+
+def _kept_negatives(cleaned: Cleaned, kept: Events, chosen: PairRules, in_core: Flags | None) -> Events | None:
+    """The explicit negatives that go along with the events that are ``kept``; the others are counted as dropped."""
+    found, dropped = cleaned.negatives, cleaned.dropped
+    if found is None:
+        return None
+    if in_core is not None:
+        found = rules.drop(found, in_core[found.item], "rare_item", dropped)
+    found = rules.drop(found, found.split == TRAIN, "held_out_negative", dropped)
+    has_events = np.bincount(kept.user, minlength=len(cleaned.users)) > 0
+    found = rules.drop(found, has_events[found.user], "rare_user", dropped)
+    if chosen.keep_user_events:
+        every = np.ones(len(found), dtype=np.bool_)
+        found = rules.drop(found, ~rules.over_cap(found, every, chosen.keep_user_events), "over_cap", dropped)
+    return found
 
 
 def count_items(built: Built) -> pa.Table:
@@ -164,8 +211,10 @@ def count_items(built: Built) -> pa.Table:
 def _sort(user: Ints, item: npt.NDArray[np.int32], events: pa.Table, split: npt.NDArray[np.int8]) -> Events:
     time_ms = _numpy(events["time_ms"])
     weight = _numpy(events["weight"]) if "weight" in events.column_names else None
-    columns = Events(user, item, time_ms, weight, _numpy(events["event"]), split)
-    return _order_ties(columns.take(_order_by_user_and_time(user, time_ms)))
+    context = [whole(events[name]) for name in schema.context_columns(events.column_names)]
+    row = np.arange(len(user)) if context else None
+    columns = Events(user, item, time_ms, weight, _numpy(events["event"]), split, row)
+    return _order_ties(columns.take(_order_by_user_and_time(user, time_ms)), context)
 
 
 def _order_by_user_and_time(user: Ints, time_ms: Ints) -> Ints:
@@ -186,8 +235,11 @@ def _order_by_user_and_time(user: Ints, time_ms: Ints) -> Ints:
     return np.asarray(keys & ((1 << row_bits) - 1))
 
 
-def _order_ties(events: Events) -> Events:
-    """Put events of one user and moment in the order of item, event type, part and weight, in place."""
+def _order_ties(events: Events, context: Sequence[Any] = ()) -> Events:
+    """Put events of one user and moment in the order of item, event type, part, weight and ``context``, in place.
+
+    Of context every array holds the values of one column by ``events.row``.
+    """
     same = (events.user[1:] == events.user[:-1]) & (events.time_ms[1:] == events.time_ms[:-1])
     if not same.any():
         return events
@@ -197,8 +249,12 @@ def _order_ties(events: Events) -> Events:
     places = np.flatnonzero(tied)
     run = np.cumsum(np.concatenate([[True], ~same]))[places]
     ties = [column[places] for column in (events.weight, events.split, events.event, events.item) if column is not None]
+    if events.row is not None:
+        rows = pa.array(events.row[places])
+        ranks = [_numpy(pc.rank(column.take(rows), tiebreaker="dense")) for column in context]
+        ties = [*ranks, *ties]
     ordered = places[np.lexsort((*ties, run))]
-    for column in (events.item, events.weight, events.event, events.split):
+    for column in (events.item, events.weight, events.event, events.split, events.row):
         if column is not None:
             column[places] = column[ordered]
     return events
@@ -209,8 +265,15 @@ def _out_of_order(events: Events) -> bool:
     return bool(np.any((events.split[1:] < events.split[:-1]) & (events.user[1:] == events.user[:-1])))
 
 
-def _pack(events: Events, users: Any, user_rows: npt.NDArray[np.int32], type_weights: Sequence[float]) -> pa.Table:
-    """One row for each of ``users`` with events, which are in the order of their parts."""
+def _pack(
+    events: Events,
+    users: Any,
+    user_rows: npt.NDArray[np.int32],
+    type_weights: Sequence[float],
+    context: Mapping[str, Any],
+    negatives: Events | None,
+) -> pa.Table:
+    """One row for each of ``users`` with events, which are in the order of their parts, as ``context`` is."""
     codes = len(schema.SPLITS) + 1  # the first is that of context
     by_part = np.bincount(events.user * codes + events.split - CONTEXT, minlength=codes * len(users))
     ends = np.cumsum(by_part.reshape(-1, codes), axis=1)
@@ -218,14 +281,25 @@ def _pack(events: Events, users: Any, user_rows: npt.NDArray[np.int32], type_wei
     offsets = pa.array(np.concatenate([[0], np.cumsum(ends[chosen, -1])]).astype(np.int32))
     weight = np.array(type_weights, dtype=np.float32)[events.event] if events.weight is None else events.weight
     columns = [events.item, weight, events.time_ms, *([events.event] if len(type_weights) > 1 else [])]
+    lists = [pa.ListArray.from_arrays(offsets, column) for column in [*map(pa.array, columns), *context.values()]]
+    if negatives is not None:
+        sizes = np.bincount(negatives.user, minlength=len(users))[chosen]
+        offsets = pa.array(np.append(0, np.cumsum(sizes)).astype(np.int32))
+        columns = [negatives.item, negatives.time_ms, negatives.event]
+        lists += [pa.ListArray.from_arrays(offsets, pa.array(column)) for column in columns]
     return pa.Table.from_arrays(
         [
             users.take(pa.array(chosen)),
             pa.array(user_rows[chosen]),
             *(pa.array(ends[chosen, code].astype(np.int32)) for code in range(len(schema.BOUNDS))),
-            *(pa.ListArray.from_arrays(offsets, pa.array(column)) for column in columns),
+            *lists,
         ],
-        schema=schema.sequences(users.type, event_types=len(type_weights) > 1),
+        schema=schema.sequences(
+            users.type,
+            event_types=len(type_weights) > 1,
+            negatives=negatives is not None,
+            context={schema.context_name(column): values.type for column, values in context.items()},
+        ),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 from raycl import schema
 from raycl.config import Config, Feature, ItemTable, LogSource, TableSource, UserTable
 from raycl.data import drift, footers, lakes, listing
-from raycl.data.column_types import EVENT, FEATURES, ID, SHOWN, TIME, TITLE, WEIGHT
+from raycl.data.column_types import CONTEXT, EVENT, FEATURES, ID, SHOWN, TIME, TITLE, WEIGHT
 from raycl.data.drift import Column, Given
 from raycl.data.footers import Selection
 from raycl.data.times import TimeRange
@@ -138,6 +139,9 @@ class Inputs:
 
     _id_types: tuple[pa.DataType, pa.DataType]
 
+    context: Mapping[str, pa.DataType] = dataclasses.field(default_factory=dict)
+    """By column that events carry along: its type in every hand-off."""
+
 
 def open_inputs(config: Config) -> Inputs:
     """Open what the config names.
@@ -154,7 +158,9 @@ def open_inputs(config: Config) -> Inputs:
         users_named.append(("users.id_column", users, config.users.id_column))
     if items and config.items:
         items_named.append(("items.id_column", items, config.items.id_column))
-    return Inputs(logs, items, users, (_one_id_type(users_named), _one_id_type(items_named)))
+    id_types = _one_id_type(users_named), _one_id_type(items_named)
+    context = {name: _one_context_type(name, logs) for name in config.logs[0].columns.context}
+    return Inputs(logs, items, users, id_types, context)
 
 
 def fragments(logs: Iterable[Source], max_rows: int) -> list[Fragment]:
@@ -191,9 +197,7 @@ def _runs(file: SourceFile, max_rows: int) -> list[tuple[tuple[int, ...], int, i
 
 def log_columns(log: LogSource) -> list[str]:
     """The columns of a log that are read at all."""
-    columns = log.columns
-    wanted = (columns.user, columns.item, columns.time, columns.event, columns.weight, columns.split)
-    return list(dict.fromkeys(column for column in wanted if column))
+    return log.columns.names
 
 
 _LOG_USES = {"user": ID, "item": ID, "time": TIME, "event": EVENT, "weight": WEIGHT, "split": EVENT}
@@ -203,6 +207,7 @@ def _open_log(position: int, log: LogSource) -> Source:
     field = f"logs.{position}"
     named = ((role, getattr(log.columns, role), use) for role, use in _LOG_USES.items())
     columns = [Column(f"{field}.columns.{role}", name, use) for role, name, use in named if name]
+    columns += [Column(f"{field}.columns.context", name, CONTEXT) for name in log.columns.context]
     within = TimeRange.of(log)
     selection = None if within is None else Selection(str(log.columns.time), log.time_unit, within)
     source = _open(field, log, columns, log.date_partition, selection)
@@ -267,11 +272,23 @@ def _open(
 
 def _one_id_type(named: Sequence[tuple[str, Source, str]]) -> pa.DataType:
     """Ids compare across tables only when all are integers or all are strings; a column of nulls says neither."""
+    return _one_type(named, schema.id_type, "do not compare")
+
+
+def _one_context_type(name: str, logs: Sequence[Source]) -> pa.DataType:
+    named = [(f"logs.{position}.columns.context", log, name) for position, log in enumerate(logs)]
+    return _one_type(named, schema.context_type, "do not make one column")
+
+
+def _one_type(
+    named: Sequence[tuple[str, Source, str]], kept_in: Callable[[pa.DataType], pa.DataType], fault: str
+) -> pa.DataType:
+    """The type that these columns are all kept in; large_string where all are null."""
     kinds: dict[pa.DataType, str] = {}
     for field, source, column in named:
         found = source.types[column]
         if not pa.types.is_null(found):
-            kinds.setdefault(schema.id_type(found), f"{field}={column} ({found})")
+            kinds.setdefault(kept_in(found), f"{field}={column} ({found})")
     if len(kinds) > 1:
-        raise InputError(f"{' and '.join(kinds.values())} do not compare: give both the same type")
+        raise InputError(f"{' and '.join(kinds.values())} {fault}: give both the same type")
     return next(iter(kinds), pa.large_string())

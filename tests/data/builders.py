@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,14 @@ def trained(built: Built, num_items: int) -> tuple[list[int], list[int]]:
     return found["train_count"].tolist(), found["train_targets"].tolist()
 
 
-def events_table(log: Sequence[Event], kind: pa.DataType | None = None) -> pa.Table:
-    """``schema.events`` of these rows, in their order; ``kind`` is the type of all ids."""
+def events_table(
+    log: Sequence[Event], kind: pa.DataType | None = None, context: Mapping[str, pa.DataType] = schema.NO_CONTEXT
+) -> pa.Table:
+    """``schema.events`` of these rows, in their order; ``kind`` is the type of all ids, ``context`` what they carry."""
     kinds = [kind or arrow_type(ids) for ids in ([event.user for event in log], [event.item for event in log])]
     columns = [[event[place] for event in log] for place in range(6)]
-    wanted = schema.events(*kinds)
+    columns += [[event.context[place] for event in log] for place in range(len(context))]
+    wanted = schema.events(*kinds, context=context)
     return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 
@@ -75,8 +78,11 @@ def packed(table: pa.Table, part: str, rules: PairRules | None = None) -> list[P
         start, stop = bounds[PARTS.index(part)], bounds[PARTS.index(part) + 1]
         context = min(start, bounds[1]) if cold_items else start
         if start < stop:
-            lists = (row[name][:context] + row[name][start:stop] for name in ("items", "weights", "times_ms"))
-            found.append(Packed(row["user"], row["user_row"], context, *map(tuple, lists)))
+            columns = ["items", "weights", "times_ms", *schema.context_columns(row)]
+            items, weights, times, *more = (tuple(row[name][:context] + row[name][start:stop]) for name in columns)
+            carried = tuple(zip(*more, strict=True)) or ((),) * len(items)
+            negatives = tuple(zip(*(row.get(name, []) for name in schema.NEGATIVES), strict=True))
+            found.append(Packed(row["user"], row["user_row"], context, items, weights, times, carried, negatives))
     return found
 
 
@@ -85,13 +91,21 @@ def packed_parts(built: Built, rules: PairRules | None = None) -> dict[str, list
     return {part: packed(built.table, part, rules) for part in PARTS}
 
 
-def part_table(rows: Sequence[Packed], part: str = "train") -> pa.Table:
-    """The rows as a table of users who have targets in this part alone."""
-    wanted = schema.sequences(pa.int64())
+def part_table(
+    rows: Sequence[Packed],
+    part: str = "train",
+    *,
+    negatives: bool = False,
+    context: Mapping[str, pa.DataType] = schema.NO_CONTEXT,
+) -> pa.Table:
+    """The rows as a table of users who have targets in this part alone; with their ``negatives`` and ``context``."""
+    wanted = schema.sequences(pa.int64(), negatives=negatives, context=context)
     code = PARTS.index(part)
     bounds = [[row.first_target if number <= code else len(row.items) for row in rows] for number in range(3)]
     columns = [*([row[place] for row in rows] for place in (0, 1)), *bounds]
     columns += [[row[place] for row in rows] for place in (3, 4, 5)]
+    columns += [[[event[place] for event in row.context] for row in rows] for place in range(len(context))]
+    columns += [[[one[place] for one in row.negatives] for row in rows] for place in range(3 * negatives)]
     return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)
 
 

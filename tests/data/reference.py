@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from raycl.config import ColdItems, ColdUsers, ColumnSplit, LeaveLastN, LeaveLastOut, PairRules
 from raycl.data.splits import Cuts
@@ -24,6 +24,7 @@ class Event(NamedTuple):
     weight: float = 1.0
     event: int = 0
     split: int = 0
+    context: tuple[Any, ...] = ()
 
 
 class Packed(NamedTuple):
@@ -35,6 +36,10 @@ class Packed(NamedTuple):
     items: tuple[int, ...]
     weights: tuple[float, ...]
     times_ms: tuple[int, ...]
+    context: tuple[tuple[Any, ...], ...] = ()
+    """What each event carries."""
+    negatives: tuple[tuple[int, ...], ...] = ()
+    """Item, time and event type of the user's explicit negatives."""
 
 
 @dataclass
@@ -47,6 +52,8 @@ class Expected:
     train_counts: Counter[int] = field(default_factory=Counter)
     train_targets: Counter[int] = field(default_factory=Counter)
     num_events: int = 0
+    num_negatives: int = 0
+    """Of the events."""
     rare: set[Id] = field(default_factory=set)
     """Items out of the iterated core."""
 
@@ -80,12 +87,16 @@ def build(
     cuts: Cuts,
     item_counts: Sequence[int] | None = None,
     seed: int = 0,
+    num_types: int = 256,
 ) -> Expected:
-    """The sequences of each part of a whole log; ``items`` and ``users`` are ascending."""
+    """The sequences of each part of a whole log; ``items`` and ``users`` are ascending.
+
+    Event types from ``num_types`` on are explicit negatives, where the rules have any.
+    """
     expected = Expected()
     item_row = {raw: row for row, raw in enumerate(items)}
     user_row = {raw: row for row, raw in enumerate(users or ())}
-    val_is_named = cuts.val_is_named or any(event.split == 1 for event in log)
+    val_is_named = cuts.val_is_named or any(e.split == 1 and not is_negative(e, rules, num_types) for e in log)
     by_user: dict[Id, list[Event]] = defaultdict(list)
     for event in log:
         row = item_row.get(event.item)
@@ -93,15 +104,19 @@ def build(
             expected.dropped["rare_item"] += 1
         else:
             by_user[event.user].append(event)
-    cleaned = {user: _cleaned(by_user[user], item_row, rules, expected) for user in sorted(by_user)}
+    every = {user: _cleaned(by_user[user], item_row, rules, expected) for user in sorted(by_user)}
+    cleaned = {user: [e for e in mine if not is_negative(e, rules, num_types)] for user, mine in every.items()}
     rare = expected.rare = core(cleaned, rules).rare
     for user, mine in cleaned.items():
         kept = _kept([event for event in mine if event.item not in rare], rules, expected, seed)
-        expected.dropped["rare_item"] += sum(event.item in rare for event in mine)
+        expected.dropped["rare_item"] += sum(event.item in rare for event in every[user])
         parts = _parts(kept, item_row, rules, cuts, val_is_named, seed)
         kept, parts = _capped(kept, parts, rules, expected)
         ordered = sorted(zip(parts, range(len(kept)), kept, strict=True))
-        expected.num_events += len(kept)
+        turned_down = [e for e in every[user] if is_negative(e, rules, num_types) and e.item not in rare]
+        turned_down = _kept_negatives(turned_down, bool(kept), rules, expected, seed)
+        expected.num_events += len(kept) + len(turned_down)
+        expected.num_negatives += len(turned_down)
         expected.train_counts.update(item_row[event.item] for part, _, event in ordered if part == 0)
         for part, name in enumerate(PARTS):
             behind = 0 if isinstance(rules.split, ColdItems) else part - 1
@@ -111,7 +126,14 @@ def build(
                 continue
             columns = [item_row[event.item] for event in seen], [event.weight for event in seen]
             packed = Packed(
-                user, user_row.get(user, -1), first, tuple(columns[0]), tuple(columns[1]), tuple(e[2] for e in seen)
+                user,
+                user_row.get(user, -1),
+                first,
+                tuple(columns[0]),
+                tuple(columns[1]),
+                tuple(event.time_ms for event in seen),
+                tuple(event.context for event in seen),
+                tuple((item_row[event.item], event.time_ms, event.event) for event in turned_down),
             )
             expected.parts[name].append(packed)
             made = [place for place in range(first, len(seen)) if _known(place, first, seen, part, rules)]
@@ -125,7 +147,12 @@ def _cleaned(events: list[Event], item_row: dict[Id, int], rules: PairRules, exp
     """One user's events in order, without repeats; none of a robot's."""
     once: dict[tuple[int, Id, int], Event] = {}
     named = isinstance(rules.split, ColumnSplit)  # else what a row says is not asked
-    for event in sorted(events, key=lambda e: (e.time_ms, item_row[e.item], e.event, named and e.split, e.weight)):
+
+    def order(event: Event) -> tuple[Any, ...]:
+        context = [(value is None, value) for value in event.context]
+        return event.time_ms, item_row[event.item], event.event, named and event.split, event.weight, context
+
+    for event in sorted(events, key=order):
         if (event.time_ms, event.item, event.event) in once:
             expected.dropped["duplicate"] += 1
         once.setdefault((event.time_ms, event.item, event.event), event)
@@ -193,6 +220,28 @@ def _kept(events: list[Event], rules: PairRules, expected: Expected, seed: int) 
         expected.dropped["rare_user"] += len(kept)
         return []
     return kept
+
+
+def is_negative(event: Event, rules: PairRules, num_types: int) -> bool:
+    """Whether an event is an explicit negative."""
+    return (bool(rules.negative_events) and event.event >= num_types) or (
+        rules.negative_below is not None and event.weight < rules.negative_below
+    )
+
+
+def _kept_negatives(
+    events: list[Event], has_events: bool, rules: PairRules, expected: Expected, seed: int
+) -> list[Event]:
+    """One user's explicit negatives that training may know, if the user ``has_events`` to go with them."""
+    named = isinstance(rules.split, ColumnSplit | ColdItems)
+    kept = [event for event in events if not (named and _named(event, rules, seed))]
+    expected.dropped["held_out_negative"] += len(events) - len(kept)
+    if not has_events:
+        expected.dropped["rare_user"] += len(kept)
+        return []
+    newest = kept[-rules.keep_user_events :] if rules.keep_user_events else kept
+    expected.dropped["over_cap"] += len(kept) - len(newest)
+    return newest
 
 
 def _capped(

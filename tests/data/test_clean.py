@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycl import schema
-from raycl.config import LogSource
-from raycl.data.clean import REASONS, Cleaner, count_reasons
+from raycl.config import LogSource, PairRules
+from raycl.data.clean import REASONS, Cleaner, count_reasons, positive
 from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from tests.data.builders import many_cases
@@ -304,3 +305,61 @@ def check_conservation(log: list[dict[str, Any]], raw: pa.Schema, reader: Cleane
         pc.field("reason").is_valid()
     )
     assert repr(bad.to_pylist()) == repr(expected.to_pylist())  # as text, since NaN is not equal to NaN
+
+
+SKIPS = replace(FULL, negative_events=("skip", "hide"))
+
+
+def test_types_of_explicit_negatives_have_the_codes_after_the_weighted_ones_and_no_weight() -> None:
+    table = rows({"e": "hide", "w": 3.0}, {"e": "skip", "w": None}, {"e": "skip", "w": float("nan")}, {"e": "buy"})
+    events, bad = SKIPS.clean(table)
+    assert (events["event"].to_pylist(), events["weight"].to_pylist()) == ([3, 2, 2, 1], [0.0, 0.0, 0.0, 3.0])
+    assert bad.num_rows == 0
+    assert count_reasons(SKIPS.clean(rows({"w": None}, {"e": "hover"}))[1]) == {"unknown_event": 1, "bad_weight": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"negative_events": ["skip"]}, [0, 1, 3]),
+        ({"negative_below": 1.0}, [1, 3]),  # a type without weight is below any bound
+        ({"negative_events": ["skip"], "negative_below": 1.5}, [3]),
+    ],
+)
+def test_positive_events_are_those_that_no_rule_calls_negative(settings: dict[str, Any], kept: list[int]) -> None:
+    chosen = PairRules.model_validate(settings)
+    events, _ = SKIPS.clean(rows({"u": 0, "w": 0.5}, {"u": 1}, {"u": 2, "e": "skip"}, {"u": 3, "e": "buy"}))
+    assert positive(events, chosen, len(WEIGHTS))["user"].to_pylist() == kept
+    if chosen.negative_below is None:
+        without = events.drop_columns("weight")
+        assert positive(without, chosen, len(WEIGHTS))["user"].to_pylist() == kept
+
+
+CARRIED: list[tuple[Any, pa.DataType, list[Any]]] = [
+    (pa.array([7, None], pa.uint8()), pa.int64(), [7, None]),
+    (pa.array([0.5, None], pa.float32()), pa.float64(), [0.5, None]),
+    (pa.array([True, None]), pa.bool_(), [True, None]),
+    (pa.array(["pe", None]), pa.large_string(), ["pe", None]),
+    (pa.array(["", "pe"]).dictionary_encode(), pa.large_string(), ["", "pe"]),
+    (pa.array([b"\xff", b"pe"]).view(pa.string()), pa.large_string(), [None, "pe"]),
+    (pa.nulls(2), pa.large_string(), [None, None]),
+]
+
+
+@pytest.mark.parametrize(("column", "kind", "kept"), CARRIED)
+def test_context_goes_along_with_good_events_in_its_own_type(column: Any, kind: pa.DataType, kept: list[Any]) -> None:
+    assert schema.context_type(column.type) == kind
+    log = LogSource.model_validate({"uri": "unused", "columns": NAMED | {"context": ["d"]}})
+    table = rows({}, {"u": None}, {"u": 2}).append_column("d", pa.concat_arrays([column[:1], column[:1], column[1:]]))
+    events, bad = replace(FULL, log=log, context={"d": kind}).clean(table)
+    assert events.schema == schema.events(pa.int64(), pa.int64(), context={"d": kind})
+    assert events["context_d"].to_pylist() == kept
+    assert bad.column_names == [*table.column_names, "reason", "row"]
+
+
+def test_context_that_does_not_fit_is_refused_by_name() -> None:
+    log = LogSource.model_validate({"uri": "unused", "columns": NAMED | {"context": ["d"]}})
+    table = rows({}).append_column("d", pa.array([2**63], pa.uint64()))
+    with pytest.raises(InputError, match=r"column 'd' does not fit int64: "):
+        replace(FULL, log=log, context={"d": pa.int64()}).clean(table)

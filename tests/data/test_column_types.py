@@ -50,6 +50,7 @@ EVERY = [pa.null(), *WORDS, *LISTS, *VECTORS[:1], *VECTORS[2:], *OTHERS]
         (column_types.TIME, [*NUMBERS, *MOMENTS]),
         (column_types.EVENT, WORDS),
         (column_types.WEIGHT, QUANTITIES),
+        (column_types.CONTEXT, [*NUMBERS, *TEXTS, pa.bool_(), pa.dictionary(pa.int32(), pa.int64())]),
         (column_types.TITLE, WORDS),
         (column_types.SHOWN, EVERY[1:]),
         (FEATURES["categorical"], WORDS),
@@ -81,7 +82,8 @@ def some(kind: pa.DataType, size: int) -> Any:
 
 @pytest.mark.parametrize("kind", EVERY, ids=str)
 @pytest.mark.parametrize(
-    "role", ["user", "item", "time", "event", "weight", "split", "categorical", "multi", "text", "hashed", "vector"]
+    "role",
+    ["user", "item", "time", "event", "weight", "split", "context", "categorical", "multi", "text", "hashed", "vector"],
 )
 def test_a_log_or_catalogue_of_any_type_is_read_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType, role: str
@@ -89,9 +91,9 @@ def test_a_log_or_catalogue_of_any_type_is_read_or_refused(
     whole.without_ray(monkeypatch)
     number = np.arange(20)
     log = {"user": number // 5, "item": number % 5, "time": 1 + number, "weight": number, "event": number % 2}
-    columns = {name: name for name in log} | ({role: role} if role == "split" else {})
+    columns = {name: name for name in log} | ({role: role} if role in ("split", "context") else {})
     catalogue = {"id": number[:5], "odd": some(kind, 5)}
-    table = pa.table(log | ({role: some(kind, 20)} if role in ("split", *log) else {}))
+    table = pa.table(log | ({role: some(kind, 20)} if role in ("split", "context", *log) else {}))
     write_parquet(table, tmp_path / "log")
     write_parquet(pa.table(catalogue), tmp_path / "items")
     items = {"uri": str(tmp_path / "items"), "id_column": "id", "title_column": None, "display": ["odd"]}

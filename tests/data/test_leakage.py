@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from raycl import schema
 from raycl.config import ColdItems, PairRules
 from raycl.data import leakage, sequences
 from raycl.data.id_map import IdMap
-from raycl.data.leakage import Leak
+from raycl.data.leakage import Leak, Written
 from raycl.data.packed import Sequences
 from raycl.data.splits import Cuts
 from raycl.errors import RayclError
@@ -262,3 +262,63 @@ def test_a_leak_is_an_error_that_names_check_bucket_cases_and_a_user() -> None:
         RayclError, match=r"leakage check train_after_test failed in bucket 3: 12 cases, one of them of user 'u7'"
     ):
         leakage.require_none(leaks, 3)
+
+
+def with_negatives(split: dict[str, Any]) -> tuple[Written, PairRules]:
+    """What the kernel makes of a log of 40 users with one explicit negative in three."""
+    generator = np.random.default_rng(3)
+    log = [
+        Event(user, item, 1_000 * time, 1.0, int(event == 0), 2 * (part > 7))
+        for user, item, time, event, part in generator.integers(0, [40, 60, 100, 3, 10], (600, 5)).tolist()
+    ]
+    chosen = PairRules.model_validate({"split": split, "negative_events": ["skip"]})
+    built = sequences.build(events_table(log), IdMap(ids(list(range(60)))), None, chosen, CUTS, num_types=1)
+    return Written(built.packed, built.table["user"].combine_chunks(), built.event_types, built.negatives), chosen
+
+
+def leaks_of(found: Written, chosen: PairRules) -> list[Leak]:
+    return leakage.find(found, chosen, CUTS, 0, pa.array)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_explicit_negatives_that_the_kernel_keeps_are_no_leak(kind: str) -> None:
+    found, chosen = with_negatives(KINDS[kind]["split"])
+    assert leaks_of(found, chosen) == []
+    assert found.negatives is not None
+    assert len(found.negatives) > 100
+
+
+def test_an_explicit_negative_that_is_older_than_the_one_before_it_is_caught() -> None:
+    found, chosen = with_negatives(KINDS["leave_last_out"]["split"])
+    negatives = found.packed.negatives
+    assert negatives is not None
+    user = next(user for user, size in enumerate(np.diff(negatives.offsets)) if size > 1)
+    times_ms = negatives.times_ms.copy()
+    times_ms[negatives.offsets[user]] = 500_000
+    packed = replace(found.packed, negatives=replace(negatives, times_ms=times_ms))
+    assert leaks_of(replace(found, packed=packed), chosen) == [
+        Leak("negative_out_of_time", 1, found.users[user].as_py())
+    ]
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_an_explicit_negative_of_a_later_part_is_caught(part: int) -> None:
+    found, chosen = with_negatives(KINDS["column"]["split"])
+    assert found.negatives is not None
+    assert found.packed.negatives is not None
+    found.negatives.split[-1] = part
+    user = int(found.packed.negatives.owner[-1])
+    assert leaks_of(found, chosen) == [Leak("negative_of_later_part", 1, found.users[user].as_py())]
+
+
+def test_a_cold_item_among_explicit_negatives_is_caught() -> None:
+    found, chosen = with_negatives(KINDS["cold_items"]["split"])
+    assert isinstance(chosen.split, ColdItems)
+    assert found.packed.negatives is not None
+    cold = next(item for item in range(60) if cold_part(item, chosen.split, 0) == 1)
+    items = found.packed.negatives.items.copy()
+    items[0] = cold
+    user = int(found.packed.negatives.owner[0])
+    packed = replace(found.packed, negatives=replace(found.packed.negatives, items=items))
+    leaks = leaks_of(replace(found, packed=packed), chosen)
+    assert leaks == [Leak("cold_item_in_negatives", 1, found.users[user].as_py())]

@@ -26,6 +26,7 @@ from tests.data.builders import in_this_process, packed, write_parquet
 from tests.data.reference import PARTS
 
 NAMED_VAL = {"user": "who", "item": "what", "time": "when", "split": "part_with_val"}
+EVERYTHING = {"user": "who", "item": "what", "time": "when", "event": "how", "weight": "much", "split": "part"}
 NO_TIME = {"user": "who", "item": "what", "time": None, "split": "part"}
 KINDS: dict[str, dict[str, Any]] = {
     "leave_last_out": {"pairs": {"min_history": 2}},
@@ -44,6 +45,25 @@ KINDS: dict[str, dict[str, Any]] = {
         "pairs": {"min_item_events": 19, "min_user_events": 10, "core_rounds": 1},
         "items": None,
         "users": None,
+    },
+    "negatives": {
+        "pairs": {"negative_events": ["buy"], "core_rounds": 9, "min_item_events": 7, "min_user_events": 5},
+        "event_weights": {"view": 1.0},
+        "columns": EVERYTHING | {"context": ["device", "place"]},
+    },
+    "negatives_by_time": {
+        "pairs": {
+            "negative_events": ["hover"],
+            "negative_below": 1.25,
+            "split": {"kind": "time", "val_share": 0.2, "test_share": 0.1},
+            "keep_user_events": 9,
+        },
+        "items": None,
+    },
+    "negatives_by_column": {
+        "pairs": {"negative_events": ["buy"], "split": {"kind": "column"}, "history": "others"},
+        "event_weights": {"view": 1.0},
+        "columns": NO_TIME | {"event": "how"},
     },
     "strict": {
         "pairs": {
@@ -101,6 +121,81 @@ def test_every_kind_of_log_has_rows_to_compare(tmp_path: Path) -> None:
         assert (expected.dropped.get("after_held_out", 0) > 4) is kind.startswith(("column", "cold_items")), kind
     for reason in ("robot_user", "repeat", "over_cap", "rare_item"):
         assert whole.truth(settings(tmp_path, "strict")).dropped[reason] > 4, reason
+
+
+def test_explicit_negatives_are_kept_counted_and_described(tmp_path: Path) -> None:
+    whole.write_log(tmp_path)
+    for kind in ("negatives", "negatives_by_time", "negatives_by_column"):
+        version, _ = run(settings(tmp_path, kind))
+        tables_of = [tables.read(version.store, f"sequences/{name}") for name in version.store.names("sequences")]
+        num_negatives = sum(len(row["negative_items"]) for table in tables_of for row in table.to_pylist())
+        num_events = sum(len(row["items"]) for table in tables_of for row in table.to_pylist())
+        counts = version.manifest.counts
+        assert 20 < counts["negatives"] == num_negatives == counts["events"] - num_events
+        found = {field.name: str(field.type) for field in tables_of[0].schema}
+        assert found == version.manifest.columns["sequences"] | found
+        assert set(found) == set(version.manifest.columns["sequences"])
+        assert (version.manifest.dropped.get("held_out_negative", 0) > 4) is (kind == "negatives_by_column")
+        report = json.loads(version.store.read(schema.REPORT_FILE))
+        assert sum(one["events"] for one in report["types"]["named"]) == report["users"]["total"] == counts["events"]
+    assert "negatives" not in run(settings(tmp_path, "leave_last_out"))[0].manifest.counts
+
+
+def test_validation_is_taken_from_training_where_explicit_negatives_alone_are_named_so(tmp_path: Path) -> None:
+    rows = [(user, item, 1 + item, "view", "train") for user in range(9) for item in range(4)]
+    rows += [(user, 3, 9, "skip", "val") for user in range(9)]
+    names = ("user", "item", "time", "event", "split")
+    log = pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+    write_parquet(log, tmp_path / "log", num_files=3)
+    columns = {name: name for name in log.column_names}
+    config = whole.config(
+        tmp_path,
+        {"split": {"kind": "column"}, "negative_events": ["skip"], "rows_per_fragment": 10},
+        logs=[{"uri": str(tmp_path / "log"), "columns": columns}],
+        items=None,
+        users=None,
+    )
+    manifest = run(config)[0].manifest
+    assert (manifest.counts["val_pairs"], manifest.counts["negatives"]) == (9, 0)
+
+
+def test_a_leak_among_explicit_negatives_fails_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole.write_log(tmp_path)
+    config, build = settings(tmp_path, "negatives"), sequences.build
+
+    def leaky(*args: Any, **named: Any) -> sequences.Built:
+        built = build(*args, **named)
+        assert built.negatives is not None
+        return replace(built, negatives=replace(built.negatives, split=built.negatives.split + np.int8(2)))
+
+    monkeypatch.setattr(sequences, "build", leaky)
+    with pytest.raises(RayclError, match=r"leakage check negative_of_later_part failed in bucket 0: \d+ cases"):
+        run(config)
+    assert journey.workspace(config).finished("pairs") == []
+
+
+def test_events_carry_their_context_from_the_log_into_batches(tmp_path: Path) -> None:
+    whole.write_log(tmp_path)
+    pairs = Pairs.of(run(settings(tmp_path, "negatives"))[0])
+    assert pairs.context == ("device", "place")
+    assert Pairs.of(run(settings(tmp_path, "leave_last_out"))[0]).context == ()
+    files = pairs.files("train")
+    stream = PairStream(pairs.store, files, pairs.rules, 4, 1_000, 0, with_ages=True, context=("place", "device"))
+    raw = pq.read_table(tmp_path / "log").to_pylist()
+    carried = {(row["what"], row["when"], row["device"], row["place"]) for row in raw}
+    items = pairs.vocabulary()["item"].to_pylist()
+    seen = set()
+    for batch in stream.epoch(0):
+        columns = batch.item.tolist(), batch.time_ms.tolist(), *(batch.context[name] for name in ("device", "place"))
+        for item, time_ms, device, place in zip(*columns, strict=True):
+            seen.add((items[item], time_ms // 1_000, device.as_py(), place.as_py()))
+        assert batch.negatives is not None
+        assert batch.negatives.shape == (4, 5)
+        assert batch.history_age_s is not None
+        assert (batch.history_age_s > 0).tolist() == (batch.history >= 0).tolist()
+    assert seen <= carried
+    assert len(seen) > 100
+    assert {len({one[place] for one in seen}) for place in (2, 3)} == {3, 8}
 
 
 @pytest.mark.parametrize(("most", "is_fixed"), [(1, False), (9, True)])

@@ -13,12 +13,20 @@ from raycl.errors import InputError
 from tests.data import whole
 
 
-@pytest.mark.parametrize("rules", [{}, {"core_rounds": 9, "min_item_events": 18, "min_user_events": 10}])
+@pytest.mark.parametrize(
+    ("rules", "context"),
+    [
+        ({}, []),
+        ({"core_rounds": 9, "min_item_events": 18, "min_user_events": 10}, []),
+        ({"negative_events": ["hover"], "negative_below": 0.75}, ["device", "place"]),
+    ],
+)
 def test_ray_makes_the_rows_of_the_whole_log_built_at_once(
-    ray_local: None, tmp_path: Path, rules: dict[str, int]
+    ray_local: None, tmp_path: Path, rules: dict[str, Any], context: list[str]
 ) -> None:
     whole.write_log(tmp_path)
-    config = whole.config(tmp_path, rules)
+    columns = {"user": "who", "item": "what", "time": "when", "event": "how", "weight": "much", "context": context}
+    config = whole.config(tmp_path, rules, logs=[{"uri": str(tmp_path / "log"), "columns": columns}])
     outcome = journey.pairs(config)
     assert outcome.worked
     assert whole.found(outcome.version) == whole.truth(config)

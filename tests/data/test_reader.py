@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,6 +164,152 @@ def test_a_part_of_a_batch_is_an_equal_run_of_it() -> None:
     whole = reader.batch(packed, packed.targets(rules()), rules())
     assert flat(pairs_of(whole.part(rank, 4)) for rank in range(4)) == pairs_of(whole)
     assert [len(whole.part(rank, 4)) for rank in range(4)] == [3] * 4
+
+
+COUNTRY = {"country": pa.large_string()}
+
+
+@st.composite
+def turned_down(draw: st.DrawFn) -> list[Packed]:
+    """Users with explicit negatives, some at the very moments of their events, and a country for every event."""
+    rows = draw(parts())
+    some = st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 5), st.just(1)), max_size=6)
+    return [
+        row._replace(
+            negatives=tuple(sorted(draw(some), key=lambda one: one[1])),
+            context=tuple((draw(st.sampled_from(["pe", "", None])),) for _ in row.items),
+        )
+        for row in rows
+    ]
+
+
+def packed_of(rows: list[Packed]) -> Sequences:
+    return Sequences.from_table(part_table(rows, negatives=True, context=COUNTRY))
+
+
+@many_cases
+@given(turned_down(), SETTINGS, st.integers(1, 4))
+def test_explicit_negatives_are_the_newest_of_the_user_strictly_before_the_target(
+    rows: list[Packed], settings: dict[str, int], width: int
+) -> None:
+    chosen = rules(**settings, negative_events=["skip"], max_negatives=width)
+    packed = packed_of(rows)
+    batch = reader.batch(packed, packed.targets(chosen), chosen)
+    assert pairs_of(batch) == naive_pairs(rows, chosen)
+    assert batch.negatives is not None
+    expected = []
+    for row in rows:
+        for time in row.times_ms[row.first_target :]:
+            if sum(earlier < time for earlier in row.times_ms) >= chosen.min_history:
+                before = [item for item, moment, _ in row.negatives[::-1] if moment < time]
+                expected.append((before + [-1] * width)[:width])
+    assert batch.negatives.tolist() == expected
+
+
+@many_cases
+@given(turned_down(), st.integers(1, 4))
+def test_explicit_negatives_without_order_are_some_of_the_users_own(rows: list[Packed], width: int) -> None:
+    chosen = rules(history="others", min_history=0, negative_events=["skip"], max_negatives=width)
+    packed = packed_of(rows)
+    shuffle = reader._permute_within(packed, np.random.default_rng(0))
+    batch = reader._batch_of_others(packed, packed.targets(chosen), chosen, shuffle)
+    assert batch.negatives is not None
+    owners = [row for row in rows for _ in row.items[row.first_target :]]
+    for found, row in zip(batch.negatives.tolist(), owners, strict=True):
+        size = min(width, len(row.negatives))
+        assert found[size:] == [-1] * (width - size)
+        assert Counter(found[:size]) <= Counter(item for item, _, _ in row.negatives)
+
+
+def test_explicit_negatives_without_order_are_drawn_and_not_the_end_of_the_list() -> None:
+    negatives = tuple((item, 0, 1) for item in range(20))
+    rows = [row_of(user, [1])._replace(negatives=negatives) for user in range(50)]
+    packed = Sequences.from_table(part_table(rows, negatives=True))
+    assert packed.negatives is not None
+    found = packed.negatives.some(np.arange(50), 2)
+    assert set(found.ravel().tolist()) == set(range(20))
+
+
+@many_cases
+@given(turned_down(), SETTINGS)
+def test_a_pair_has_the_time_and_context_of_its_target_and_the_age_of_its_history(
+    rows: list[Packed], settings: dict[str, int]
+) -> None:
+    chosen = rules(**settings)
+    packed = packed_of([row._replace(times_ms=tuple(1_500 * time for time in row.times_ms)) for row in rows])
+    batch = reader.batch(packed, places := packed.targets(chosen), chosen, with_ages=True)
+    assert reader.batch(packed, places, chosen).history_age_s is None
+    events = [(row, place) for row in rows for place in range(len(row.items))]
+    targets = [events[place] for place in places]
+    assert batch.time_ms.tolist() == [1_500 * row.times_ms[place] for row, place in targets]
+    assert batch.context["country"].to_pylist() == [row.context[place][0] for row, place in targets]
+    assert batch.history_age_s is not None
+    assert batch.history_age_s.dtype == np.float32
+    for found, (row, place) in zip(batch.history_age_s.tolist(), targets, strict=True):
+        gaps = [1.5 * (row.times_ms[place] - earlier) for earlier in row.times_ms[::-1]]
+        expected = [gap for gap in gaps if gap > 0][: chosen.max_history]
+        assert found == expected + [0.0] * (chosen.max_history - len(expected))
+
+
+def test_the_age_of_an_event_that_follows_the_target_is_less_than_nothing() -> None:
+    chosen = rules(history="others", max_history=4)
+    packed = Sequences.from_table(part_table([row_of(1, [5, 6, 7], times=[1_000, 3_000, 9_000])]))
+    shuffle = reader._permute_within(packed, np.random.default_rng(0))
+    batch = reader._batch_of_others(packed, packed.targets(chosen), chosen, shuffle, with_ages=True)
+    assert batch.history_age_s is not None
+    columns = zip(batch.history.tolist(), batch.history_age_s.tolist(), strict=True)
+    ages = [dict(zip(history, age, strict=True)) for history, age in columns]
+    assert ages == [{6: -2.0, 7: -8.0, -1: 0.0}, {5: 2.0, 7: -6.0, -1: 0.0}, {5: 8.0, 6: 6.0, -1: 0.0}]
+
+
+def test_what_training_knows_of_a_user_keeps_its_own_context() -> None:
+    row = row_of(1, [5, 6, 7], 2)._replace(context=(("a",), ("b",), ("c",)), negatives=((3, 1, 1),))
+    packed = Sequences.from_table(part_table([row, row], "test", negatives=True, context=COUNTRY)).trained_on()
+    assert (packed.items.tolist(), packed.context["country"].to_pylist()) == ([5, 6] * 2, ["a", "b"] * 2)
+    assert packed.negatives is not None
+    assert packed.negatives.items.tolist() == [3, 3]
+
+
+def everything_of(batch: Batch) -> list[tuple[Any, ...]]:
+    """All that a batch says, a pair at a time."""
+    assert set(batch.arrays) == {"history", "item", "weight", "user_row", "time_ms", "history_age_s", "negatives"}
+    columns = [*(column.tolist() for column in batch.arrays.values()), batch.context["country"].to_pylist()]
+    return [tuple(tuple(one) if isinstance(one, list) else one for one in pair) for pair in zip(*columns, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"history": "others"}, {"kind": "item_to_item", "max_history": 1, "within_s": 9}], ids=str
+)
+@pytest.mark.parametrize(("size", "window"), [(4, 1), (8, 30), (40, 1_000)])
+def test_negatives_ages_and_context_reach_every_reader_with_their_pairs(
+    tmp_path: Path, kind: dict[str, Any], size: int, window: int
+) -> None:
+    store, item = Store(str(tmp_path)), 0
+    for number, sizes in enumerate(FILES):
+        rows = []
+        for user, length in enumerate(sizes):
+            row = row_of(10 * number + user, items := range(item, item := item + length))
+            negatives = tuple((1_000 + one, 9 + place, 1) for place, one in enumerate(items))
+            rows.append(row._replace(negatives=negatives, context=tuple((f"c{one}",) for one in items)))
+        tables.write(store, f"sequences/part-{number:06d}.parquet", part_table(rows, negatives=True, context=COUNTRY))
+    chosen = rules(**{"negative_events": ["skip"], "max_negatives": 2} | kind)
+    others = chosen.history == "others"
+    counts = [sum(length - (not others) for length in sizes if length > 1) for sizes in FILES]
+    files = tuple((f"sequences/part-{number:06d}.parquet", count) for number, count in enumerate(counts))
+    stream = PairStream(store, files, chosen, size, window, 3, with_ages=True, context=("country",))
+    whole = [everything_of(batch) for batch in stream.epoch(1)]
+    assert len(whole) == stream.steps
+    halves = [[everything_of(batch) for batch in stream.epoch(1, rank, 2)] for rank in range(2)]
+    assert [first + second for first, second in zip(*halves, strict=True)] == whole
+    for history, target, _, _, time_ms, ages, negatives, country in flat(whole):
+        assert country == f"c{target}"
+        if not others:
+            assert ages == pytest.approx([(target - one) / 1_000 if one >= 0 else 0.0 for one in history])
+            behind = [1_000 + target, 999 + target] if time_ms > 10 else [1_000 + target, -1]
+            assert list(negatives) == behind
+    bare = PairStream(store, files, chosen.model_copy(update={"negative_events": ()}), size, window, 3)
+    assert [[pair[:4] for pair in one] for one in whole] == [[*map(tuple, pairs_of(batch))] for batch in bare.epoch(1)]
+    assert all((batch.negatives, batch.history_age_s, batch.context) == (None, None, {}) for batch in bare.epoch(1))
 
 
 FILES: tuple[list[int], ...] = ([30, 5, 5], [], [2], [12, 40], [25, 3], [2, 2, 2])

@@ -48,6 +48,15 @@ def test_event_types_have_the_names_of_the_config() -> None:
     assert (found.null_rows, found.unknown_rest_rows) == (17, 2)
 
 
+def test_types_of_explicit_negatives_come_after_the_others() -> None:
+    settings = config(event_weights={"view": 1.0}, pairs={"negative_events": ["skip", "hide"]})
+    assert [(one.type, one.rows) for one in made(settings=settings).types.named] == [
+        ("view", 1_001),
+        ("skip", 111),
+        ("hide", 33),
+    ]
+
+
 def test_events_of_a_log_without_types_have_one_name() -> None:
     bare = config(logs=[{"uri": "unused"}], event_weights={})
     found = made(rows(types=(1_234,), unknown={}), kept(types=(871,)), settings=bare).types

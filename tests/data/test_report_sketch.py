@@ -19,11 +19,10 @@ from raycl.data.histogram import Histogram
 from raycl.data.report_sketch import Kept, Rows
 from raycl.data.sequences import Built, count_items
 from raycl.data.splits import Cuts
-from tests.data import reference
 from tests.data.builders import few_cases, packed
 from tests.data.reference import PARTS, Event, Packed
 from tests.data.test_clean import FULL, NUMBER, cleaner, rows
-from tests.data.test_sequences import Case, build, cases
+from tests.data.test_sequences import Case, build, cases, expected_of, names_val
 
 _EIGHT_HOURS = 28_800_000
 _DAY = 86_400_000
@@ -34,7 +33,7 @@ def in_days(case: Case) -> Case:
     unit = next(unit for unit in (1, 1_000, 2**59) if all(event.time_ms <= 7 * unit for event in case.log))
     val_from, test_from = (bound // unit * _EIGHT_HOURS for bound in (case.cuts.val_from_ms, case.cuts.test_from_ms))
     log = [event._replace(time_ms=event.time_ms // unit * _EIGHT_HOURS) for event in case.log]
-    return case._replace(log=log, cuts=Cuts(val_from, test_from, any(event.split == 1 for event in log)))
+    return case._replace(log=log, cuts=Cuts(val_from, test_from, names_val(case)))
 
 
 def kept_of(case: Case, rare: set[Any] | None = None) -> Kept:
@@ -44,9 +43,10 @@ def kept_of(case: Case, rare: set[Any] | None = None) -> Kept:
 def naive_kept(built: Built) -> dict[str, Any]:
     """Days, types and events a user, one event at a time."""
     rows = built.table.to_pylist()
-    days = Counter(time // _DAY for row in rows for time in row["times_ms"])
-    types = Counter(built.event_types.tolist())
-    sizes = sorted(len(row["items"]) for row in rows)
+    times = [[*row["times_ms"], *row.get("negative_times_ms", [])] for row in rows]
+    days = Counter(time // _DAY for mine in times for time in mine)
+    types = Counter([*built.event_types.tolist(), *(built.negatives.event.tolist() if built.negatives else [])])
+    sizes = sorted(map(len, times))
     return {"days": dict(sorted(days.items())), "types": (types[0], types[1]), "users": sizes}
 
 
@@ -72,6 +72,15 @@ def test_every_kept_event_is_counted_once(case: Case) -> None:
     assert sum(kept.types) == built.num_events == sum(naive["users"]) == kept.users.total
     assert (kept.days, kept.undated, kept.types) == (naive["days"], 0, naive["types"])
     assert kept.users.to_json() == Histogram.of(np.array(naive["users"], dtype=np.int64)).to_json()
+
+
+def test_explicit_negatives_are_counted_by_day_type_and_user() -> None:
+    log = [Event(1, 1, _DAY), Event(1, 2, 2 * _DAY), Event(1, 3, 2 * _DAY, event=1), Event(1, 3, 5 * _DAY, event=1)]
+    log += [Event(2, 1, _DAY), Event(2, 2, 3 * _DAY)]
+    rules = PairRules(negative_events=("skip",))
+    kept = kept_of(Case(log, [1, 2, 3], None, rules, Cuts(), None, 0, pa.int64(), num_types=1))
+    assert (kept.days, kept.undated, kept.types) == ({1: 2, 2: 2, 3: 1, 5: 1}, 0, (4, 2))
+    assert kept.users.to_json() == Histogram.of(np.array([4, 2])).to_json()
 
 
 def check_targets(case: Case) -> None:
@@ -110,7 +119,7 @@ def test_held_out_targets_are_counted_by_item(case: Case) -> None:
 @few_cases
 @given(cases().map(in_days), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_buckets_in_any_order_make_the_whole(case: Case, num_buckets: int, shuffled: Any) -> None:
-    rare = reference.build(*case[:7]).rare
+    rare = expected_of(case).rare
     users = sorted({event.user for event in case.log}, key=str)
     parts = [
         [event for event in case.log if users.index(event.user) % num_buckets == bucket]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -33,6 +34,12 @@ ANY_SPLIT: st.SearchStrategy[Any] = st.sampled_from([COLUMN, HELD_OUT, *TIMED])
 
 NUMBERS: tuple[list[Id], list[Id]] = ([-(2**40), 0, 3, 20], [-7, 2, 10, 100, 2**62])
 TEXTS: tuple[list[Id], list[Id]] = (["", "10", "9", "é"], ["Z", "a", "aa", "ö", "😀"])
+CONTEXT: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.int64(): st.none() | st.integers(0, 2),
+    pa.float64(): st.none() | st.sampled_from([-1.5, 2.5]),
+    pa.bool_(): st.none() | st.booleans(),
+    pa.large_string(): st.none() | st.sampled_from(["", "pe", "é"]),
+}
 NUMBERS_AND_TEXTS = [*NUMBERS[0], *TEXTS[0]]
 
 
@@ -52,12 +59,16 @@ class Case(NamedTuple):
     seed: int
     kind: pa.DataType
     """Of the ids of users and items."""
+    num_types: int = 256
+    context: Mapping[str, pa.DataType] = schema.NO_CONTEXT
 
 
 @st.composite
 def cases(draw: st.DrawFn, splits: st.SearchStrategy[Any] = ANY_SPLIT) -> Case:
     """Small logs in which ties, repeats and unknown items are common; some with times that no packed sort can hold."""
     users, items = draw(st.sampled_from([NUMBERS, TEXTS]))
+    context = draw(st.sampled_from([{}, {}, {"one": pa.int64()}, {str(kind): kind for kind in CONTEXT}]))
+    num_types = draw(st.sampled_from([256, 256, 1]))
     unit = draw(st.sampled_from([1, 1_000, 2**59]))
     event = st.builds(
         Event,
@@ -67,6 +78,7 @@ def cases(draw: st.DrawFn, splits: st.SearchStrategy[Any] = ANY_SPLIT) -> Case:
         st.sampled_from([0.5, 1.0, 2.0]),
         st.integers(0, 1),
         st.integers(0, 2) if draw(st.booleans()) else st.sampled_from([0, 0, 2]),
+        st.tuples(*(CONTEXT[kind] for kind in context.values())),
     )
     moments = sorted(draw(st.tuples(st.integers(0, 8), st.integers(0, 8))))
     rules = PairRules(
@@ -80,6 +92,8 @@ def cases(draw: st.DrawFn, splits: st.SearchStrategy[Any] = ANY_SPLIT) -> Case:
         core_rounds=draw(st.sampled_from([0, 0, 1, 2, 9])),
         keep_user_events=draw(st.none() | st.integers(1, 6)),
         split=draw(splits),
+        negative_events=("skip",) if num_types == 1 else (),
+        negative_below=draw(st.sampled_from([None, None, 0.75])),
     )
     known = items[: draw(st.integers(0, len(items)))]
     return Case(
@@ -91,20 +105,32 @@ def cases(draw: st.DrawFn, splits: st.SearchStrategy[Any] = ANY_SPLIT) -> Case:
         draw(st.none() | st.lists(st.integers(0, 4), min_size=len(known), max_size=len(known))),
         draw(st.integers(0, 5) | st.just(2**70)),
         ids(users).type,
+        num_types,
+        context,
     )
+
+
+def names_val(case: Case) -> bool:
+    """Whether the log names an event validation that may be a target."""
+    return any(e.split == 1 and not reference.is_negative(e, case.rules, case.num_types) for e in case.log)
+
+
+def expected_of(case: Case) -> reference.Expected:
+    return reference.build(*case[:7], num_types=case.num_types)
 
 
 def build(case: Case, rare: set[Id] | None = None) -> Built:
     """``rare``: items out of the iterated core; those of the case's own log where it is left out."""
-    rare = reference.build(*case[:7]).rare if rare is None else rare
+    rare = expected_of(case).rare if rare is None else rare
     return sequences.build(
-        events_table(case.log, case.kind),
+        events_table(case.log, case.kind, case.context),
         _items(case),
         None if case.users is None else IdMap(pa.array(case.users, case.kind)),
         case.rules,
         case.cuts,
         seed=case.seed,
         in_core=np.array([item not in rare for item in case.items], dtype=np.bool_) if case.rules.core_rounds else None,
+        num_types=case.num_types,
     )
 
 
@@ -117,7 +143,7 @@ def _items(case: Case) -> IdMap:
 
 def check(case: Case) -> None:
     """The kernel's output is the reference's, and no row is lost."""
-    built, expected = build(case), reference.build(*case[:7])
+    built, expected = build(case), expected_of(case)
     assert packed_parts(built, case.rules) == expected.parts
     assert built.dropped_rows == {reason: rows for reason, rows in expected.dropped.items() if rows}
     assert (built.num_events, built.num_pairs) == (expected.num_events, expected.num_pairs)
@@ -126,7 +152,8 @@ def check(case: Case) -> None:
     counts = [expected.train_counts[row] for row in rows], [expected.train_targets[row] for row in rows]
     assert trained(built, len(rows)) == counts
     names = pa.array(case.items, case.kind)
-    written = leakage.Written(built.packed, built.table["user"].combine_chunks(), built.event_types)
+    assert (0 if built.negatives is None else len(built.negatives)) == expected.num_negatives
+    written = leakage.Written(built.packed, built.table["user"].combine_chunks(), built.event_types, built.negatives)
     assert leakage.find(written, case.rules, case.cuts, case.seed, names.take) == []
 
 
@@ -213,8 +240,8 @@ def test_the_order_of_the_rows_does_not_matter(case: Case, chance: Any) -> None:
 @few_cases
 @given(cases(), st.integers(2, 4))
 def test_parts_of_the_users_built_apart_are_those_of_all_users(case: Case, num_parts: int) -> None:
-    named = any(event.split == 1 for event in case.log)
-    together, rare = packed_parts(build(case)), reference.build(*case[:7]).rare
+    named = names_val(case)
+    together, rare = packed_parts(build(case)), expected_of(case).rare
     apart = []
     for number in range(num_parts):
         mine = [event for event in case.log if NUMBERS_AND_TEXTS.index(event.user) % num_parts == number]
@@ -386,6 +413,78 @@ def test_times_that_no_packed_sort_can_hold_are_sorted_all_the_same() -> None:
         order = sequences._order_by_user_and_time(user, times)
         expected = sorted(range(2_000), key=lambda row: (user[row], times[row], row))
         assert order.tolist() == expected
+
+
+def with_negatives(log: list[Event], settings: PairRules, cuts: Cuts | None = None) -> Built:
+    """As ``built``, with types from 1 on explicit negatives."""
+    chosen = settings.model_copy(update={"negative_events": ("skip",)})
+    return sequences.build(events_table(log), IdMap(ids(list(range(10)))), None, chosen, cuts or Cuts(), num_types=1)
+
+
+def negatives_of(found: Built) -> dict[int, list[tuple[int, int]]]:
+    """Item and time of each user's explicit negatives."""
+    columns = (found.table[name].to_pylist() for name in ("user", *schema.NEGATIVES[:2]))
+    return {user: list(zip(items, times, strict=True)) for user, items, times in zip(*columns, strict=True)}
+
+
+def test_an_explicit_negative_is_neither_a_target_nor_in_a_history() -> None:
+    log = [Event(1, item, 10 * item) for item in range(1, 6)] + [Event(1, 7, 35, event=1), Event(1, 8, 99, event=1)]
+    found = with_negatives(log, rules())
+    assert items_of(found, "test") == [(4, [1, 2, 3, 4, 5])]
+    assert negatives_of(found) == {1: [(7, 35), (8, 99)]}
+    assert (found.num_events, found.num_pairs) == (7, {"train": 2, "val": 1, "test": 1})
+    counts, targets = trained(found, 10)
+    assert (counts[7], targets[8]) == (0, 0)
+
+
+def test_a_low_weight_is_an_explicit_negative_and_the_bound_itself_is_not() -> None:
+    log = [Event(1, item, 10 * item, weight=item / 2) for item in range(1, 8)]
+    found = built(log, rules(negative_below=1.5))
+    assert items_of(found, "test") == [(4, [3, 4, 5, 6, 7])]
+    assert negatives_of(found) == {1: [(1, 10), (2, 20)]}
+
+
+def test_explicit_negatives_make_a_user_no_less_rare_and_leave_with_a_rare_one() -> None:
+    log = [Event(1, 1, 10), *(Event(1, item, 20, event=1) for item in range(3)), Event(2, 5, 5, event=1)]
+    found = with_negatives([*log, Event(3, 1, 10), Event(3, 2, 20)], rules())
+    assert found.dropped_rows == {"rare_user": 5}
+    assert negatives_of(found) == {3: []}
+
+
+def test_explicit_negatives_go_through_duplicates_robots_and_repeats_as_all_events_do() -> None:
+    liked = [Event(1, item, 10_000 * item) for item in range(3)]
+    log = [*liked, *[Event(1, 5, 4_000, event=1)] * 2, Event(1, 5, 4_500, event=1), Event(1, 5, 9_000, event=1)]
+    found = with_negatives(log, rules(repeat_window_s=1))
+    assert found.dropped_rows == {"duplicate": 1, "repeat": 1}
+    assert negatives_of(found) == {1: [(5, 4_000), (5, 9_000)]}
+    assert with_negatives(log, rules(max_user_events=5)).dropped_rows == {"duplicate": 1, "robot_user": 6}
+
+
+def test_the_newest_explicit_negatives_are_kept_apart_from_the_newest_events() -> None:
+    log = [Event(1, item, 10 * item, event=item % 2) for item in range(10)]
+    found = with_negatives(log, rules(keep_user_events=2))
+    assert found.dropped_rows == {"over_cap": 1 + 3}
+    assert items_of(found, "train") == [(0, [2, 4])]
+    assert negatives_of(found) == {1: [(7, 70), (9, 90)]}
+
+
+def test_an_explicit_negative_of_a_part_that_is_held_out_is_dropped_and_names_no_validation() -> None:
+    log = [Event(1, item, 10 * item) for item in range(1, 5)]
+    log += [Event(1, 5, 15, event=1), Event(1, 6, 15, event=1, split=1), Event(1, 7, 15, event=1, split=2)]
+    for history in ("before", "others"):
+        found = with_negatives(log, rules(split=HELD_OUT, history=history))
+        assert found.dropped_rows == {"held_out_negative": 2}
+        assert negatives_of(found) == {1: [(5, 15)]}
+        assert found.num_pairs["val"] == 1  # one is taken from training, since no event but the negative is named so
+
+
+def test_of_duplicates_that_carry_different_context_the_same_one_is_kept_in_any_order() -> None:
+    log = [Event(1, 1, 10, context=(value,)) for value in (None, "lk", "ee", "pe")] + [Event(1, 2, 20, context=(None,))]
+    for order in (log, log[::-1]):
+        table = events_table(order, context={"country": pa.large_string()})
+        found = sequences.build(table, IdMap(ids(list(range(10)))), None, rules(), Cuts())
+        assert found.table["context_country"].to_pylist() == [["ee", None]]
+        assert found.dropped_rows == {"duplicate": 3}
 
 
 def test_all_columns_travel_together() -> None:

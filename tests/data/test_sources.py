@@ -269,6 +269,42 @@ def test_only_the_columns_that_are_mapped_are_read() -> None:
     assert sources.log_columns(log.model_copy(update={"columns": columns})) == ["user_id", "item_id", "w"]
 
 
+def carrying(*uris: Path, **more: Any) -> list[dict[str, Any]]:
+    """Logs whose events carry their device."""
+    return [{"uri": str(uri), "columns": {"context": "device"}, **more} for uri in uris]
+
+
+def test_columns_that_events_carry_are_read_and_have_one_type_in_all_logs(tmp_path: Path) -> None:
+    columns: list[Any] = [pa.nulls(5), pa.array(range(5), pa.int8()), pa.array(range(5), pa.int64())]
+    for name, column in zip("abc", columns, strict=True):
+        write_parquet(table(device=column), tmp_path / name)
+    found = opened(logs=carrying(*(tmp_path / name for name in "abc")))
+    assert found.context == {"device": pa.int64()}
+    assert opened(logs=carrying(tmp_path / "a")).context == {"device": pa.large_string()}
+    assert opened(tmp_path / "a").context == {}
+    log = config(logs=carrying(tmp_path / "a")).logs[0]
+    assert sources.log_columns(log) == ["user_id", "item_id", "timestamp", "device"]
+
+
+def test_columns_that_events_carry_are_refused_where_they_are_absent_odd_or_not_alike(tmp_path: Path) -> None:
+    columns: list[Any] = [["x"] * 5, list(range(5)), [[1]] * 5, None]
+    for name, column in zip("abcd", columns, strict=True):
+        write_parquet(table(device=column), tmp_path / name)
+    assert refusal(logs=carrying(tmp_path / "a", tmp_path / "b")) == (
+        "logs.0.columns.context=device (string) and logs.1.columns.context=device (int64) do not make one column: give"
+        " both the same type"
+    )
+    message = refusal(logs=carrying(tmp_path / "c"))
+    assert message.startswith("logs.0.columns.context=device is of type list<")
+    assert message.endswith("use whole numbers, floats, truth values or strings")
+    assert "part-000.parquet has no column 'device'" in refusal(logs=carrying(tmp_path / "d"))
+    write_parquet(table(device=[0.5] * 5), tmp_path / "b" / "more")
+    message = refusal(logs=carrying(tmp_path / "b"))
+    assert message.startswith("logs.0.columns.context=device is of type ")
+    assert message.endswith("give it one type in all files")
+    assert opened(logs=carrying(tmp_path / "d", defaults={"device": None})).context == {"device": pa.large_string()}
+
+
 @pytest.mark.parametrize("max_rows", [1, 3, 4, 10, 1_000])
 def test_fragments_hold_every_row_exactly_once_in_order(tmp_path: Path, max_rows: int) -> None:
     rows = list(range(41))

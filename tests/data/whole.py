@@ -21,7 +21,7 @@ from raycl.data.id_map import IdMap
 from raycl.storage import tables
 from raycl.storage.versions import Version
 from tests.data.builders import CountedItems, in_this_process, packed, packed_parts, sorted_ids, trained, write_parquet
-from tests.data.reference import PARTS, Event, Id, Packed, core
+from tests.data.reference import PARTS, Event, Id, Packed, core, is_negative
 
 LATEST_MS = 4_000_000_000_000
 
@@ -62,6 +62,8 @@ def write_log(folder: Path, *, num_files: int = 2, rows_per_group: int = 50) -> 
         ],
         "how": ["hover" if fault == 0 else ("view", "buy")[fault % 2] for fault in _faults(4)],
         "much": [-1.0 if fault == 0 else 0.5 + fault % 3 for fault in _faults(5)],
+        "device": [None if fault % 5 == 0 else ("phone", "desk")[fault % 2] for fault in _faults(10)],
+        "place": [None if fault == 0 else fault % 7 for fault in _faults(11)],
         "part": [("train", "train", "train", "test", "dev")[fault % 5] for fault in _faults(6)],
         "part_with_val": [
             "test" if time > 300 or (time > 200 and fault < 10) else "val" if time > 200 and user > "u2" else "train"
@@ -110,13 +112,26 @@ def truth(settings: Config) -> Truth:
     if not isinstance(rules.split, ColumnSplit):
         log = log.model_copy(update={"columns": log.columns.model_copy(update={"split": None})})
     known = None if inputs.items is None else IdMap(sorted_ids(inputs.items.read(["id"])["id"]))
-    cleaner = clean.Cleaner(log, settings.event_weights, LATEST_MS, inputs.user_type, inputs.item_type, known)
+    cleaner = clean.Cleaner(
+        log,
+        settings.event_weights,
+        LATEST_MS,
+        inputs.user_type,
+        inputs.item_type,
+        known,
+        negative_events=rules.negative_events,
+        context=inputs.context,
+    )
     events, bad = cleaner.clean(inputs.logs[0].read(sources.log_columns(log)))
-    counted = Counter(events["item"].to_pylist())
+    num_types = len(settings.event_weights) if log.columns.event else 1
+    kinds = zip(events["weight"].to_pylist(), events["event"].to_pylist(), strict=True)
+    is_positive = [not is_negative(Event(0, 0, 0, weight, event), rules, num_types) for weight, event in kinds]
+    positive = events.filter(pa.array(is_positive))
+    counted = Counter(positive["item"].to_pylist())
     ids = sorted(known.ids.to_pylist() if known else (i for i, n in counted.items() if n >= rules.min_item_events))
     counts = np.array([counted[one] for one in ids], dtype=np.int64)
     people = None if inputs.users is None else sorted_ids(inputs.users.read(["id"])["id"].cast("large_string"))
-    times = np.sort(events["time_ms"].to_numpy())
+    times = np.sort(positive["time_ms"].to_numpy())
     shares = (rules.split.val_share, rules.split.test_share) if rules.split.kind == "time" else (0.1, 0.1)
     items = CountedItems(pa.array(ids, inputs.item_type), counts.tolist(), rules.min_item_events)
     built = sequences.build(
@@ -126,7 +141,8 @@ def truth(settings: Config) -> Truth:
         rules,
         splits.cut_times([(len(times), times.tolist())], *shares),
         seed=settings.seed,
-        in_core=_in_core(sequences.clean(events, items, rules, settings.seed), rules, len(ids)),
+        in_core=_in_core(sequences.clean(events, items, rules, settings.seed, num_types), rules, len(ids)),
+        num_types=num_types,
     )
     train_counts, train_targets = trained(built, len(ids))
     return Truth(
