@@ -26,7 +26,10 @@ _START_S = 60.0
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """URL of a moto server that this session starts and stops."""
+    """URL of a moto server that this session starts and stops, or of the server that ``RAYCL_TEST_S3`` names."""
+    if given := os.environ.get("RAYCL_TEST_S3"):
+        yield given
+        return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -53,8 +56,8 @@ def s3_environment(s3_endpoint: str) -> Iterator[None]:
             del os.environ[name]
     os.environ |= {
         "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ACCESS_KEY_ID": before.get("RAYCL_TEST_S3_KEY", "test"),
+        "AWS_SECRET_ACCESS_KEY": before.get("RAYCL_TEST_S3_SECRET", "test"),
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
