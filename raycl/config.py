@@ -241,7 +241,8 @@ class PairRules(Section):
     million log rows each and at least 16 parts, fewer for logs under 400,000 rows."""
     incremental: bool = False
     """Keep cleaned events in the workspace (about 15 bytes a row), so that a run of this config on a log that has grown
-    cleans what is new and builds only the users that it touches. What comes out is the same."""
+    cleans what is new and builds only the users that it touches. What comes out is the same. With ``core_rounds``, or a
+    split by time and ``keep_user_events``, all users are built all the same."""
     rows_per_fragment: Positive = 2_000_000
     """Log rows that one cleaning task holds in memory."""
 

@@ -66,6 +66,10 @@ def _rare_items_have_one_rule(config: Config) -> str | None:
             f"pairs.core_rounds={rules.core_rounds} drops the rare items that pairs.rare_items=hash keeps: set one of"
             f" them to its default"
         )
+    if rules.rare_items == "hash" and rules.min_item_events == 1:
+        return "pairs.rare_items=hash needs pairs.min_item_events of 2 or more, which says what is rare: raise it"
+    if rules.rare_items == "hash" and not config.model.item_id:
+        return "pairs.rare_items=hash shares embeddings of items, which model.item_id=false does without: drop one"
     return None
 
 

@@ -20,9 +20,10 @@ PLACEMENT: dict[str, dict[str, frozenset[str]]] = {
     "releases": {"index": frozenset({"items_per_block", "use_gpu"})},
 }
 """Of each stage, by section: settings that change where and in what portions it runs, and of what comes out no more
-than the rounding. Three of them shape the output after all, in some configs:
+than the rounding. Four of them shape the output after all, in some configs:
 
 - ``pairs.rows_per_fragment`` with a split by time, whose cuts come from a sketch of each fragment;
+- ``pairs.incremental`` without ``pairs.num_buckets``, where a log that has grown keeps the buckets that it had;
 - ``train.num_workers`` and ``train.rows_per_pass`` with ``model.dropout`` or ``model.feature_dropout``, which every
   pass of each worker draws anew.
 
@@ -87,7 +88,7 @@ def _placement(config: Config, stage: str) -> dict[str, frozenset[str]]:
     found = dict(PLACEMENT[stage])
     if stage == "pairs" and config.pairs.split.kind == "time":
         found["pairs"] -= {"rows_per_fragment"}
-    if stage == "towers" and config.model.dropout > 0.0:
+    if stage == "towers" and (config.model.dropout > 0.0 or config.model.feature_dropout > 0.0):
         found["train"] -= {"num_workers", "rows_per_pass"}
     return found
 

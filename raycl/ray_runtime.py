@@ -112,6 +112,9 @@ def map_tasks(
             records[number] = _told(json.loads(row["record"]), row["refused"])
             if finished is not None:
                 heard.append(pool.submit(finished, number, records[number]))
+            for told in [told for told in heard if told.done()]:
+                heard.remove(told)
+                told.result()
             if time.monotonic() - said > _SAY_EVERY_S:
                 said = time.monotonic()
                 log.info("%s: %d of %d tasks done", name, len(records), num_tasks)

@@ -116,12 +116,19 @@ def _growth(found: dict[tuple[str, int], Measured], sizes: list[int]) -> list[Ro
     if first is None or last is None or len(sizes) == 1:
         return []
     size, against = f"{sizes[-1]}M", f"raycl at {sizes[0]}M"
+    equal = all(one.checksum == peer.checksum for size in (sizes[0], sizes[-1]) for one, peer in _beside(found, size))
     peaks = [one.best.peak_bytes / 1e9 for one in (last, first)]
     costs = [one.seconds / millions for one, millions in ((last, sizes[-1]), (first, sizes[0]))]
     return [
-        Row(f"peak memory beside {against}", size, peaks[0], peaks[1], "GB", peaks[1] / peaks[0], MEMORY_GOAL, True),
-        Row(f"time beside {against}", size, costs[0], costs[1], "us/row", costs[1] / costs[0], 1.0, True),
+        Row(f"peak memory beside {against}", size, peaks[0], peaks[1], "GB", peaks[1] / peaks[0], MEMORY_GOAL, equal),
+        Row(f"time beside {against}", size, costs[0], costs[1], "us/row", costs[1] / costs[0], 1.0, equal),
     ]
+
+
+def _beside(found: dict[tuple[str, int], Measured], millions: int) -> list[tuple[Measured, Measured]]:
+    """raycl and each of the others at one size."""
+    ours = found["raycl", millions]
+    return [(ours, one) for (name, size), one in found.items() if size == millions and name != "raycl"]
 
 
 def _table(found: dict[tuple[str, int], Measured]) -> str:

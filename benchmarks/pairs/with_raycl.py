@@ -63,11 +63,13 @@ def _one_by_one(
     finished: Callable[[int, Record], None] | None = None,
 ) -> list[dict[str, Any]]:
     with ThreadPoolExecutor(4) as pool:
-        records = []
+        records, heard = [], []
         for number in range(num_tasks):
             records.append(dict(task(number)))
             if finished is not None:
-                pool.submit(finished, number, records[-1])
+                heard.append(pool.submit(finished, number, records[-1]))
+        for told in heard:
+            told.result()
         return records
 
 

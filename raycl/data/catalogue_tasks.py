@@ -57,7 +57,7 @@ def _write_items(
     fitted = features.Encoders.fit(items.features, table)
     ids = whole(table[items.id_column])
     tables.write(store, CATALOGUE_IDS, pa.table({"item": ids}))
-    rows, places = _placed(ids, whole(known.part(0)["item"]) if known else ids[:0])
+    rows, places = _placed(ids, whole(known.part(0, 1)["item"]) if known else ids[:0])
     table = table.take(places)
     shown = {"item": rows}
     if items.title_column:

@@ -92,7 +92,7 @@ class Cleaner:
         if self.known_items is not None:
             _mark(faults, "unknown_item", self.known_items.rows(item) < 0)
         wanted = np.ones(table.num_rows, dtype=np.bool_) if left_out is None else ~left_out
-        types = {name: self.context[name] for name in columns.context}
+        types = dict(self.context)
         kept = schema.events(
             self.user_type, self.item_type, weights=self.with_weights, splits=self.with_splits, context=types
         )

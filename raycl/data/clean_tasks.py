@@ -10,7 +10,7 @@ from raycl.data import clean, kept_events, report_sketch, splits, vocabulary_tas
 from raycl.data.hashing import bucket_of
 from raycl.data.increment import Place
 from raycl.data.kept_events import How
-from raycl.data.pair_plan import DAY_MS, Plan, fragment_task, ids
+from raycl.data.pair_plan import Plan, fragment_task, ids
 from raycl.data.sources import Fragment, log_columns
 from raycl.storage import tables
 from raycl.storage.versions import Record
@@ -23,7 +23,8 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> Record:
     ``Draft.settle``.
     """
     task = fragment_task(number)
-    if (done := plan.draft.task_done(task)) is not None:
+    done = plan.draft.task_done(task)
+    if done is not None and (plan.kept is None or plan.kept.has(done["kept"])):
         return done
     files = []
     cleaner = _cleaner(plan, fragment)
@@ -34,14 +35,16 @@ def clean_fragment(plan: Plan, number: int, fragment: Fragment) -> Record:
         files = [place.events, place.counts]
     else:
         how = How.of(plan.config.logs[fragment.log], plan.latest_ms, cleaner.known_items)
-        found = plan.kept.find(fragment, cleaner.log, how, cleaner.known_items)
+        found = None if plan.afresh else plan.kept.find(fragment, cleaner.log, how, cleaner.known_items)
         if found is None:
             name = plan.kept.name_of(fragment, how)
+            plan.kept.use(name, plan.now_ms)
             record, bad = _clean(plan, cleaner, fragment, plan.place(number, {"kept": name}))
             tables.write(plan.kept.folder(name), kept_events.BAD, bad)
-            plan.kept.finish(name, how, record, cleaner.first_beyond(bad), plan.latest_ms - DAY_MS)
+            plan.kept.finish(name, how, record, cleaner.first_beyond(bad))
         else:
             name, record = found
+            plan.kept.use(name, plan.now_ms)
             bad = tables.read(plan.kept.folder(name), kept_events.BAD)
         record = {**record, "kept": name}
     if bad.num_rows:
@@ -77,7 +80,8 @@ def _clean(plan: Plan, cleaner: clean.Cleaner, fragment: Fragment, place: Place)
     events, bad = cleaner.clean(rows, fragment.first_row, outside)
     durable, buckets = plan.kept is not None, bucket_of(events["user"], plan.num_buckets)
     positive = clean.positive(events, plan.config.pairs, plan.num_types)
-    vocabulary_tasks.write_counts(place.store, place.counts, positive["item"], plan.num_parts, durable=durable)
+    items = events["item"], positive["item"]
+    vocabulary_tasks.write_counts(place.store, place.counts, *items, plan.num_parts, durable=durable)
     tables.write_buckets(place.store, place.events, events, buckets, plan.num_buckets, durable=durable)
     by_time = plan.kept is not None or isinstance(plan.config.pairs.split, TimeSplit)  # kept ones are for any split
     record = {

@@ -7,6 +7,7 @@ or removed, nor of an item that pairs may hold now and could not before, or the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,12 @@ from raycl.data.id_map import IdMap
 from raycl.data.packed import Sequences
 from raycl.data.sequences import Built
 from raycl.data.splits import Cuts
+from raycl.errors import CorruptRelease
 from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.storage.versions import Version
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,14 @@ def touched(events: pa.Table, changed: Sequence[pa.Table], flipped: Any) -> Any:
     return pc.unique(pa.concat_arrays(users)) if users else whole(events["user"])[:0]
 
 
-def read(version: Version, bucket: int) -> tuple[pa.Table, pa.Table]:
-    """The sequences of a bucket, and what was dropped of its users' events; both are verified."""
+def read(version: Version, bucket: int) -> tuple[pa.Table, pa.Table] | None:
+    """The sequences of a bucket, and what was dropped of its users' events; None where a file was altered."""
     paths = schema.sequences_file(bucket), schema.dropped_file(bucket)
-    store = version.verified(*paths).store
+    try:
+        store = version.verified(*paths).store
+    except CorruptRelease as error:
+        log.warning("bucket %d is built whole: %s", bucket, error)
+        return None
     return tables.read(store, paths[0]), tables.read(store, paths[1])
 
 

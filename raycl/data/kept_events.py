@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl import schema
@@ -34,10 +33,10 @@ LIST = "kept.json"
 WINDOWS = ("since", "until", "version")
 """Settings of a log that move on from day to day."""
 
-_RECORD = "record.json"
+_RECORD, _USED = "record.json", "used"
 _DAY_MS = 86_400_000
-_IDLE_MS = 2 * _DAY_MS
-"""Folders that no version was made of for so long are swept; a run that began before must have ended."""
+_IDLE_MS = 14 * _DAY_MS
+"""Folders that no run has used for so long are swept."""
 
 
 def cut(config: Config, *shapes: Any) -> str:
@@ -84,6 +83,14 @@ class Kept:
         """One folder of events."""
         return Store(self.uri).under(name)
 
+    def has(self, name: str) -> bool:
+        """Whether the folder is complete."""
+        return self.folder(name).exists(_RECORD)
+
+    def use(self, name: str, now_ms: int) -> None:
+        """Say that a run that began at ``now_ms`` is made of the folder, which keeps it from being swept."""
+        self.folder(name).write(_USED, str(now_ms).encode())
+
     def find(
         self, fragment: Fragment, log: LogSource, how: How, catalogue: IdMap | None
     ) -> tuple[str, dict[str, Any]] | None:
@@ -96,29 +103,37 @@ class Kept:
                     return name, record["record"]
         return None
 
-    def finish(self, name: str, how: How, record: Record, beyond_ms: int | None, now_ms: int) -> None:
+    def finish(self, name: str, how: How, record: Record, beyond_ms: int | None) -> None:
         """Make a folder complete once its files are there; ``beyond_ms`` is the first time that was not believed."""
         folder = self.folder(name)
         sums = {path: folder.sha256(path) for path in (EVENTS, COUNTS, BAD)}
-        plain = {"record": record, "how": vars(how), "beyond_ms": beyond_ms, "made_ms": now_ms, "checksums": sums}
+        plain = {"record": record, "how": vars(how), "beyond_ms": beyond_ms, "checksums": sums}
         folder.write(_RECORD, json.dumps(plain).encode())
 
     def name_of(self, fragment: Fragment, how: How) -> str:
         """The folder for what this run makes of the fragment."""
         return f"{_key(fragment)}-{fingerprint(vars(how))[:12]}"
 
-    def sweep(self, used: Sequence[str], now_ms: int) -> None:
-        """Remove folders that this version is not made of and that are old."""
-        for name in set(self.names) - set(used):
-            record = self._record(name)
-            if record is None or record["made_ms"] < now_ms - _IDLE_MS:
-                self.folder(name).delete_folder("")
-
     def _record(self, name: str) -> dict[str, Any] | None:
         try:
             return dict(json.loads(self.folder(name).read(_RECORD)))
         except (FileNotFoundError, ValueError):
             return None
+
+
+def sweep(workspace: Store, now_ms: int) -> None:
+    """Remove the folders, of every cut, that no run has used for two weeks."""
+    for cut_name in workspace.names("events"):
+        for name in workspace.names(f"events/{cut_name}"):
+            folder = workspace.under(f"events/{cut_name}/{name}")
+            try:
+                used_ms = int(folder.read(_USED))
+            except (FileNotFoundError, ValueError):
+                continue  # another run is just making it
+            if used_ms < now_ms - _IDLE_MS:
+                if folder.exists(_RECORD):
+                    folder.delete(_RECORD)  # first: half a folder is none
+                folder.delete_folder("")
 
 
 def _key(fragment: Fragment) -> str:
@@ -132,12 +147,12 @@ def _is_same(record: Mapping[str, Any], folder: Store, log: LogSource, how: How,
         return False  # a time that was too late to be believed may be believed now
     if tuple(then["window"]) != how.window and not _inside(told, TimeRange.of(log)):
         return False
-    if then["catalogue"] != how.catalogue and not _same_items(folder, log, catalogue):
-        return False
     try:
-        return all(folder.sha256(path) == expected for path, expected in record["checksums"].items())
+        if any(folder.sha256(path) != expected for path, expected in record["checksums"].items()):
+            return False
     except FileNotFoundError:
         return False
+    return then["catalogue"] == how.catalogue or _same_items(folder, log, catalogue)
 
 
 def _inside(record: Record, within: TimeRange | None) -> bool:
@@ -155,8 +170,7 @@ def _same_items(folder: Store, log: LogSource, catalogue: IdMap | None) -> bool:
     """Whether the catalogue still has every item of the events, and none of those that it lacked."""
     if catalogue is None:
         return True
-    with folder.filesystem.open_input_file(folder.full(COUNTS)) as stream:
-        known = pa.ipc.open_file(stream).read_all()["item"]
+    known = tables.read_all_buckets(folder, COUNTS)["item"]
     bad = tables.read(folder, BAD)
     unknown = bad.filter(pc.equal(bad["reason"], "unknown_item"))[log.columns.item]
     return bool((catalogue.rows(known) >= 0).all()) and not bool(

@@ -33,7 +33,6 @@ class Plan:
     user_type: pa.DataType
     item_type: pa.DataType
     latest_ms: int
-    num_fragments: int
     num_buckets: int
     num_parts: int
     """Parts of the vocabulary."""
@@ -42,6 +41,8 @@ class Plan:
     set_aside: Mapping[str, int] = field(default_factory=dict)
     """Rows of the item and user tables that were left out, by reason."""
 
+    afresh: bool = False
+    """Whether nothing that earlier runs made is taken over, but for the rows of items."""
     kept: Kept | None = None
     """Events that the workspace keeps."""
     context: Mapping[str, pa.DataType] = field(default_factory=dict)
@@ -57,6 +58,11 @@ class Plan:
     def items(self, numbering: Numbering) -> Items:
         """Which row an item has in the second pass."""
         return Items(self.draft.store, numbering, self.least_item_events)
+
+    @property
+    def now_ms(self) -> int:
+        """When the run began."""
+        return self.latest_ms - DAY_MS
 
     @property
     def least_item_events(self) -> int:
@@ -87,13 +93,15 @@ def begin(
     workspace: Store,
     config: Config,
     inputs: Inputs,
-    num_fragments: int,
     now_ms: int,
     known: Known | None = None,
+    *,
+    afresh: bool = False,
 ) -> Plan:
     """Write what the item and user tables hold, and decide what all tasks share; a resumed draft keeps what it had.
 
-    A time is believed up to a day after ``now_ms``; items of ``known`` keep their rows.
+    A time is believed up to a day after ``now_ms``; items of ``known`` keep their rows. ``afresh`` takes over no events
+    and no sequences.
     """
     setup = draft.task_done("setup")
     if setup is None:
@@ -103,13 +111,14 @@ def begin(
             "latest_ms": now_ms + DAY_MS,
             "num_parts": vocabulary_tasks.num_parts(num_rows, known, has_catalogue=config.items is not None),
             "known": asdict(known) if known else None,
+            "afresh": afresh,
             "num_buckets": config.pairs.num_buckets or _buckets(num_rows, known if config.pairs.incremental else None),
         }
         draft.finish_task("setup", setup)
     resumed = Known(**setup["known"]) if setup["known"] else None
     types = inputs.user_type, inputs.item_type
     shared = setup | {"known": resumed, "context": inputs.context}
-    plan = Plan(draft, config, *types, num_fragments=num_fragments, **shared)
+    plan = Plan(draft, config, *types, **shared)
     if config.pairs.incremental:
         kinds = [str(kind) for kind in (*types, *inputs.context.values())]
         cut = kept_events.cut(config, plan.num_buckets, plan.num_parts, plan.has_weights, kinds)

@@ -36,8 +36,8 @@ from raycl.data.pair_plan import Plan, ids
 from raycl.data.report_tasks import Before
 from raycl.data.rules import Events
 from raycl.data.sources import Inputs
-from raycl.data.vocabulary_tasks import Numbering
-from raycl.errors import InputError
+from raycl.data.vocabulary_tasks import Items, Numbering
+from raycl.errors import InputError, RayclError
 from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.storage.versions import Record, Version
@@ -50,7 +50,7 @@ def number_items(plan: Plan, places: Sequence[Place], map_tasks: core_tasks.MapT
     counts = [(place.store, place.counts) for place in places]
 
     def build(part: int) -> Record:
-        return vocabulary_tasks.build_part(plan.draft, part, plan.known, counts, plan.least_item_events)
+        return vocabulary_tasks.build_part(plan.draft, part, plan.num_parts, plan.known, counts, plan.least_item_events)
 
     parts = map_tasks("vocabulary", build, plan.num_parts) if plan.num_parts > 1 else [build(0)]
     return Numbering.of(parts, plan.known)
@@ -95,8 +95,9 @@ def build_bucket(
     described = plan.config.users and plan.config.users.features  # a table without features has no rows to point at
     users = ids(store, schema.USERS_FILE, "user") if described else None
     events = pa.concat_tables(place.bucket(bucket) for place in places)
+    old = increment.read(since.version, bucket) if since is not None else None
     changed = None
-    if since is not None:
+    if since is not None and old is not None:
         flipped = vocabulary_tasks.flipped_items(store, numbering.num_parts)
         changed = increment.touched(events, [place.bucket(bucket) for place in since.changed], flipped)
         events = events.filter(pc.is_in(events["user"], value_set=changed))
@@ -111,11 +112,10 @@ def build_bucket(
         type_weights=plan.type_weights,
         num_types=plan.num_types,
     )
-    if since is not None:
-        built = increment.merged(increment.read(since.version, bucket), built, changed, users, rules, cuts)
-    written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types, built.negatives)
-    leaks = leakage.find(written, rules, cuts, seed, items.ids_of)
-    leakage.require_none(leaks, bucket)
+    _require_no_leak(built, plan, bucket, cuts, items)
+    if old is not None:
+        built = increment.merged(old, built, changed, users, rules, cuts)
+        _require_no_leak(built, plan, bucket, cuts, items)
     made = {schema.sequences_file(bucket): built.table}
     if plan.kept is not None:
         made[schema.dropped_file(bucket)] = built.dropped
@@ -133,15 +133,21 @@ def build_bucket(
     }
 
 
+def _require_no_leak(built: sequences.Built, plan: Plan, bucket: int, cuts: splits.Cuts, items: Items) -> None:
+    written = leakage.Written(built.packed, whole(built.table["user"]), built.event_types, built.negatives)
+    leakage.require_none(leakage.find(written, plan.config.pairs, cuts, plan.config.seed, items.ids_of), bucket)
+
+
 def goes_on_from(
     plan: Plan, before: Version | None, cleaned: Sequence[Record], cuts: splits.Cuts, core: core_tasks.Core | None
 ) -> Increment | None:
     """What this run need not build again; None where it builds all, which is said."""
-    if plan.kept is None or before is None or not plan.known or before.name != plan.known.version:
+    if plan.afresh or plan.kept is None or before is None or not plan.known or before.name != plan.known.version:
         return None
     try:
         made_of = json.loads(before.verified(kept_events.LIST).store.read(kept_events.LIST))
-    except (KeyError, FileNotFoundError):
+    except (RayclError, FileNotFoundError) as error:
+        log.info("pairs %s is not gone on from: %s; all users are built", before.name, error)
         return None
     reason = increment.reason_against(before, plan.config.pairs, cuts, plan.num_buckets, has_core=core is not None)
     if not reason and made_of["uri"] != plan.kept.uri:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from raycl import lineage, ray_runtime, schema
 from raycl.config import Config
-from raycl.data import clean_tasks, pair_plan, pair_tasks, report_tasks, sources, vocabulary_tasks
+from raycl.data import (
+    clean_tasks,
+    kept_events,
+    pair_plan,
+    pair_tasks,
+    report_figures,
+    report_tasks,
+    sources,
+    vocabulary_tasks,
+)
 from raycl.data.kept_events import WINDOWS
 from raycl.storage.versions import Version, Workspace
 
@@ -29,9 +39,10 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     newest = lineage.newest_pairs(config, workspace, WINDOWS)
     known = vocabulary_tasks.known(newest, inputs.item_type)
     now_ms = time.time_ns() // 1_000_000
-    plan = pair_plan.begin(draft, workspace.store, config, inputs, len(fragments), now_ms, known)
+    plan = pair_plan.begin(draft, workspace.store, config, inputs, now_ms, known, afresh=force)
 
     ray_runtime.connect(config.ray)
+    threading.Thread(target=report_figures.load, daemon=True).start()
     cleaned = ray_runtime.map_tasks(
         "clean",
         lambda number: clean_tasks.clean_fragment(plan, number, fragments[number]),
@@ -53,5 +64,5 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     items = pair_tasks.count_items(plan, numbering, ray_runtime.map_tasks, before)
     version = pair_tasks.finish(plan, inputs, numbering, cuts, cleaned, built, items, core, before)
     if plan.kept is not None:
-        plan.kept.sweep([record["kept"] for record in cleaned], now_ms)
+        kept_events.sweep(workspace.store, now_ms)
     return version, True

@@ -147,6 +147,8 @@ class PairStream:
     seed: int
     with_ages: bool = False
     """Whether batches have ``history_age_s``."""
+    with_negatives: bool = False
+    """Whether batches have ``negatives``, where the rules have any."""
     context: tuple[str, ...] = ()
     """Columns of the log that batches have, of those that the pairs were made with."""
 
@@ -195,7 +197,7 @@ class PairStream:
     @property
     def _more_columns(self) -> list[str]:
         """Columns of the files that these batches need besides those of every pair."""
-        negatives = schema.NEGATIVES if self.rules.has_negatives else ()
+        negatives = schema.NEGATIVES if self.with_negatives and self.rules.has_negatives else ()
         return [*negatives, *map(schema.context_column, self.context)]
 
     def _windows(self, generator: np.random.Generator) -> Iterator[list[str]]:

@@ -56,6 +56,10 @@ _USED = re.compile(r'(?:href="#|url\(#)([^")]*)')
 _LONGEST_LABEL = 28
 
 
+def load() -> None:
+    """Import what drawing needs: half a second that a thread can spend while others work."""
+
+
 def days(periods: Sequence[Period], unit: str) -> str:
     """Rows and events over time; there is one period or more, without gaps."""
     with _drawing("days", 2.5) as (axes, done):

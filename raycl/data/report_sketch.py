@@ -189,7 +189,7 @@ def _alone(cleaner: Cleaner, table: pa.Table, role: str) -> tuple[pa.Table, pa.T
     columns = {"user": "id", "item": "id", "time": None, role: "value"}
     log = cleaner.log.model_copy(update={"columns": Columns.model_validate(columns)})
     ids = pa.array(np.zeros(table.num_rows, dtype=np.int64))
-    only = replace(cleaner, log=log, user_type=pa.int64(), item_type=pa.int64(), known_items=None)
+    only = replace(cleaner, log=log, user_type=pa.int64(), item_type=pa.int64(), known_items=None, context={})
     return only.clean(pa.table({"id": ids, "value": table[getattr(cleaner.log.columns, role)]}))
 
 

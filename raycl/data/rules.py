@@ -48,10 +48,6 @@ class Dropped:
     users: dict[str, list[Ints]] = field(default_factory=dict)
     """Of each reason, the user of every such event."""
 
-    def counts(self) -> dict[str, int]:
-        """Events by reason."""
-        return {reason: sum(map(len, users)) for reason, users in self.users.items()}
-
     def by_user(self, ids: Any) -> pa.Table:
         """``user`` (raw ids, of which ``ids`` are those that events number), ``reason`` and the number of ``rows``."""
         users, rows, reasons = [], [], []

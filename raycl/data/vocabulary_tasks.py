@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raycl import schema
 from raycl.data import vocabulary
@@ -45,9 +46,13 @@ class Known:
     num_buckets: int
     """Files of sequences of the version."""
 
-    def part(self, number: int) -> pa.Table:
-        """``item``, ``row``, ``retired`` and ``log_count`` of one part, in the order of the rows."""
-        return tables.read(Store(self.uri), schema.items_file(number), ["item", "row", "retired", "log_count"])
+    def part(self, number: int, num_parts: int) -> pa.Table:
+        """``item``, ``row``, ``retired`` and ``log_count`` of one of ``num_parts`` parts, in the order of the rows."""
+        store, columns = Store(self.uri), ["item", "row", "retired", "log_count"]
+        if num_parts == self.num_parts:
+            return tables.read(store, schema.items_file(number), columns)
+        table = pa.concat_tables(tables.read(store, schema.items_file(part), columns) for part in range(self.num_parts))
+        return table.filter(pa.array(bucket_of(table["item"], num_parts) == number)).sort_by("row")
 
 
 def known(version: Version | None, item_type: pa.DataType) -> Known | None:
@@ -88,21 +93,29 @@ class Numbering:
 def num_parts(num_rows: int, known: Known | None, *, has_catalogue: bool) -> int:
     """One part for every 50 million rows of the log; one alone where a catalogue, which is read whole, names the items.
 
-    A vocabulary that goes on has the parts that it had.
+    A vocabulary that goes on has the parts that it had, until it should have twice as many.
     """
-    if known is not None:
-        return known.num_parts
-    return 1 if has_catalogue else max(1, -(-num_rows // _ROWS_A_PART))
+    wanted = 1 if has_catalogue else max(1, -(-num_rows // _ROWS_A_PART))
+    return known.num_parts if known and known.num_parts <= wanted < 2 * known.num_parts else wanted
 
 
-def write_counts(store: Store, path: str, items: Any, parts: int, *, durable: bool) -> None:
-    """Leave how often a fragment has each of these ids."""
-    counted = vocabulary.count_ids(items)
+def write_counts(store: Store, path: str, items: Any, positive: Any, parts: int, *, durable: bool) -> None:
+    """Leave how often a fragment has each of the ``items`` in a ``positive`` event; 0 for what is only turned down."""
+    counted = vocabulary.count_ids(positive)
+    if len(positive) < len(items):
+        others = pc.unique(whole(items).filter(pc.invert(pc.is_in(whole(items), value_set=whole(counted["item"])))))
+        never = pa.table({"item": others, "count": np.zeros(len(others), dtype=np.int64)})
+        counted = pa.concat_tables([counted, never])
     tables.write_buckets(store, path, counted, bucket_of(counted["item"], parts), parts, durable=durable)
 
 
 def build_part(
-    draft: Draft, part: int, known: Known | None, counts: Sequence[tuple[Store, str]], min_events: int
+    draft: Draft,
+    part: int,
+    num_parts: int,
+    known: Known | None,
+    counts: Sequence[tuple[Store, str]],
+    min_events: int,
 ) -> Record:
     """Leave one part's items with their ``counts``, which ``write_counts`` left of each fragment.
 
@@ -116,8 +129,8 @@ def build_part(
     if store.exists(CATALOGUE_IDS):
         wanted = whole(tables.read(store, CATALOGUE_IDS)["item"])
     else:
-        wanted = whole(counted["item"]).filter(pa.array(counted["count"].to_numpy() >= min_events))
-    before = known.part(part) if known else schema.vocabulary(wanted.type).empty_table()
+        wanted = whole(counted["item"]).filter(pa.array(counted["count"].to_numpy() >= max(min_events, 1)))
+    before = known.part(part, num_parts) if known else schema.vocabulary(wanted.type).empty_table()
     table = vocabulary.extend(before, wanted, counted)
     tables.write(store, _part_file(part), table)
     tables.write(store, _flipped_file(part), pa.table({"item": _flipped(before, table, min_events)}))

@@ -340,4 +340,8 @@ def absolute(uri: str) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    """What an error says; where a server gave it no words, what its cause says."""
+    told = str(error).partition("\n")[0]
+    if told in ("", "None"):
+        return _first_line(error.__cause__) if error.__cause__ else type(error).__name__
+    return told

@@ -70,6 +70,16 @@ def write_buckets(
             writer.write_batch(whole[0] if whole else pa.RecordBatch.from_pylist([], schema=table.schema))
 
 
+def read_all_buckets(store: Store, path: str) -> pa.Table:
+    """The rows of all buckets of a file that ``write_buckets`` made."""
+
+    def once() -> pa.Table:
+        with store.filesystem.open_input_file(store.full(path)) as stream:
+            return pa.ipc.open_file(stream).read_all()
+
+    return store.patiently(path, once)
+
+
 def read_bucket(store: Store, path: str, bucket: int) -> pa.Table:
     """The rows of one bucket of a file that ``write_buckets`` made."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,6 +32,8 @@ class Inputs:
     """Training pairs whose target is the item (num_items,): where there are none, the item tower has not learned it."""
     id_row: Tensor | None = None
     """Row of each item's own embedding (num_items,), where rare items share some."""
+    active: npt.NDArray[np.int64] | None = None
+    """The items that may be retrieved (active items,), where not all may."""
 
     def to(self, device: torch.device) -> Inputs:
         """What a step needs on ``device``."""
@@ -55,3 +59,8 @@ class Job:
     store: Store
     """Where checkpoints go."""
     seed: int
+
+    @property
+    def num_active(self) -> int:
+        """Items that may be retrieved."""
+        return self.spec.num_items if self.inputs.active is None else len(self.inputs.active)

@@ -53,7 +53,7 @@ class Objective(nn.Module):
     def __init__(self, job: Job) -> None:
         super().__init__()
         loss, spec = job.loss, job.spec
-        self.loss, self.seed, self.num_items = loss, job.seed, spec.num_items
+        self.loss, self.seed, self.num_active = loss, job.seed, job.num_active
         start = torch.tensor(math.log(loss.temperature))
         self.log_temperature = nn.Parameter(start) if loss.learn_temperature else None
         size = loss.sketch
@@ -125,7 +125,7 @@ class Objective(nn.Module):
             turned = (order[None, :] + own[:, None] * 0x9E3779B1) % len(all_items)
             scores = users.detach() @ all_vectors.detach().T
             negative = negatives.hardest(scores, negative, turned, kept.hard, kept.random)
-        corrected = log_q.mixture(likely, len(all_items) - kept.uniform, kept.uniform, self.num_items)
+        corrected = log_q.mixture(likely, len(all_items) - kept.uniform, kept.uniform, self.num_active)
         return Candidates(all_vectors, all_items, corrected if self.loss.log_q != "off" else None, negative)
 
     def _log_q(self, items: Tensor, inputs: Inputs) -> Tensor:

@@ -83,7 +83,8 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
     Together the processes send what one process with the whole batch would send.
     """
     histories = [batch.history, *_views(job.loss, job.seed, batch.history, number, device)]
-    uniform = draws.uniform(job.seed, number, job.loss.negatives.uniform, job.spec.num_items)
+    uniform = draws.uniform(job.seed, number, job.loss.negatives.uniform, job.num_active)
+    uniform = uniform if job.inputs.active is None else job.inputs.active[uniform]
     items = np.concatenate([batch.item.astype(np.int64), _share(uniform)])
     hidden = draws.hidden(items, number, job.spec.model.id_dropout)
     hidden_features = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from raycl.config import Config
@@ -37,7 +38,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
     num_items = pairs.num_items
     encoded_users = pairs.encoded("users")
     num_users = encoded_users.num_rows if encoded_users is not None else 0
-    id_row = pairs.embedding_rows()
+    id_row, retired = pairs.embedding_rows(), pairs.retired()
     return Job(
         TowerSpec(
             num_items,
@@ -56,6 +57,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             torch.from_numpy(pairs.train_counts().copy()),
             torch.from_numpy(pairs.train_targets().copy()),
             torch.from_numpy(id_row) if id_row is not None else None,
+            np.flatnonzero(~retired) if retired.any() else None,
         ),
         store,
         config.seed,

@@ -57,6 +57,8 @@ def write_day(folder: Path, day: int, num_rows: int = 250, num_files: int = 2) -
             "item_id": items,
             "timestamp": NOW_S + day * DAY_S + generator.integers(0, DAY_S // 8, num_rows) * 8,
             "kind": np.where(generator.random(num_rows) < 0.02, "hover", np.where(items % 2, "view", "buy")),
+            "opinion": np.where((users + items) % 5 == 0, "skip", "view"),
+            "device": [None if item % 9 == 0 else f"d{item % 3}" for item in items],
             "part": np.where((users + items) % 7 == 0, "test", "train"),
         }
     )
@@ -140,6 +142,64 @@ def test_a_log_that_grows_day_by_day_makes_the_same_as_one_built_whole(tmp_path:
     for day in (5, 4, 8):
         write_day(tmp_path, day)
         assert_same(*both(tmp_path, RULES[kind]))
+
+
+def opinions(folder: Path) -> dict[str, Any]:
+    columns = {"event": "opinion", "split": "part", "context": ["device"]}
+    return {"logs": [{"uri": str(folder / "log"), "columns": columns}], "event_weights": {"view": 1.0}}
+
+
+SKIPS = {"negative_events": ["skip"]}
+
+
+@pytest.mark.parametrize("more", [{}, {"keep_user_events": 5, "min_item_events": 6}, {"split": {"kind": "column"}}])
+def test_explicit_negatives_context_and_users_grow_as_they_are_built_whole(tmp_path: Path, more: Any) -> None:
+    write_day(tmp_path, 1)
+    for day in (2, 4, 3):
+        write_day(tmp_path, day)
+        people = pa.table({"user_id": [f"u{user}" for user in range(day, 60, day)], "age": list(range(day, 60, day))})
+        shutil.rmtree(tmp_path / "people", ignore_errors=True)
+        write_parquet(people, tmp_path / "people")
+        users = {"users": {"uri": str(tmp_path / "people"), "features": [{"column": "age", "kind": "numeric"}]}}
+        grown, whole = both(tmp_path, SKIPS | more, **opinions(tmp_path), **users)
+        assert_same(grown, whole)
+        assert grown.manifest.counts["negatives"] > 10
+
+
+def test_an_item_that_was_only_ever_turned_down_and_leaves_the_catalogue_is_unknown(tmp_path: Path) -> None:
+    write_day(tmp_path, 1)
+    table = pa.table({"user_id": ["u5", "u6"], "item_id": [7, 7], "timestamp": [NOW_S, NOW_S + 1]})
+    more = {"kind": ["buy"] * 2, "opinion": ["skip"] * 2, "device": ["d1", "d2"], "part": ["train"] * 2}
+    for name, values in more.items():
+        table = table.append_column(name, pa.array(values))
+    write_parquet(table, tmp_path / "log/dt=0")
+    for items in (range(3, 40), range(8, 40)):
+        shutil.rmtree(tmp_path / "items", ignore_errors=True)
+        write_parquet(pa.table({"item_id": list(items), "title": [str(i) for i in items]}), tmp_path / "items")
+        assert_same(*both(tmp_path, SKIPS, **opinions(tmp_path), items={"uri": str(tmp_path / "items")}))
+
+
+@pytest.mark.parametrize("path", ["sequences/part-000001.parquet", "dropped/part-000000.parquet", "kept.json"])
+def test_a_version_that_was_altered_is_not_gone_on_from_where_it_was(tmp_path: Path, path: str) -> None:
+    for day in (1, 2):
+        write_day(tmp_path, day)
+    grown, _ = both(tmp_path, RULES["strict"])
+    content = grown.store.read(path)
+    grown.store.write(path, content[:-1] + bytes([content[-1] ^ 1]))
+    write_day(tmp_path, 3)
+    assert_same(*both(tmp_path, RULES["strict"]))
+
+
+def test_force_takes_over_no_events_and_no_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_day(tmp_path, 1)
+    first, _ = both(tmp_path, {})
+    work = Work(monkeypatch)
+    settings = config(tmp_path, "grown", {"incremental": True})
+    cleaned, built = work.of(lambda: journey.pairs(settings, force=True))
+    assert (cleaned, built > 20) == (2, True)
+    newest = journey.workspace(settings).finished("pairs")[-1]
+    assert newest != first.name
+    assert_same(journey.workspace(settings).open("pairs", newest), first)
 
 
 @pytest.mark.parametrize("kind", ["leave_last_out", "strict", "time"])
@@ -252,18 +312,50 @@ def test_a_killed_run_leaves_kept_events_that_the_next_one_uses(
     assert_same(*both(tmp_path, {}))
 
 
-def test_events_that_no_version_is_made_of_any_more_are_swept_in_time(tmp_path: Path) -> None:
+def age(folder: Path, days: int) -> None:
+    """As if the folders of events were last used so long ago."""
+    for used in folder.rglob("used"):
+        used.write_text(str(int(used.read_text()) - days * 86_400_000))
+
+
+def test_events_that_no_run_uses_any_more_are_swept_in_time(tmp_path: Path) -> None:
     for day in (1, 2):
         write_day(tmp_path, day)
     both(tmp_path, {})
+    other = config(tmp_path, "grown", {"incremental": True}, seed=3, event_weights={"view": 1.0})
+    journey.pairs(other)
     folders = list((tmp_path / "grown/events").glob("*/*"))
-    assert len(folders) == 4
-    for record in (tmp_path / "grown/events").rglob("record.json"):
-        plain = json.loads(record.read_text())
-        record.write_text(json.dumps(plain | {"made_ms": plain["made_ms"] - 5 * 86_400_000}))
+    assert len(folders) == 8
     shutil.rmtree(tmp_path / "log/dt=1")
+    age(tmp_path / "grown/events", 10)
     write_day(tmp_path, 3)
     assert_same(*both(tmp_path, {}))
+    assert len(list((tmp_path / "grown/events").glob("*/*"))) == 10
+    age(tmp_path / "grown/events", 10)
+    write_day(tmp_path, 4)
+    assert_same(*both(tmp_path, {}))
     left = list((tmp_path / "grown/events").glob("*/*"))
-    assert len(left) == 4
+    assert len(left) == 6
     assert len(set(left) & set(folders)) == 2
+
+
+def test_a_killed_run_whose_events_were_swept_cleans_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (1, 2):
+        write_day(tmp_path, day)
+    settings = config(tmp_path, "grown", {"incremental": True})
+
+    def killed(name: str, task: Any, num_tasks: int, finished: Any = None) -> Any:
+        if name == "build":
+            raise KeyboardInterrupt
+        return in_this_process(name, task, num_tasks, finished)
+
+    monkeypatch.setattr(ray_runtime, "map_tasks", killed)
+    with pytest.raises(KeyboardInterrupt):
+        journey.pairs(settings)
+    monkeypatch.setattr(ray_runtime, "map_tasks", in_this_process)
+    age(tmp_path / "grown/events", 100)
+    kept_events.sweep(journey.workspace(settings).store, NOW_S * 1000)
+    assert list((tmp_path / "grown/events").glob("*/*")) == []
+    assert_same(*both(tmp_path, {}))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycl import journey, lineage, ray_runtime, schema
+from raycl import config_file, journey, lineage, ray_runtime, schema
 from raycl.config import Config
 from raycl.data import clean, pair_plan, pair_tasks, ray_pairs, sequences, sources
 from raycl.data.handoff import Pairs
@@ -180,7 +180,9 @@ def test_events_carry_their_context_from_the_log_into_batches(tmp_path: Path) ->
     assert pairs.context == ("device", "place")
     assert Pairs.of(run(settings(tmp_path, "leave_last_out"))[0]).context == ()
     files = pairs.files("train")
-    stream = PairStream(pairs.store, files, pairs.rules, 4, 1_000, 0, with_ages=True, context=("place", "device"))
+    stream = PairStream(
+        pairs.store, files, pairs.rules, 4, 1_000, 0, with_ages=True, with_negatives=True, context=("place", "device")
+    )
     raw = pq.read_table(tmp_path / "log").to_pylist()
     carried = {(row["what"], row["when"], row["device"], row["place"]) for row in raw}
     items = pairs.vocabulary()["item"].to_pylist()
@@ -261,6 +263,19 @@ def test_the_work_folder_is_gone_and_every_file_has_its_checksum(tmp_path: Path)
     version, _ = run(settings(tmp_path, "leave_last_out"))
     assert not version.store.exists("work")
     version.manifest.verify(version.store)
+
+
+def test_logs_may_name_their_context_in_any_order(tmp_path: Path) -> None:
+    table = pa.table({"user_id": [1] * 6, "item_id": range(6), "timestamp": range(1, 7), "a": range(6), "b": ["x"] * 6})
+    write_parquet(table.slice(0, 3), tmp_path / "one")
+    write_parquet(table.slice(3), tmp_path / "two")
+    logs = [
+        {"uri": str(tmp_path / name), "columns": {"context": order}}
+        for name, order in (("one", ["a", "b"]), ("two", ["b", "a"]))
+    ]
+    version, _ = run(config_file.check({"workspace": str(tmp_path / "workspace"), "logs": logs}))
+    (row,) = tables.read(version.store, schema.sequences_file(0)).to_pylist()
+    assert (row["context_a"], row["context_b"]) == ([*range(6)], ["x"] * 6)
 
 
 def test_users_and_items_have_the_rows_of_their_tables(tmp_path: Path) -> None:

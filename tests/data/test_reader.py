@@ -296,7 +296,9 @@ def test_negatives_ages_and_context_reach_every_reader_with_their_pairs(
     others = chosen.history == "others"
     counts = [sum(length - (not others) for length in sizes if length > 1) for sizes in FILES]
     files = tuple((f"sequences/part-{number:06d}.parquet", count) for number, count in enumerate(counts))
-    stream = PairStream(store, files, chosen, size, window, 3, with_ages=True, context=("country",))
+    stream = PairStream(
+        store, files, chosen, size, window, 3, with_ages=True, with_negatives=True, context=("country",)
+    )
     whole = [everything_of(batch) for batch in stream.epoch(1)]
     assert len(whole) == stream.steps
     halves = [[everything_of(batch) for batch in stream.epoch(1, rank, 2)] for rank in range(2)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from raycl import config_file, journey, ray_runtime
 from raycl.config import Config
@@ -15,7 +16,10 @@ from raycl.data import vocabulary_tasks
 from raycl.data.handoff import Pairs
 from raycl.errors import ConfigError
 from raycl.storage import tables
+from raycl.storage.store import Store
 from raycl.storage.versions import Version
+from raycl.training import passes
+from raycl.training.prepare import prepare
 from tests.data.builders import in_this_process, write_parquet
 
 
@@ -198,6 +202,51 @@ def test_rare_items_that_are_hashed_stay_in_pairs_and_share_embeddings(tmp_path:
     assert set(rows[~own]) <= set(range(4))
     assert len(set(rows[~own])) > 1
     assert Pairs.of(strict).embedding_rows() is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"pairs": {"rare_items": "hash"}}, r"pairs\.rare_items=hash needs pairs\.min_item_events of 2 or more"),
+        (
+            {"pairs": {"rare_items": "hash", "min_item_events": 2}, "model": {"item_id": False}},
+            r"pairs\.rare_items=hash shares embeddings of items, which model\.item_id=false does without",
+        ),
+    ],
+)
+def test_a_hash_that_would_change_nothing_is_refused(tmp_path: Path, sections: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        config(tmp_path, **sections)
+
+
+def test_a_vocabulary_that_has_outgrown_its_parts_is_cut_anew_and_rows_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocabulary_tasks, "_ROWS_A_PART", 150)
+    write_day(tmp_path, 1, list(range(40)))
+    first = run(config(tmp_path))
+    for day in (2, 3, 4):
+        write_day(tmp_path, day, list(range(60)))
+    second = run(config(tmp_path))
+    assert [one.manifest.facts["vocabulary"]["parts"] for one in (first, second)] == [2, 8]
+    before, after = rows_of(first), rows_of(second)
+    assert {item: after[item] for item in before} == before
+    assert events_of(second) == events_of(run(config(tmp_path, workspace=str(tmp_path / "other"))))
+
+
+def test_what_is_retired_is_no_negative_of_training(tmp_path: Path) -> None:
+    write_day(tmp_path, 1, list(range(40)))
+    run(config(tmp_path))
+    write_day(tmp_path, 2, list(range(30, 60)))
+    (tmp_path / "log/day=1/part-000.parquet").unlink()
+    (tmp_path / "log/day=1").rmdir()
+    settings = config(tmp_path, train={"global_batch_size": 20}, loss={"negatives": {"uniform": 500}})
+    pairs = Pairs.of(run(settings))
+    job = prepare(settings, pairs, Store(str(tmp_path / "towers")))
+    assert job.num_active == int((~pairs.retired()).sum()) < pairs.num_items
+    drawn = passes.of(job, None, next(job.stream.epoch(0)), 0, torch.device("cpu")).uniform
+    assert len(drawn) == 500
+    assert not pairs.retired()[drawn.numpy()].any()
 
 
 def test_the_core_and_hashed_items_do_not_go_together(tmp_path: Path) -> None:

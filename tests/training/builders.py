@@ -67,7 +67,12 @@ def job(
         settings,
         LossConfig.model_validate(loss or {}),
         PairStream(store, tuple(files), rules, settings.global_batch_size, 40, seed),
-        Inputs(_features(NUM_ITEMS, item), _features(NUM_USERS - 1, item), *map(torch.from_numpy, (counts, targets))),
+        Inputs(
+            _features(NUM_ITEMS, item),
+            _features(NUM_USERS - 1, item),
+            torch.from_numpy(counts),
+            torch.from_numpy(targets),
+        ),
         Store(str(folder / "towers")),
         seed,
     )
