@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from raycl import schema
 from raycl.config import Config
 from raycl.errors import InputError
 from raycl.storage.versions import Version, Workspace, fingerprint
@@ -72,7 +73,10 @@ def pairs(config: Config, workspace: Workspace) -> Version:
 
 
 def newest_pairs(config: Config, workspace: Workspace, windows: Collection[str] = ()) -> Version | None:
-    """The newest finished pairs of this config, whatever it says of the ``windows`` of its logs; None without any."""
+    """The newest finished pairs of this config, whatever it says of the ``windows`` of its logs; None without any.
+
+    Versions of a raycl that kept pairs in other columns are passed over.
+    """
     placement = _placement(config, "pairs")
 
     def compared(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +84,11 @@ def newest_pairs(config: Config, workspace: Workspace, windows: Collection[str] 
         return _without({**tree, "logs": logs}, placement)
 
     wanted = compared(part(config, "pairs"))
-    return next((one for one in workspace.readable("pairs") if compared(one.manifest.config) == wanted), None)
+    for version in workspace.readable("pairs"):
+        columns = version.manifest.columns.get("sequences", dict.fromkeys(schema.BOUNDS))
+        if set(schema.BOUNDS) <= columns.keys() and compared(version.manifest.config) == wanted:
+            return version
+    return None
 
 
 def _placement(config: Config, stage: str) -> dict[str, frozenset[str]]:

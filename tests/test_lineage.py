@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,15 @@ def test_pairs_that_this_raycl_cannot_read_stand_in_nobody_s_way(tmp_path: Path,
     for override in ("seed=0", "seed=1"):
         make_pairs(workspace, changed(override)).store.write(FILE, content.encode())
     assert [find(changed(), workspace) for find in FINDERS] == made
+
+
+def test_pairs_in_columns_of_an_older_raycl_are_passed_over(tmp_path: Path) -> None:
+    workspace, made = workspace_of(tmp_path, changed(), 1)
+    older = make_pairs(workspace, changed(), "another source")
+    plain = json.loads(older.store.read(FILE))
+    plain["columns"] = {"sequences": {"user": "int64", "first_target": "int32"}}
+    older.store.write(FILE, json.dumps(plain).encode())
+    assert lineage.pairs(changed(), workspace) == made[0]
 
 
 def test_newer_pairs_of_the_same_config_need_new_towers(tmp_path: Path) -> None:

@@ -43,15 +43,14 @@ class Built:
     """By part, the events that make its pairs."""
     dropped: pa.Table
     """Events that were left out: ``user``, ``reason`` and how many ``rows``."""
+    negatives: Events | None = None
+    """The explicit negatives of the table, end to end; None where the rules have none."""
 
     @property
     def dropped_rows(self) -> dict[str, int]:
         """Events that were left out, by reason."""
         summed = self.dropped.group_by("reason", use_threads=False).aggregate([("rows", "sum")])
         return dict(zip(summed["reason"].to_pylist(), summed["rows_sum"].to_pylist(), strict=True))
-
-    negatives: Events | None = None
-    """The explicit negatives of the table, end to end; None where the rules have none."""
 
 
 @dataclass(frozen=True)

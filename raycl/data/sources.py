@@ -121,6 +121,9 @@ class Inputs:
     logs: tuple[Source, ...]
     items: Source | None
     users: Source | None
+    _id_types: tuple[pa.DataType, pa.DataType]
+    context: Mapping[str, pa.DataType] = dataclasses.field(default_factory=dict)
+    """By column that events carry along: its type in every hand-off."""
 
     @property
     def user_type(self) -> pa.DataType:
@@ -136,11 +139,6 @@ class Inputs:
     def tables(self) -> tuple[Source, ...]:
         """All sources that there are."""
         return tuple(table for table in (*self.logs, self.items, self.users) if table is not None)
-
-    _id_types: tuple[pa.DataType, pa.DataType]
-
-    context: Mapping[str, pa.DataType] = dataclasses.field(default_factory=dict)
-    """By column that events carry along: its type in every hand-off."""
 
 
 def open_inputs(config: Config) -> Inputs:
