@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
 from dataclasses import asdict, dataclass, field
 
@@ -10,9 +12,13 @@ import safetensors.torch as st
 import torch
 from torch import Tensor, nn
 
+from raycl.errors import RayclError
 from raycl.storage.store import Store
 
+log = logging.getLogger(__name__)
+
 FOLDER = "checkpoints"
+_MODEL, _OPTIMIZER, _PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
 _KEEP = 2
 _NAME = re.compile(r"step-(\d{9})")
 
@@ -34,27 +40,52 @@ def save(store: Store, model: nn.Module, optimizer: torch.optim.Optimizer, progr
     """Write a checkpoint, complete when its ``progress.json`` is there, and drop all but the newest two."""
     folder = f"{FOLDER}/step-{progress.step:09d}"
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    store.write(f"{folder}/model.safetensors", st.save(weights))
-    store.write(f"{folder}/optimizer.safetensors", st.save(_optimizer_tensors(model, optimizer)))
-    store.write(f"{folder}/progress.json", json.dumps(asdict(progress)).encode())
+    contents = {_MODEL: st.save(weights), _OPTIMIZER: st.save(_optimizer_tensors(model, optimizer))}
+    for path, content in contents.items():
+        store.write(f"{folder}/{path}", content)
+    sums = {path: _sum(content) for path, content in contents.items()}
+    store.write(f"{folder}/{_PROGRESS}", json.dumps({"progress": asdict(progress), "checksums": sums}).encode())
     for old in _complete(store)[:-_KEEP]:
         store.delete_folder(f"{FOLDER}/{old}")
 
 
 def load_newest(store: Store, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Restore the newest complete checkpoint into ``model`` and ``optimizer``; a fresh Progress where there is none."""
-    names = _complete(store)
-    if not names:
-        return Progress()
-    folder = f"{FOLDER}/{names[-1]}"
-    model.load_state_dict(st.load(store.read(f"{folder}/model.safetensors")))
-    _restore_optimizer(model, optimizer, st.load(store.read(f"{folder}/optimizer.safetensors")))
-    return Progress(**json.loads(store.read(f"{folder}/progress.json")))
+    """Restore the newest whole checkpoint into ``model`` and ``optimizer``; a fresh Progress where there is none.
+
+    One that was altered or cut short is passed over with a warning. RayclError for one of other towers.
+    """
+    for name in reversed(_complete(store)):
+        folder = f"{FOLDER}/{name}"
+        try:
+            plain = json.loads(store.read(f"{folder}/{_PROGRESS}"))
+            contents = {path: store.read(f"{folder}/{path}") for path in (_MODEL, _OPTIMIZER)}
+            altered = [path for path in contents if _sum(contents[path]) != plain["checksums"][path]]
+            progress = Progress(**plain["progress"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            log.warning("checkpoint %s/%s is passed over: %s", store.uri, folder, error or type(error).__name__)
+            continue
+        if altered:
+            log.warning("checkpoint %s/%s is passed over: %s was altered or cut short", store.uri, folder, altered[0])
+            continue
+        try:
+            model.load_state_dict(st.load(contents[_MODEL]))
+        except RuntimeError as error:
+            raise RayclError(
+                f"{store.uri}/{folder} is a checkpoint of other towers than this config makes, or of another raycl:"
+                f" train with --force ({str(error).partition(':')[0]})"
+            ) from error
+        _restore_optimizer(model, optimizer, st.load(contents[_OPTIMIZER]))
+        return progress
+    return Progress()
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _complete(store: Store) -> list[str]:
     names = [name for name in store.names(FOLDER) if _NAME.fullmatch(name)]
-    return [name for name in names if store.exists(f"{FOLDER}/{name}/progress.json")]
+    return [name for name in names if store.exists(f"{FOLDER}/{name}/{_PROGRESS}")]
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from raycl.errors import RayclError
 from raycl.storage.store import Store
 from raycl.training import checkpoint
 from raycl.training.checkpoint import Progress
@@ -121,3 +123,24 @@ def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path) -> None:
     saved(store, 2, 4, 6)
     assert store.names("checkpoints") == ["notes", "step-000000004", "step-000000006"]
     assert restored(store) == 6
+
+
+@pytest.mark.parametrize("path", ["model.safetensors", "optimizer.safetensors", "progress.json"])
+@pytest.mark.parametrize("change", [lambda content: content[:-9], lambda content: content[:40] + b"?" + content[41:]])
+def test_a_checkpoint_that_was_altered_is_passed_over_for_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, change: Callable[[bytes], bytes]
+) -> None:
+    store = Store(str(tmp_path))
+    saved(store, 3, 6)
+    damaged = f"checkpoints/step-000000006/{path}"
+    store.write(damaged, change(store.read(damaged)))
+    assert restored(store) == 3
+    assert "checkpoints/step-000000006 is passed over" in caplog.text
+
+
+def test_a_checkpoint_of_other_towers_is_refused(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    saved(store, 3)
+    other = nn.Linear(2, 2)
+    with pytest.raises(RayclError, match=r"step-000000003 is a checkpoint of other towers .* train with --force"):
+        checkpoint.load_newest(store, other, optimizer_of(other))
