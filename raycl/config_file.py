@@ -168,6 +168,15 @@ def _explain(problem: dict[str, Any]) -> str:
             return f"{path}={_short(problem['input'])}: unknown key; {remedy}"
         case "missing":
             return f"{path}: required and not set; add it to the config"
+        case "tuple_type" | "list_type":
+            return f"{path}={_short(problem['input'])}: write a list, such as [{_short(problem['input'])}]"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{path}={_short(problem['input'])}: write keys and values, such as {{key: value}}"
+        case "union_tag_invalid":
+            kinds = str(problem["ctx"]["expected_tags"]).replace("'", "")
+            near = difflib.get_close_matches(str(problem["ctx"]["tag"]), kinds.split(", "), n=1, cutoff=0.5)
+            remedy = f"did you mean '{near[0]}'? " if near else ""
+            return f"{path}.kind={problem['ctx']['tag']}: unknown kind; {remedy}known kinds: {kinds}"
         case "union_tag_not_found":
             return f"{path}.kind: required and not set; add it to the config"
         case "value_error" if not location or "=" in message.split(" ", 1)[0]:

@@ -86,7 +86,7 @@ def test_an_unknown_key_is_named_with_the_nearest_one_of_its_section(tmp_path: P
 def test_a_split_of_no_known_kind_is_told_the_kinds(tmp_path: Path) -> None:
     base = "{workspace: w, logs: [{uri: a}], pairs: {split: %s}}"
     assert refusal(tmp_path, base % "{kind: random}").endswith(
-        "expected tags: 'leave_last_out', 'leave_last_n', 'time', 'cold_users', 'cold_items', 'column'"
+        "unknown kind; known kinds: leave_last_out, leave_last_n, time, cold_users, cold_items, column"
     )
     assert refusal(tmp_path, base % "{}") == "pairs.split.kind: required and not set; add it to the config"
     assert refusal(tmp_path, base % "{kind: time, val_share: 2}").startswith("pairs.split.val_share=2: ")
@@ -291,3 +291,19 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("workspace: w\nlogs: [{uri: l}]\ntrain: {epochs: 2}\nmodel: {dim: 8}\ntrain: {epochs: 3}\n")
     with pytest.raises(ConfigError, match=r"raycl\.yaml is not YAML at line 5: key 'train' is there twice$"):
         config_file.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pairs: {negative_events: skip}", "pairs.negative_events=skip: write a list, such as [skip]"),
+        ("evaluation: {ks: 20}", "evaluation.ks=20: write a list, such as [20]"),
+        (
+            "items: {uri: i, features: [category]}",
+            "items.features.0=category: write keys and values, such as {key: value}",
+        ),
+        ("pairs: {split: time}", "pairs.split=time: write keys and values, such as {key: value}"),
+    ],
+)
+def test_a_value_of_a_wrong_form_is_told_the_right_one(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(tmp_path, f"{{workspace: w, logs: [{{uri: a}}], {text}}}").endswith(message)

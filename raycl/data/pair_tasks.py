@@ -159,7 +159,9 @@ def goes_on_from(
     if reason:
         log.info("pairs %s is not gone on from: %s; all users are built", before.name, reason)
         return None
-    log.info("going on from pairs %s: %d of %d fragments changed", before.name, len(changed), len(cleaned))
+    new = len({record["kept"] for record in cleaned} - set(made_of["names"]))
+    told = before.name, new, len(cleaned), len(changed) - new
+    log.info("going on from pairs %s: %d of %d fragments are new to it, and %d that it had are gone", *told)
     return Increment(before, tuple(plan.place(0, {"kept": name}) for name in changed))
 
 
@@ -245,11 +247,20 @@ def add_up(cleaned: Sequence[Record], built: Sequence[Record]) -> tuple[dict[str
     if counts["rows_in"] != counts["events"] + sum(dropped.values()):
         raise AssertionError(f"rows were lost: {counts['rows_in']} in, {counts['events']} kept, {dropped} dropped")
     if not counts["train_pairs"]:
-        raise InputError(
-            f"logs: {counts['rows_in']} rows leave no training pairs (dropped: {dropped}): see pairs.min_user_events,"
-            f" pairs.min_history and the column mapping"
-        )
+        remedy = "see pairs.min_user_events, pairs.min_history and the column mapping"
+        if dropped and max(dropped, key=lambda reason: dropped[reason]) == "unknown_event":
+            remedy = f"event_weights names none of the log's event types, which are {_unknown_types(cleaned)}"
+        raise InputError(f"logs: {counts['rows_in']} rows leave no training pairs (dropped: {dropped}): {remedy}")
     return counts, dropped
+
+
+def _unknown_types(cleaned: Sequence[Record]) -> str:
+    """The most frequent event types that the config does not name, as far as the tasks tell of them."""
+    rows: dict[str, int] = {}
+    for record in cleaned:
+        for name, count in record.get("report", {}).get("unknown", {}).items():
+            rows[name] = rows.get(name, 0) + count
+    return ", ".join(sorted(rows, key=lambda name: -rows[name])[:5])
 
 
 def drops(records: Sequence[Record]) -> dict[str, int]:

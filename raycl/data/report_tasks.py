@@ -92,6 +92,11 @@ def write(
         report_sketch.Kept.merged([report_sketch.Kept.from_json(record["report"]) for record in built]),
         ItemCounts.merged([ItemCounts.from_json(record["items"]) for record in items]),
     )
+    for one in found.types.named:
+        if not one.rows and found.rows:
+            others = ", ".join(other.type for other in found.types.unknown[:5]) or "none"
+            told = one.type, others
+            log.warning("no row of the log has event type '%s'; types that the config does not name: %s", *told)
     drift = ItemDrift.merged([ItemDrift(**record["drift"]) for record in items])
     found = found.model_copy(update={"drift": _drift(found, drift, config, before)})
     draft.store.write(schema.REPORT_FILE, found.model_dump_json(indent=1).encode())

@@ -561,3 +561,23 @@ def test_no_training_pairs_are_the_logs_fault() -> None:
     record = RECORD | {"events": 0, "dropped": {"rare_user": 4}, "pairs": dict.fromkeys(PARTS, 0)}
     with pytest.raises(InputError, match=r"^logs: 4 rows leave no training pairs \(dropped: {'rare_user': 4}\)"):
         pair_tasks.add_up([{"rows": 4, "dropped": {}}], [record])
+
+
+def test_a_log_whose_event_types_are_all_unknown_is_told_by_its_own_types(tmp_path: Path) -> None:
+    kinds = ["click"] * 5 + ["cart"] * 2
+    table = pa.table({"user_id": [1] * 7, "item_id": range(7), "timestamp": range(1, 8), "event": kinds})
+    write_parquet(table, tmp_path / "log")
+    plain = {
+        "workspace": str(tmp_path / "workspace"),
+        "logs": [{"uri": str(tmp_path / "log"), "columns": {"event": "event"}}],
+        "event_weights": {"view": 1.0},
+    }
+    with pytest.raises(InputError, match="event_weights names none of the log's event types, which are click, cart"):
+        run(config_file.check(plain))
+
+
+def test_an_event_type_that_no_row_has_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole.write_log(tmp_path)
+    known = whole.config(tmp_path).event_weights
+    run(whole.config(tmp_path, event_weights={**known, "skpi": 1.0}))
+    assert "no row of the log has event type 'skpi'; types that the config does not name: hover" in caplog.text
