@@ -107,7 +107,7 @@ def test_the_application_refuses_arguments_that_it_does_not_know(args: dict[str,
         ({"bogus": 1}, r"^serving\.bogus=1: unknown key; known keys: host, port, "),
         ({"maxk": 5}, r"^serving\.maxk=5: unknown key; did you mean 'max_k'\?$"),
         ({"max_k": 0}, r"^serving\.max_k=0: input should be greater than or equal to 1$"),
-        (None, r"^serving=None: input should be a valid dictionary"),
+        (None, r"^serving=None: write keys and values"),
     ],
 )
 def test_a_bad_serving_part_is_told_by_field(serving: Any, told: str) -> None:

@@ -217,7 +217,7 @@ def test_the_heart_beats_until_the_commit(tmp_path: Path, monkeypatch: pytest.Mo
     until(lambda: record(draft).read_bytes() != first)
     fill(draft)
     version = commit(draft)
-    assert hearts() == before
+    until(lambda: hearts() <= before)  # fewer, where a draft of another test went meanwhile
     assert version.store.files() == sorted([*FILES, "manifest.json"])
 
 
