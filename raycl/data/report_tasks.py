@@ -12,11 +12,10 @@ import pyarrow as pa
 from raycl import lineage, schema
 from raycl.config import Config
 from raycl.data import report, report_drift, report_page, report_sketch
-from raycl.data.hashing import bucket_of
 from raycl.data.report import Drift, Report
 from raycl.data.report_items import ItemCounts, ItemDrift
+from raycl.data.vocabulary_tasks import read_part
 from raycl.errors import RayclError
-from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.storage.versions import Draft, Workspace
 
@@ -35,11 +34,7 @@ class Before:
 
     def part(self, number: int, num_parts: int) -> pa.Table:
         """What it has of the items in one of ``num_parts`` parts of the vocabulary."""
-        store, columns = Store(self.uri), ["item", "retired", "log_count"]
-        if self.num_parts == num_parts:
-            return tables.read(store, schema.items_file(number), columns)
-        table = pa.concat_tables(tables.read(store, schema.items_file(part), columns) for part in range(self.num_parts))
-        return table.filter(pa.array(bucket_of(table["item"], num_parts) == number))
+        return read_part(Store(self.uri), self.num_parts, number, num_parts)
 
 
 def previous(workspace: Workspace, digest: str) -> Before | None:

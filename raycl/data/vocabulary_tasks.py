@@ -48,11 +48,19 @@ class Known:
 
     def part(self, number: int, num_parts: int) -> pa.Table:
         """``item``, ``row``, ``retired`` and ``log_count`` of one of ``num_parts`` parts, in the order of the rows."""
-        store, columns = Store(self.uri), ["item", "row", "retired", "log_count"]
-        if num_parts == self.num_parts:
-            return tables.read(store, schema.items_file(number), columns)
-        table = pa.concat_tables(tables.read(store, schema.items_file(part), columns) for part in range(self.num_parts))
-        return table.filter(pa.array(bucket_of(table["item"], num_parts) == number)).sort_by("row")
+        return read_part(Store(self.uri), self.num_parts, number, num_parts)
+
+
+def read_part(store: Store, stored_parts: int, number: int, num_parts: int) -> pa.Table:
+    """What a version with ``stored_parts`` says of the items in one of ``num_parts`` parts, in the order of the rows.
+
+    Columns ``item``, ``row``, ``retired`` and ``log_count``.
+    """
+    columns = ["item", "row", "retired", "log_count"]
+    if num_parts == stored_parts:
+        return tables.read(store, schema.items_file(number), columns)
+    table = pa.concat_tables(tables.read(store, schema.items_file(part), columns) for part in range(stored_parts))
+    return table.filter(pa.array(bucket_of(table["item"], num_parts) == number)).sort_by("row")
 
 
 def known(version: Version | None, item_type: pa.DataType) -> Known | None:
@@ -245,9 +253,8 @@ def _usable(table: pa.Table, min_events: int) -> Flags:
 def _numbered(store: Store, part: int, first_new: int) -> pa.Table:
     """What ``build_part`` left, each item with its row, in the order of the rows."""
     table = tables.read(store, _part_file(part))
-    rows = table["row"].to_numpy()
-    is_new = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(len(rows), dtype=np.bool_)
-    numbered = np.where(is_new, first_new + np.cumsum(is_new) - 1, np.nan_to_num(rows)).astype(np.int32)
+    is_new = table["row"].is_null().to_numpy()
+    numbered = np.where(is_new, first_new + np.cumsum(is_new) - 1, table["row"].fill_null(0)).astype(np.int32)
     return table.set_column(table.schema.get_field_index("row"), "row", pa.array(numbered))
 
 

@@ -83,15 +83,16 @@ class Objective(nn.Module):
         """
         mine, *user_views = torch.split(users, passes.batch_rows)
         batch, drawn, *item_views = torch.split(items, passes.item_runs)
+        own = torch.arange(passes.batch_rows, device=users.device) + exchange.rank() * passes.batch_rows
         given = Material(
             mine,
             batch,
-            torch.arange(passes.batch_rows, device=users.device) + exchange.rank() * passes.batch_rows,
+            own,
             passes.weights,
             passes.batch_items,
             passes.batch_history,
             self.temperature,
-            self._candidates(mine, batch, drawn, passes, inputs, number) if self.loss.has(*CONTRASTING) else None,
+            self._candidates(mine, batch, drawn, own, passes, inputs, number) if self.loss.has(*CONTRASTING) else None,
             tuple(user_views),
             tuple(item_views),
             self.decoder(batch, inputs.items.take(passes.batch_items)) if self.decoder is not None else None,
@@ -99,7 +100,7 @@ class Objective(nn.Module):
         return torch.stack([term.weight * terms.value(term, given) for term in self.loss.terms]).sum()
 
     def _candidates(
-        self, users: Tensor, batch: Tensor, drawn: Tensor, passes: Passes, inputs: Inputs, number: int
+        self, users: Tensor, batch: Tensor, drawn: Tensor, own: Tensor, passes: Passes, inputs: Inputs, number: int
     ) -> Candidates:
         """The batch of all processes, the items drawn evenly, and the bank; the first and the last are training pairs.
 
@@ -118,7 +119,6 @@ class Objective(nn.Module):
         all_vectors, all_items, likely = (torch.cat(columns) for columns in zip(*found, strict=True))
         if self.bank is not None:
             self.bank.push(number, vectors.detach(), items, found[0][2])
-        own = torch.arange(len(users), device=users.device) + exchange.rank() * len(users)
         negative = negatives.of(own, all_items)
         if kept.hard or kept.random:
             order = torch.from_numpy(draws.order(self.seed, number, len(all_items))).to(users.device)

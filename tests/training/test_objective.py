@@ -123,7 +123,7 @@ def test_random_negatives_are_other_ones_in_each_row_and_step(tmp_path: Path) ->
     for _ in range(2):
         _, rows, users, items = one.step()
         runs = torch.split(items, rows.item_runs)
-        found = one.objective._candidates(users, runs[0], runs[1], rows, one.run.inputs, one.number)
+        found = one.objective._candidates(users, runs[0], runs[1], OWN, rows, one.run.inputs, one.number)
         assert found.negative.sum(1).tolist() == [1] * ROWS
         seen.append(found.negative.long().argmax(1).tolist())
     assert len(set(seen[0])) > ROWS / 2
