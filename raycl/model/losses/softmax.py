@@ -23,6 +23,6 @@ def loss(
     mixture (Yang et al., WWW 2020, section 4.2).
     """
     scaled = users / temperature
-    logits = scaled @ items.T if log_q is None else torch.addmm(-log_q, scaled, items.T)
-    left_out = (~negative).scatter_(1, own[:, None], False)
+    logits = scaled @ items.T if log_q is None else torch.addmm(-log_q.to(scaled.dtype), scaled, items.T)
+    left_out = (~negative).scatter(1, own[:, None], False)
     return (F.cross_entropy(logits.masked_fill_(left_out, float("-inf")), own, reduction="none") * weights).mean()
