@@ -262,6 +262,9 @@ class TrainConfig(Section):
     table_optimizer: Literal["adam", "adagrad"] = "adam"
     """For embedding tables, of which a step reads and moves only the rows that it needs: lazy Adam, or row-wise Adagrad
     with one number of state a row in place of two vectors."""
+    shard_tables: bool = False
+    """Spread the rows of each embedding table over the workers, for tables that do not fit one device. A step then
+    fetches the rows that it needs from the workers that hold them. The whole must fit the memory of one host."""
     table_learning_rate: Annotated[float, Field(gt=0.0)] | None = None
     """Peak rate of the tables, by default that of the rest; Adagrad wants about ten times as much."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5

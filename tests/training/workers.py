@@ -9,10 +9,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn as spawn_processes
 
-from raycl.training import exchange, loop, step
+from raycl.model.row_table import RowTable, tables_of
+from raycl.training import exchange, loop, sharding, step
 from tests.training.builders import job, weights_of
 
 CPU = torch.device("cpu")
@@ -46,6 +47,14 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "hidden ids": {"model": {"id_dropout": 0.5}},
     "everything": {"loss": EVERYTHING, "model": MODEL},
     "everything in passes of 3": {"loss": EVERYTHING, "model": MODEL, "train": {"rows_per_pass": 3}},
+    "everything on shards": {"loss": EVERYTHING, "model": MODEL, "train": {"shard_tables": True}},
+    "everything on shards in passes of 3": {
+        "loss": EVERYTHING,
+        "model": MODEL,
+        "train": {"shard_tables": True, "rows_per_pass": 3},
+    },
+    "shared items": {"model": {"share_items": True}},
+    "shared items on shards": {"model": {"share_items": True}, "train": {"shard_tables": True}},
 }
 BROKEN = "softmax, logQ static"
 
@@ -65,14 +74,37 @@ def gradients(folder: Path, case: str) -> dict[str, Tensor]:
     learner = step.learner(run, loop.build(run), CPU)
     learner = replace(learner, optimizers=())
     found: dict[str, Tensor] = {}
+    tables = tables_of(learner.trained)
     batches = run.stream.epoch(0, exchange.rank(), exchange.world_size())
     for number, batch in zip(range(STEPS), batches, strict=False):
         value = step.take(learner, batch, number, 0.0)
         found[f"{number} loss"] = exchange.mean(value)
         for name, parameter in learner.trained.named_parameters():
-            assert parameter.grad is not None, name
-            found[f"{number} {name}"] = parameter.grad.to_dense().clone()
+            found[f"{number} {name}"] = whole_gradient(parameter, tables.get(name))
     return found
+
+
+def whole_gradient(parameter: nn.Parameter, table: RowTable | None) -> Tensor:
+    """Of all rows, where other processes hold some of them."""
+    assert parameter.grad is not None
+    own = parameter.grad.to_dense()
+    if table is None or table.shards is None:
+        return own.clone()
+    whole = torch.zeros(table.num_rows, own.shape[1])
+    whole[exchange.rank() :: exchange.world_size()] = own
+    dist.all_reduce(whole)
+    return whole
+
+
+def trained_on_shards(folder: Path) -> dict[str, Tensor]:
+    """The towers after some steps with tables that are spread over the processes, put together in the first."""
+    run = job(folder, train={"shard_tables": True}, loss=EVERYTHING)
+    learner = step.learner(run, loop.build(run), CPU)
+    batches = run.stream.epoch(0, exchange.rank(), exchange.world_size())
+    for number, batch in zip(range(STEPS), batches, strict=False):
+        step.take(learner, batch, number, 0.02)
+    sharding.put_together(learner.towers)
+    return weights_of(learner.towers)
 
 
 def fitted(folder: Path) -> dict[str, Tensor]:
@@ -95,6 +127,7 @@ def work(rank: int, folder: str, world: int) -> None:
         mine = Path(folder) / f"rank-{rank}"
         for case in CASES:
             save_file(gradients(mine, case), Path(folder) / f"{case}-{rank}.safetensors")
+        save_file(trained_on_shards(mine), Path(folder) / f"shards-{rank}.safetensors")
         save_file(fitted(Path(folder) / "shared"), Path(folder) / f"fitted-{rank}.safetensors")
         setattr(exchange._Gather, "backward", staticmethod(without_the_gradients_of_others))  # noqa: B010
         save_file(gradients(mine, BROKEN), Path(folder) / f"broken-{rank}.safetensors")
