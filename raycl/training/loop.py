@@ -16,6 +16,7 @@ from raycl.training import checkpoint, exchange, prefetch, step
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from raycl.training.step import Learner
+from raycl.training.writer import Writer
 
 Report = Callable[[Mapping[str, Any]], None]
 """Called by rank 0 after some steps and at the end of each epoch, with epoch, step, steps, loss and pairs/s."""
@@ -44,13 +45,15 @@ def fit(job: Job, device: torch.device, report: Report) -> tuple[TwoTower, check
     """
     learner = step.learner(job, build(job), device)
     progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizer)
-    while progress.epoch < job.train.epochs:
-        _run_epoch(learner, progress, report)
+    checkpoint.require_order(progress, job.stream.order)
+    with Writer(job.store) as writer:
+        while progress.epoch < job.train.epochs:
+            _run_epoch(learner, progress, writer, report)
     learner.towers.eval()
     return learner.towers, progress
 
 
-def _run_epoch(learner: Learner, progress: checkpoint.Progress, report: Report) -> None:
+def _run_epoch(learner: Learner, progress: checkpoint.Progress, writer: Writer, report: Report) -> None:
     job, rank = learner.job, exchange.rank()
     steps = job.stream.steps
     learner.towers.train()
@@ -67,13 +70,13 @@ def _run_epoch(learner: Learner, progress: checkpoint.Progress, report: Report) 
             if progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps:
                 meter.settle()
                 if rank == 0:
-                    checkpoint.save(job.store, learner.trained, learner.optimizer, progress)
+                    writer.save(learner.trained, learner.optimizer, progress)
     meter.settle()
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))
     progress.epoch, progress.epoch_step = progress.epoch + 1, 0
     progress.loss_sum, progress.loss_steps = 0.0, 0
     if rank == 0:
-        checkpoint.save(job.store, learner.trained, learner.optimizer, progress)
+        writer.save(learner.trained, learner.optimizer, progress)
         meter.report_epoch()
 
 
