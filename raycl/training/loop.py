@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from raycl.training import checkpoint, exchange, prefetch, step
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from raycl.training.step import Learner
+from raycl.training.stop import Agreement, Stopped
 from raycl.training.writer import Writer
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -38,22 +40,28 @@ def build(job: Job) -> TwoTower:
     return towers
 
 
-def fit(job: Job, device: torch.device, report: Report) -> tuple[TwoTower, checkpoint.Progress]:
+def fit(
+    job: Job, device: torch.device, report: Report, asked: threading.Event | None = None
+) -> tuple[TwoTower, checkpoint.Progress]:
     """Train from the newest checkpoint to the last epoch; every process ends with the same towers.
 
-    Raises RayclError where a loss is not finite; the last checkpoint stays.
+    Raises RayclError where a loss is not finite; the last checkpoint stays. Once ``asked`` is set in any process, all
+    end after the same step, and raise Stopped when its checkpoint is complete.
     """
     learner = step.learner(job, build(job), device)
     progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizer)
     checkpoint.require_order(progress, job.stream.order)
+    agreement = Agreement(asked or threading.Event())
     with Writer(job.store) as writer:
         while progress.epoch < job.train.epochs:
-            _run_epoch(learner, progress, writer, report)
+            _run_epoch(learner, progress, writer, agreement, report)
     learner.towers.eval()
     return learner.towers, progress
 
 
-def _run_epoch(learner: Learner, progress: checkpoint.Progress, writer: Writer, report: Report) -> None:
+def _run_epoch(
+    learner: Learner, progress: checkpoint.Progress, writer: Writer, agreement: Agreement, report: Report
+) -> None:
     job, rank = learner.job, exchange.rank()
     steps = job.stream.steps
     learner.towers.train()
@@ -66,11 +74,15 @@ def _run_epoch(learner: Learner, progress: checkpoint.Progress, writer: Writer, 
             value = step.take(learner, batch, progress.step, rate)
             progress.step += 1
             progress.epoch_step += 1
-            meter.add(exchange.mean(value))
-            if progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps:
+            meter.add(agreement.mean(value))
+            ends = agreement.reached()
+            if ends or (progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps):
                 meter.settle()
                 if rank == 0:
                     writer.save(learner.trained, learner.optimizer, progress)
+            if ends:
+                writer.wait()
+                raise Stopped
     meter.settle()
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))
     progress.epoch, progress.epoch_step = progress.epoch + 1, 0
