@@ -1,4 +1,4 @@
-"""A run whose processes are killed or told to end, at any step and in any number, ends as one that nothing disturbed."""
+"""A run whose processes are killed or told to end, at any step and in any number, ends as an undisturbed one."""
 
 from __future__ import annotations
 
