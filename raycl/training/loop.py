@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,10 +13,12 @@ from torch import Tensor
 
 from raycl.errors import RayclError
 from raycl.model.towers import TwoTower
-from raycl.training import checkpoint, exchange, step
+from raycl.training import checkpoint, exchange, prefetch, sharding, step
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from raycl.training.step import Learner
+from raycl.training.stop import Agreement, Stopped
+from raycl.training.writer import Writer
 
 Report = Callable[[Mapping[str, Any]], None]
 """Called by rank 0 after some steps and at the end of each epoch, with epoch, step, steps, loss and pairs/s."""
@@ -37,41 +40,57 @@ def build(job: Job) -> TwoTower:
     return towers
 
 
-def fit(job: Job, device: torch.device, report: Report) -> tuple[TwoTower, checkpoint.Progress]:
+def fit(
+    job: Job, device: torch.device, report: Report, asked: threading.Event | None = None
+) -> tuple[TwoTower, checkpoint.Progress]:
     """Train from the newest checkpoint to the last epoch; every process ends with the same towers.
 
-    Raises RayclError where a loss is not finite; the last checkpoint stays.
+    Where tables are spread over the processes, the first ends with all of them, in the host's memory.
+
+    Raises RayclError where a loss is not finite; the last checkpoint stays. Once ``asked`` is set in any process, all
+    end after the same step, and raise Stopped when its checkpoint is complete.
     """
     learner = step.learner(job, build(job), device)
     progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizers)
-    while progress.epoch < job.train.epochs:
-        _run_epoch(learner, progress, report)
+    checkpoint.require_order(progress, job.stream.order)
+    agreement = Agreement(asked or threading.Event())
+    with Writer(job.store) as writer:
+        while progress.epoch < job.train.epochs:
+            _run_epoch(learner, progress, writer, agreement, report)
+    sharding.put_together(learner.towers)
     learner.towers.eval()
     return learner.towers, progress
 
 
-def _run_epoch(learner: Learner, progress: checkpoint.Progress, report: Report) -> None:
+def _run_epoch(
+    learner: Learner, progress: checkpoint.Progress, writer: Writer, agreement: Agreement, report: Report
+) -> None:
     job, rank = learner.job, exchange.rank()
     steps = job.stream.steps
     learner.towers.train()
     meter = _Meter(report if rank == 0 else None, progress, steps, job.train.global_batch_size)
-    for batch in job.stream.epoch(progress.epoch, rank, exchange.world_size(), progress.epoch_step):
-        rate = learning_rate(progress.step, steps * job.train.epochs, job.train.learning_rate, job.train.warmup_share)
-        value = step.take(learner, batch, progress.step, rate)
-        progress.step += 1
-        progress.epoch_step += 1
-        meter.add(exchange.mean(value))
-        if progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps:
-            meter.settle()
-            if rank == 0:
-                checkpoint.save(job.store, learner.trained, learner.optimizers, progress)
+    with prefetch.batches(job, progress.epoch, progress.epoch_step) as batches:
+        for batch in batches:
+            rate = learning_rate(
+                progress.step, steps * job.train.epochs, job.train.learning_rate, job.train.warmup_share
+            )
+            value = step.take(learner, batch, progress.step, rate)
+            progress.step += 1
+            progress.epoch_step += 1
+            meter.add(agreement.mean(value))
+            ends = agreement.reached()
+            if ends or (progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps):
+                meter.settle()
+                writer.save(learner.trained, learner.optimizers, progress)
+            if ends:
+                writer.wait()
+                raise Stopped
     meter.settle()
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))
     progress.epoch, progress.epoch_step = progress.epoch + 1, 0
     progress.loss_sum, progress.loss_steps = 0.0, 0
-    if rank == 0:
-        checkpoint.save(job.store, learner.trained, learner.optimizers, progress)
-        meter.report_epoch()
+    writer.save(learner.trained, learner.optimizers, progress)
+    meter.report_epoch()
 
 
 class _Meter:

@@ -64,8 +64,6 @@ def whole(own: Tensor, num_rows: int) -> Tensor:
     Only process 0 gets it, and the others an empty one, so that no more than one host need have room for it.
     """
     world, first = exchange.world_size(), exchange.rank() == 0
-    if world == 1:
-        return own.cpu()
     found = torch.empty(num_rows if first else 0, *own.shape[1:], dtype=own.dtype)
     for start in range(0, -(-num_rows // world), _ROWS):
         size = min(_ROWS, -(-num_rows // world) - start)
@@ -79,8 +77,13 @@ def whole(own: Tensor, num_rows: int) -> Tensor:
 
 
 def put_together(module: nn.Module) -> None:
-    """The inverse of ``spread``, in process 0; elsewhere tables are left empty. All processes call it."""
-    for table in tables_of(module).values():
-        if table.shards is not None:
-            table.weight = nn.Parameter(whole(table.weight.detach(), table.num_rows))
-            table.shards = None
+    """The inverse of ``spread``, in process 0 and the host's memory; elsewhere tables are left empty.
+
+    All processes call it.
+    """
+    tables = [table for table in tables_of(module).values() if table.shards is not None]
+    for table in tables:
+        table.weight = nn.Parameter(whole(table.weight.detach(), table.num_rows))
+        table.shards = None
+    if tables:
+        module.cpu()
