@@ -274,6 +274,9 @@ class TrainConfig(Section):
     """Share of all steps in which the learning rate rises; then it falls as a cosine."""
     gradient_clip: Annotated[float, Field(gt=0.0)] = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    """Let ``torch.compile`` fuse the towers' layers; it needs a C++ compiler, on a GPU Triton, and a minute at the
+    start."""
     shuffle_pairs: Positive = 4_000_000
     """Pairs shuffled together in memory; more is closer to a full shuffle."""
     rows_per_pass: Positive | None = None

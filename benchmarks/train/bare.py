@@ -12,16 +12,18 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Batch:
-    """Ready tensors of one step: rows of the tables, 0 for padding or the unknown."""
+    """Ready tensors of one step; rows of tables, in which 0 is padding or the unknown."""
 
     history: Tensor
     """(rows, events)"""
     share: Tensor
     """(rows, events): the weight of each event in the mean"""
-    item: Tensor
-    """(rows,): 0 where the item's own embedding is hidden"""
-    target: Tensor
-    """(rows,): which item it is"""
+    columns: Tensor
+    """(columns,): the rows' own items and then those drawn besides; 0 where an item's own embedding is hidden"""
+    targets: Tensor
+    """(columns,): which items they are"""
+    log_q: Tensor
+    """(columns,)"""
     weight: Tensor
     """(rows,)"""
 
@@ -31,20 +33,20 @@ class Head(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))])
+        self.first, self.second = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Unit vectors."""
-        return F.normalize(inputs + self.layers[0](inputs), dim=-1)
+        return F.normalize(inputs + self.second(F.gelu(self.first(inputs))), dim=-1)
 
 
 class Towers(nn.Module):
     """A mean of the history's embeddings against the item's own."""
 
-    def __init__(self, rows: int, dim: int, hidden: int) -> None:
+    def __init__(self, rows: int, dim: int, hidden: int, *, sparse: bool) -> None:
         super().__init__()
-        self.history = nn.EmbeddingBag(rows, dim, mode="sum", padding_idx=0, sparse=True)
-        self.ids = nn.Embedding(rows, dim, sparse=True)
+        self.history = nn.EmbeddingBag(rows, dim, mode="sum", padding_idx=0, sparse=sparse)
+        self.ids = nn.Embedding(rows, dim, sparse=sparse)
         self.empty = nn.Parameter(torch.zeros(dim))
         self.user, self.item = Head(dim, hidden), Head(dim, hidden)
 
@@ -52,28 +54,29 @@ class Towers(nn.Module):
         """Vectors of users and items."""
         pooled = self.history(batch.history, per_sample_weights=batch.share)
         users = torch.where(batch.share.any(1, keepdim=True), pooled, self.empty)
-        return self.user(users), self.item(self.ids(batch.item))
+        return self.user(users), self.item(self.ids(batch.columns))
 
 
 class Loop:
-    """Adam on what is dense and ``SparseAdam`` on the tables, with a warm-up and a cosine."""
+    """Adam on all, or on what is dense beside ``SparseAdam`` on the tables."""
 
-    def __init__(self, towers: Towers, log_q: Tensor, temperature: float, clip: float) -> None:
-        self.towers, self.log_q, self.temperature, self.clip = towers, log_q, temperature, clip
-        tables = [towers.history.weight, towers.ids.weight]
-        dense = [one for one in towers.parameters() if not any(one is table for table in tables)]
-        self.optimizers = (torch.optim.AdamW(dense, weight_decay=0.0, fused=True), torch.optim.SparseAdam(tables))
+    def __init__(self, towers: Towers, temperature: float, clip: float) -> None:
+        self.towers, self.temperature, self.clip = towers, temperature, clip
+        sparse = [towers.history.weight, towers.ids.weight] if towers.ids.sparse else []
+        dense = [one for one in towers.parameters() if not any(one is table for table in sparse)]
+        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(dense, weight_decay=0.0, fused=True)]
+        if sparse:
+            self.optimizers.append(torch.optim.SparseAdam(sparse))
 
     def step(self, batch: Batch, rate: float) -> Tensor:
         """One step; its loss."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         users, items = self.towers(batch)
-        logits = users @ items.T / self.temperature - self.log_q[batch.target]
-        same = batch.target[:, None] == batch.target[None, :]
+        logits = users @ items.T / self.temperature - batch.log_q
+        same = batch.targets[: len(users), None] == batch.targets[None, :]
         logits = logits.masked_fill(same.fill_diagonal_(False), -math.inf)
-        places = torch.arange(len(logits))
-        loss = (F.cross_entropy(logits, places, reduction="none") * batch.weight).mean()
+        loss = (F.cross_entropy(logits, torch.arange(len(users)), reduction="none") * batch.weight).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = []
         for parameter in self.towers.parameters():

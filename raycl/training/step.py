@@ -60,6 +60,9 @@ def learner(job: Job, towers: TwoTower, device: torch.device) -> Learner:
     """Bring a run and its untrained towers to the device; every process calls it."""
     if job.train.shard_tables:
         sharding.spread(towers)
+    if job.train.compile:
+        for layers in (towers.user.pool, towers.user.head, towers.item.head):
+            layers.compile(dynamic=True)  # tables stay as they are: how many rows a step reads differs
     towers, aims = towers.to(device), objective.build(job).to(device)
     features, by_id = job.inputs.items, job.spec.model.item_id
     correlated = masking.correlation(features, item_id=by_id) if job.loss.has("masked_features") else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,8 @@ def dense(parameter: torch.nn.Parameter) -> Tensor:
     return parameter.grad.to_dense()
 
 
-def gradients(
-    folder: Path, rows_per_pass: int | None, device: torch.device = CPU, **settings: Any
-) -> dict[str, Tensor]:
-    one = learner(folder, device, train={"rows_per_pass": rows_per_pass}, **settings)
+def gradients(folder: Path, train: dict[str, Any], device: torch.device = CPU, **settings: Any) -> dict[str, Tensor]:
+    one = learner(folder, device, train=train, **settings)
     rows = passes.of(one.job, one.correlated, next(one.job.stream.epoch(0)), 0, device)
     found = {"loss": step.backward(one, rows, 0)}
     return found | {name: dense(parameter) for name, parameter in one.trained.named_parameters()}
@@ -44,17 +43,16 @@ def gradients(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("rows_per_pass", [None, 5])
 def test_a_gpu_finds_the_gradients_of_the_cpu(tmp_path: Path, rows_per_pass: int | None) -> None:
-    cpu, gpu = (
-        gradients(tmp_path, rows_per_pass, torch.device(device), loss=workers.EVERYTHING) for device in ("cpu", "cuda")
-    )
+    train = {"rows_per_pass": rows_per_pass}
+    cpu, gpu = (gradients(tmp_path, train, torch.device(one), loss=workers.EVERYTHING) for one in ("cpu", "cuda"))
     assert_close({name: tensor.cpu() for name, tensor in gpu.items()}, cpu, 1e-4)
 
 
 @pytest.mark.parametrize("rows_per_pass", [1, 5, 16, 40, 100])
 @pytest.mark.parametrize("loss", [{}, workers.EVERYTHING], ids=["softmax", "everything"])
 def test_passes_of_any_size_have_the_gradients_of_one(tmp_path: Path, rows_per_pass: int, loss: dict[str, Any]) -> None:
-    whole = gradients(tmp_path, None, loss=loss)
-    assert_close(gradients(tmp_path, rows_per_pass, loss=loss), whole, 1e-5)
+    whole = gradients(tmp_path, {}, loss=loss)
+    assert_close(gradients(tmp_path, {"rows_per_pass": rows_per_pass}, loss=loss), whole, 1e-5)
 
 
 def test_a_pass_that_is_made_again_draws_the_same_dropout(tmp_path: Path) -> None:
@@ -142,3 +140,13 @@ def test_every_kind_of_loss_brings_users_nearer_to_their_items(tmp_path: Path, k
     for number in range(30):
         step.take(one, batch, number, 0.02)
     assert own_scores() > before + 0.1
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("default")  # the compiler warns of its own ways
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("pooling", ["recency", "transformer"])
+def test_compiled_layers_have_the_gradients_of_plain_ones(tmp_path: Path, pooling: str) -> None:
+    settings: dict[str, Any] = {"loss": workers.EVERYTHING, "model": {"pooling": pooling}}
+    plain, compiled = (gradients(tmp_path, {"compile": chosen}, **settings) for chosen in (False, True))
+    assert_close(compiled, plain, 1e-5)
