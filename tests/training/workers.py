@@ -63,7 +63,7 @@ def gradients(folder: Path, case: str) -> dict[str, Tensor]:
         model={"id_dropout": 0.0} | settings.get("model", {}),
     )
     learner = step.learner(run, loop.build(run), CPU)
-    learner = replace(learner, optimizer=torch.optim.SGD(learner.trained.parameters(), lr=0.0))
+    learner = replace(learner, optimizers=())
     found: dict[str, Tensor] = {}
     batches = run.stream.epoch(0, exchange.rank(), exchange.world_size())
     for number, batch in zip(range(STEPS), batches, strict=False):
@@ -71,7 +71,7 @@ def gradients(folder: Path, case: str) -> dict[str, Tensor]:
         found[f"{number} loss"] = exchange.mean(value)
         for name, parameter in learner.trained.named_parameters():
             assert parameter.grad is not None, name
-            found[f"{number} {name}"] = parameter.grad.clone()
+            found[f"{number} {name}"] = parameter.grad.to_dense().clone()
     return found
 
 
