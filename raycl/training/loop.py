@@ -12,7 +12,7 @@ from torch import Tensor
 
 from raycl.errors import RayclError
 from raycl.model.towers import TwoTower
-from raycl.training import checkpoint, exchange, step
+from raycl.training import checkpoint, exchange, prefetch, step
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from raycl.training.step import Learner
@@ -55,16 +55,19 @@ def _run_epoch(learner: Learner, progress: checkpoint.Progress, report: Report) 
     steps = job.stream.steps
     learner.towers.train()
     meter = _Meter(report if rank == 0 else None, progress, steps, job.train.global_batch_size)
-    for batch in job.stream.epoch(progress.epoch, rank, exchange.world_size(), progress.epoch_step):
-        rate = learning_rate(progress.step, steps * job.train.epochs, job.train.learning_rate, job.train.warmup_share)
-        value = step.take(learner, batch, progress.step, rate)
-        progress.step += 1
-        progress.epoch_step += 1
-        meter.add(exchange.mean(value))
-        if progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps:
-            meter.settle()
-            if rank == 0:
-                checkpoint.save(job.store, learner.trained, learner.optimizers, progress)
+    with prefetch.batches(job, progress.epoch, progress.epoch_step) as batches:
+        for batch in batches:
+            rate = learning_rate(
+                progress.step, steps * job.train.epochs, job.train.learning_rate, job.train.warmup_share
+            )
+            value = step.take(learner, batch, progress.step, rate)
+            progress.step += 1
+            progress.epoch_step += 1
+            meter.add(exchange.mean(value))
+            if progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps:
+                meter.settle()
+                if rank == 0:
+                    checkpoint.save(job.store, learner.trained, learner.optimizers, progress)
     meter.settle()
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))
     progress.epoch, progress.epoch_step = progress.epoch + 1, 0
