@@ -26,13 +26,14 @@ class Limits(NamedTuple):
     """How many rows the tables have that sequences point into."""
 
     num_items: int
-    num_users: int
+    num_users: int | None
+    """None where nothing is looked up of a user."""
 
     def require(self, table: pa.Table, place: str) -> None:
         """InputError that names ``place`` where the table points outside."""
         counts = {"items": self.num_items, schema.NEGATIVES[0]: self.num_items, "user_row": self.num_users}
         for name, count in counts.items():
-            if name in table.column_names:
+            if name in table.column_names and count is not None:
                 values = whole(table[name])
                 found = pc.min_max(values if name == "user_row" else values.flatten()).as_py()
                 least = -1 if name == "user_row" else 0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from raycl.errors import RayclError
 from raycl.storage.store import Store
+from raycl.training.curve import Point
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,12 @@ class Progress:
     loss_steps: int = 0
     losses: list[float] = field(default_factory=list)
     """Mean loss of each finished epoch."""
+    curve: list[Point] = field(default_factory=list)
+    """Every validation so far."""
+
+    def __post_init__(self) -> None:
+        """JSON has lists for the points."""
+        self.curve = [Point(*point) for point in self.curve]
 
 
 def save(store: Store, model: nn.Module, optimizers: Optimizers, progress: Progress) -> None:
@@ -80,6 +87,11 @@ def load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progr
         _restore_optimizers(model, optimizers, st.load(contents[_OPTIMIZER]))
         return progress
     return Progress()
+
+
+def steps(store: Store) -> list[int]:
+    """The steps of all complete checkpoints, ascending."""
+    return [int(name.partition("-")[2]) for name in _complete(store)]
 
 
 def _sum(content: bytes) -> str:

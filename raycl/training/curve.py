@@ -24,6 +24,11 @@ class Point(NamedTuple):
 Curve = Sequence[Point]
 
 
+def plain(point: Point, k: int) -> dict[str, float]:
+    """What listeners and manifests are told of a point, whose lists were of length ``k``."""
+    return {"k": k, **point._asdict()}
+
+
 def best(curve: Curve) -> Point | None:
     """The point with the best recall, then the best NDCG, then the most training; None without any."""
     return max(curve, key=lambda point: (point.recall, point.ndcg, point.step), default=None)

@@ -56,6 +56,13 @@ def average(tensors: Sequence[Tensor | None]) -> None:
         tensor.copy_(part.view_as(tensor) / world_size())
 
 
+def total(tensor: Tensor) -> Tensor:
+    """The sum over the processes, put into ``tensor`` and returned."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
 def rank() -> int:
     """This process's place among them; 0 when it is alone."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
