@@ -57,6 +57,6 @@ def reason_to_stop(curve: Curve, rule: EarlyStop | None) -> str | None:
         return None
     gain = f" of more than {rule.min_gain:g}" if rule.min_gain else ""
     return (
-        f"no gain{gain} in {rule.patience} validations after step {curve[-rule.patience - 1].step:,};"
+        f"no gain{gain} in {rule.patience} validation{'s' * (rule.patience > 1)} after step {curve[-rule.patience - 1].step:,};"
         f" the best recall is {top.recall:.4f}, at step {top.step:,}"
     )
