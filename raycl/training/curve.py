@@ -56,7 +56,8 @@ def reason_to_stop(curve: Curve, rule: EarlyStop | None) -> str | None:
     if rule is None or top is None or not num_plateaus(curve, rule.patience, rule.min_gain):
         return None
     gain = f" of more than {rule.min_gain:g}" if rule.min_gain else ""
+    waited = "1 validation" if rule.patience == 1 else f"{rule.patience} validations"
     return (
-        f"no gain{gain} in {rule.patience} validation{'s' * (rule.patience > 1)} after step {curve[-rule.patience - 1].step:,};"
+        f"no gain{gain} in {waited} after step {curve[-rule.patience - 1].step:,};"
         f" the best recall is {top.recall:.4f}, at step {top.step:,}"
     )
