@@ -169,12 +169,12 @@ def _before(scores: Tensor, first: int, run: _Run, own: Tensor) -> Tensor:
     ahead = torch.zeros_like(place)
     for start in range(0, len(owner), _TARGETS):
         part = slice(start, start + _TARGETS)
-        ahead[part] = (scores[owner[part]] > bar[part, None]).sum(1)
+        ahead[part] = scores[owner[part]].gt_(bar[part, None]).sum(1).long()  # exact: a block is short
     inside = torch.from_numpy(np.flatnonzero((run.place >= first) & (run.place < last)))
     columns = torch.arange(first, last, device=scores.device)
     for some in inside.split(_TARGETS):
         same = scores[owner[some]] == own[some, None]
-        ahead[some] += (same & (columns < place[some, None])).sum(1)
+        ahead[some] += (same & (columns < place[some, None])).float().sum(1).long()
     return ahead
 
 

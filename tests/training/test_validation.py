@@ -112,6 +112,18 @@ def test_towers_are_left_as_they_were(tmp_path: Path) -> None:
     assert_equal_bits(weights_of(towers), before)
 
 
+@pytest.mark.requires_gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_what_the_cpu_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "_ITEMS", 7)
+    run = job(tmp_path)
+    towers = trained(run)
+    expected = measure(run, towers, 3)
+    cuda = torch.device("cuda")
+    run = replace(run, inputs=run.inputs.to(cuda))
+    assert measure(run, towers.to(cuda), 3) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("side", ["user", "item"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_vectors_that_are_not_finite_are_no_perfect_recall(tmp_path: Path, side: str, value: float) -> None:
