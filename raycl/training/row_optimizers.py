@@ -40,12 +40,14 @@ class RowAdam(torch.optim.Optimizer):
                 state["step"] += 1
                 count = float(state["step"])
                 rows, gradient = row_gradients.parts(table)
-                mean = state["exp_avg"][rows].lerp_(gradient, 1 - first)
-                square = state["exp_avg_sq"][rows].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-                state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean, square
+                mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - first)
+                square = state["exp_avg_sq"].index_select(0, rows).mul_(second)
+                square.addcmul_(gradient, gradient, value=1 - second)
+                state["exp_avg"].index_copy_(0, rows, mean)
+                state["exp_avg_sq"].index_copy_(0, rows, square)
                 scale = square.div_(1 - second**count).sqrt_().add_(group["eps"])
-                moved = table[rows].mul_(1 - rate * group["weight_decay"])
-                table[rows] = moved.addcdiv_(mean, scale, value=-rate / (1 - first**count))
+                moved = table.index_select(0, rows).mul_(1 - rate * group["weight_decay"])
+                table.index_copy_(0, rows, moved.addcdiv_(mean, scale, value=-rate / (1 - first**count)))
 
 
 class RowAdagrad(torch.optim.Optimizer):

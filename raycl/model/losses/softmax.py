@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,8 +22,7 @@ def loss(
     RecSys 2019, section 3; Bengio and Senécal, 2008). Where candidates come from several samplers it is that of the
     mixture (Yang et al., WWW 2020, section 4.2).
     """
-    logits = users @ items.T / temperature
-    if log_q is not None:
-        logits = logits - log_q
+    scaled = users / temperature
+    logits = scaled @ items.T if log_q is None else torch.addmm(-log_q.to(scaled.dtype), scaled, items.T)
     left_out = (~negative).scatter(1, own[:, None], False)
-    return (F.cross_entropy(logits.masked_fill(left_out, float("-inf")), own, reduction="none") * weights).mean()
+    return (F.cross_entropy(logits.masked_fill_(left_out, float("-inf")), own, reduction="none") * weights).mean()
