@@ -11,8 +11,9 @@ from raycl.config_loss import LossConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
 from raycl.config_validation import Cosine, EarlyStop, Plateau, Schedule, Validation
-from raycl.config_values import Count, HeldShare, Moment, Name, OneOrMore, Plain, Positive, Share
+from raycl.config_values import Count, HeldShare, Moment, Name, NumWorkers, OneOrMore, Plain, Positive, Share
 from raycl.config_values import Section as Section
+from raycl.config_values import Workers as Workers
 
 _MOST_SECONDS = 10**10
 
@@ -287,12 +288,15 @@ class TrainConfig(Section):
     best where something is validated."""
     checkpoint_steps: Positive = 2_000
     """Steps between checkpoints; the end of an epoch is always one."""
-    num_workers: Positive = 1
+    num_workers: NumWorkers = Workers(min=1, max=1)
+    """A number, or a range such as ``{min: 2, max: 4}``: training starts once there is room for the fewest, and goes on
+    with more or fewer, at the step where it is, as nodes come and go. A global batch is the same for any number."""
     use_gpu: Literal["auto", "always", "never"] = "auto"
-    """``auto``: one GPU a worker where the cluster has that many."""
+    """``auto``: one GPU a worker where the cluster has that many, of a range at least for the fewest."""
     threads_per_worker: Positive = 2
     max_failures: Count = 3
-    """Restarts of the worker group after a crash, each from the last checkpoint."""
+    """Restarts after a worker crashed, each from the last checkpoint. A node that says beforehand that it goes away is
+    no crash, and neither is an error that another try would end in again."""
 
     @property
     def needs_validation(self) -> str | None:

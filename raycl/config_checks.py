@@ -16,14 +16,21 @@ _RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
 
 
 def _workers_divide_batch(config: Config) -> str | None:
-    batch, workers = config.train.global_batch_size, config.train.num_workers
-    if batch % workers == 0 and batch // workers >= 2:
+    batch, fewest, most = config.train.global_batch_size, config.train.num_workers.min, config.train.num_workers.max
+    if fewest > most:
+        return (
+            f"train.num_workers.min={fewest} is above train.num_workers.max={most}: raise the second or lower the first"
+        )
+    unit = math.lcm(*range(fewest, most + 1))
+    if batch % unit == 0 and batch // most >= 2:
         return None
-    below, above = batch // workers * workers, math.ceil(batch / workers) * workers
-    choices = sorted({size for size in (below, above) if size >= 2 * workers} or {2 * workers})
+    least = -(-2 * most // unit) * unit
+    choices = sorted({size for size in (batch // unit * unit, -(-batch // unit) * unit) if size >= least} or {least})
+    workers = f"train.num_workers={most}" if fewest == most else f"each of train.num_workers={fewest} to {most}"
+    narrower = "" if fewest == most else ", or a narrower range"
     return (
-        f"train.global_batch_size={batch} must divide evenly by train.num_workers={workers}, with at least two pairs"
-        f" a worker: use {' or '.join(map(str, choices))}"
+        f"train.global_batch_size={batch} must divide evenly by {workers}, with at least two pairs a worker: use"
+        f" {' or '.join(map(str, choices))}{narrower}"
     )
 
 

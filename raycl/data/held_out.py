@@ -76,9 +76,10 @@ def read(
     are taken. Who counts is who ``raycl evaluate`` measures: a user whose history is as long as a pair needs, with a
     target that is not met yet. Raises what ``reader.read`` does.
     """
-    found, keys = [], []
+    found: list[HeldOut] = []
+    keys = []
     for path, num_pairs in files:
-        if num_pairs and sum(map(len, found)) < most:
+        if num_pairs and sum(len(one) for one in found) < most:
             every = _of(reader.read(store, [path], part, limits=limits), rules, part)
             table = tables.read(store, path, ["user", "items", *schema.BOUNDS])
             ids = whole(table["user"].filter(pa.array(has_targets(table, part))))

@@ -205,6 +205,15 @@ class PairStream:
         """Global batches an epoch; the last pairs that do not fill one wait for another epoch's shuffle."""
         return sum(pairs for _, pairs in self.files) // self.global_batch_size
 
+    @property
+    def order(self) -> dict[str, int]:
+        """What the global batches of an epoch follow from, besides the pairs themselves."""
+        return {
+            "seed": self.seed,
+            "train.global_batch_size": self.global_batch_size,
+            "train.shuffle_pairs": self.shuffle_pairs,
+        }
+
     def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> Iterator[Batch]:
         """This rank's part of each global batch, from ``first_step`` on.
 

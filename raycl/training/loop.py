@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,7 +20,9 @@ from raycl.training.curve import plain
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from raycl.training.step import Learner
+from raycl.training.stop import Agreement, Stopped
 from raycl.training.watch import Watch
+from raycl.training.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +47,24 @@ def build(job: Job) -> TwoTower:
     return towers
 
 
-def fit(job: Job, device: torch.device, report: Report) -> tuple[TwoTower, checkpoint.Progress]:
+def fit(
+    job: Job, device: torch.device, report: Report, asked: threading.Event | None = None
+) -> tuple[TwoTower, checkpoint.Progress]:
     """Train from the newest checkpoint to the last epoch or an early stop; every process ends with the same towers.
 
     Those are of the best validation or of the last step, as ``watch.kept`` says. Raises InputError before the first
     step where the config needs validations and nobody is held out, and RayclError where a loss or a weight is not
-    finite; the last checkpoint stays.
+    finite; the last checkpoint stays. Once ``asked`` is set in any process, all end after the same step, and raise
+    Stopped when its checkpoint is complete.
     """
     learner = step.learner(job, build(job), device)
     watch = Watch(learner)
     progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizers)
-    while progress.epoch < job.train.epochs and not watch.reason_to_stop(progress):
-        _run_epoch(learner, progress, watch, report)
+    checkpoint.require_order(progress, job.stream.order)
+    agreement = Agreement(asked or threading.Event())
+    with Writer(job.store) as writer:
+        while progress.epoch < job.train.epochs and not watch.reason_to_stop(progress):
+            _run_epoch(learner, progress, watch, writer, agreement, report)
     if exchange.rank() == 0 and (reason := watch.reason_to_stop(progress)):
         log.info("training ended after %d of %d epochs: %s", progress.epoch, job.train.epochs, reason)
     watch.restore(progress)
@@ -63,39 +72,68 @@ def fit(job: Job, device: torch.device, report: Report) -> tuple[TwoTower, check
     return learner.towers, progress
 
 
-def _run_epoch(learner: Learner, progress: checkpoint.Progress, watch: Watch, report: Report) -> None:
-    """The rest of an epoch, or of what is trained of it."""
-    job, rank = learner.job, exchange.rank()
-    steps = job.stream.steps
+def _run_epoch(
+    learner: Learner,
+    progress: checkpoint.Progress,
+    watch: Watch,
+    writer: Writer,
+    agreement: Agreement,
+    report: Report,
+) -> None:
+    """The rest of an epoch, up to an early stop."""
     learner.towers.train()
-    meter = _Meter(report if rank == 0 else None, progress, job)
-    with prefetch.batches(job, progress.epoch, progress.epoch_step) as batches:
-        for batch in batches:
-            rate = learning_rate(job.train, progress.step, steps * job.train.epochs, progress.curve)
-            value = step.take(learner, batch, progress.step, rate)
-            progress.step += 1
-            progress.epoch_step += 1
-            meter.add(exchange.mean(value))
-            if progress.epoch_step == steps:
-                break
-            if watch.is_due(progress):
-                _look(watch, progress, meter)
-                if watch.reason_to_stop(progress):
-                    break
-            if progress.epoch_step % job.train.checkpoint_steps == 0:
-                meter.settle()
-                _require_finite(learner, progress)
-                if rank == 0:
-                    checkpoint.save(job.store, learner.trained, learner.optimizers, progress)
+    meter = _Meter(report if exchange.rank() == 0 else None, progress, learner.job)
+    if not _ends_early(watch, progress, meter):  # a run that was asked to end did so before it validated
+        _take_steps(learner, progress, watch, writer, agreement, meter)
     _look(watch, progress, meter)
-    _require_finite(learner, progress)
     finished = progress.epoch_step
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))
     progress.epoch, progress.epoch_step = progress.epoch + 1, 0
     progress.loss_sum, progress.loss_steps = 0.0, 0
-    if rank == 0:
-        checkpoint.save(job.store, learner.trained, learner.optimizers, progress)
-        meter.report_epoch(finished)
+    _save(learner, progress, writer, meter)
+    meter.report_epoch(finished)
+
+
+def _take_steps(
+    learner: Learner,
+    progress: checkpoint.Progress,
+    watch: Watch,
+    writer: Writer,
+    agreement: Agreement,
+    meter: _Meter,
+) -> None:
+    train, steps = learner.job.train, learner.job.stream.steps
+    with prefetch.batches(learner.job, progress.epoch, progress.epoch_step) as batches:
+        for batch in batches:
+            rate = learning_rate(train, progress.step, steps * train.epochs, progress.curve)
+            value = step.take(learner, batch, progress.step, rate)
+            progress.step += 1
+            progress.epoch_step += 1
+            meter.add(agreement.mean(value))
+            if agreement.reached():
+                _save(learner, progress, writer, meter)
+                writer.wait()
+                raise Stopped
+            if progress.epoch_step == steps or _ends_early(watch, progress, meter):
+                return
+            if progress.epoch_step % train.checkpoint_steps == 0:
+                _save(learner, progress, writer, meter)
+
+
+def _save(learner: Learner, progress: checkpoint.Progress, writer: Writer, meter: _Meter) -> None:
+    """A checkpoint of this step, once its losses and weights are known to be finite."""
+    meter.settle()
+    _require_finite(learner, progress)
+    if exchange.rank() == 0:
+        writer.save(learner.trained, learner.optimizers, progress)
+
+
+def _ends_early(watch: Watch, progress: checkpoint.Progress, meter: _Meter) -> bool:
+    """Whether the validation that is due within the epoch, if one is, ends training."""
+    if not watch.is_due(progress):
+        return False
+    _look(watch, progress, meter)
+    return watch.reason_to_stop(progress) is not None
 
 
 def _look(watch: Watch, progress: checkpoint.Progress, meter: _Meter) -> None:

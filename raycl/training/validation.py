@@ -170,9 +170,10 @@ def _before(scores: Tensor, first: int, run: _Run, own: Tensor) -> Tensor:
     for start in range(0, len(owner), _TARGETS):
         part = slice(start, start + _TARGETS)
         ahead[part] = scores[owner[part]].gt_(bar[part, None]).sum(1).long()  # exact: a block is short
-    inside = torch.from_numpy(np.flatnonzero((run.place >= first) & (run.place < last)))
+    inside = np.flatnonzero((run.place >= first) & (run.place < last))
     columns = torch.arange(first, last, device=scores.device)
-    for some in inside.split(_TARGETS):
+    for start in range(0, len(inside), _TARGETS):
+        some = torch.from_numpy(inside[start : start + _TARGETS])
         same = scores[owner[some]] == own[some, None]
         ahead[some] += (same & (columns < place[some, None])).float().sum(1).long()
     return ahead

@@ -75,9 +75,9 @@ class Watch:
             log.info("validation is off: the validation part of the pairs has no user with an item to find")
 
     def is_due(self, progress: Progress) -> bool:
-        """Whether to validate after this step within an epoch."""
-        every = self._train.validation.steps
-        return self._validation is not None and every is not None and progress.epoch_step % every == 0
+        """Whether this step within an epoch is one to validate at."""
+        every, taken = self._train.validation.steps, progress.epoch_step
+        return self._validation is not None and every is not None and taken > 0 and taken % every == 0
 
     def look(self, progress: Progress) -> None:
         """Validate the towers as they are, once for a step; the best so far are kept on storage."""

@@ -31,7 +31,7 @@ def rules(**settings: Any) -> PairRules:
 def rows() -> list[list[Packed]]:
     """Users of each file: some without a history, some who met all their targets, and equal times."""
     generator = np.random.default_rng(3)
-    found = []
+    found: list[list[Packed]] = []
     for number in range(NUM_FILES):
         found.append([])
         for place in range(USERS_PER_FILE):

@@ -37,7 +37,7 @@ def trained_on(folder: Path, bad: list[float | None], monkeypatch: pytest.Monkey
     write_parquet(pa.table({"id": list(range(25)), "price": prices}), folder / "items")
     ages = [20.0 + row for row in range(30 - len(bad))] + bad
     write_parquet(pa.table({"id": [f"u{row}" for row in range(30)], "age": ages}), folder / "users")
-    described = {
+    described: dict[str, Any] = {
         name: {"uri": str(folder / name), "id_column": "id", "features": [{"column": column, "kind": "numeric"}]}
         for name, column in (("items", "price"), ("users", "age"))
     }

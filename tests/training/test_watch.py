@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from raycl.training.checkpoint import Progress
 from raycl.training.curve import best
 from raycl.training.job import Job
 from raycl.training.step import Learner
+from raycl.training.stop import Stopped
 from raycl.training.validation import Validation
 from tests.training.builders import NUM_ITEMS, assert_equal_bits, job, weights_of
 from tests.training.test_loop import STEPS, resumed
@@ -171,6 +173,30 @@ def test_an_interrupted_run_decides_as_one_that_was_not(
     again, progress_again = resumed(job(tmp_path / "interrupted", train=DECIDED), *deaths)
     assert progress_again == progress
     assert_equal_bits(weights_of(again), weights_of(towers))
+
+
+@pytest.mark.parametrize("after", [1, 2, 4, 5, 9, 10, 17, 19])
+def test_a_run_that_was_asked_to_end_validates_what_was_due_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """It ends at once, with a checkpoint of the step and before any validation of it."""
+    straight, progress = fit(job(tmp_path / "straight", train=DECIDED))
+    run, asked, take = job(tmp_path / "asked", train=DECIDED), threading.Event(), step.take
+    after = min(after, progress.step)
+
+    def asking(one: Learner, batch: Batch, number: int, rate: float) -> torch.Tensor:
+        if number + 1 == after:
+            asked.set()
+        return take(one, batch, number, rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "take", asking)
+        with pytest.raises(Stopped):
+            loop.fit(run, CPU, lambda _: None, asked)
+    assert checkpoint.steps(run.store)[-1] == after
+    towers, again = fit(run)
+    assert again == progress
+    assert_equal_bits(weights_of(towers), weights_of(straight))
 
 
 def test_towers_that_a_run_may_go_back_to_stay_and_older_ones_do_not(tmp_path: Path, script: Script) -> None:
