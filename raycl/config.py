@@ -10,7 +10,7 @@ from raycl import config_checks
 from raycl.config_loss import LossConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
-from raycl.config_validation import Cosine, EarlyStop, Plateau, Schedule, Validation
+from raycl.config_validation import Cosine, EarlyStop, Schedule, Validation
 from raycl.config_values import Count, HeldShare, Moment, Name, NumWorkers, OneOrMore, Plain, Positive, Share
 from raycl.config_values import Section as Section
 from raycl.config_values import Workers as Workers
@@ -264,6 +264,9 @@ class TrainConfig(Section):
     table_optimizer: Literal["adam", "adagrad"] = "adam"
     """For embedding tables, of which a step reads and moves only the rows that it needs: lazy Adam, or row-wise Adagrad
     with one number of state a row in place of two vectors."""
+    shard_tables: bool = False
+    """Spread the rows of each embedding table over the workers, for tables that do not fit one device. A step then
+    fetches the rows that it needs from the workers that hold them. The whole must fit the memory of one host."""
     table_learning_rate: Annotated[float, Field(gt=0.0)] | None = None
     """Peak rate of the tables, by default that of the rest; Adagrad wants about ten times as much."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
@@ -297,15 +300,6 @@ class TrainConfig(Section):
     max_failures: Count = 3
     """Restarts after a worker crashed, each from the last checkpoint. A node that says beforehand that it goes away is
     no crash, and neither is an error that another try would end in again."""
-
-    @property
-    def needs_validation(self) -> str | None:
-        """The field that was set to something which only validations decide, as ``train.keep=best``; None without."""
-        if self.keep == "best":
-            return "train.keep=best"
-        if self.early_stop is not None:
-            return f"train.early_stop.patience={self.early_stop.patience}"
-        return "train.schedule=plateau" if isinstance(self.schedule, Plateau) else None
 
 
 class EvaluationConfig(Section):

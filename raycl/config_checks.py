@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from raycl import config_loss
+from raycl import config_loss, config_validation
 
 if TYPE_CHECKING:
     from raycl.config import Config, Feature, TableSource
@@ -301,7 +301,7 @@ def _loss_compares(config: Config) -> str | None:
 
 def _validation_has_users(config: Config) -> str | None:
     train, split = config.train, config.pairs.split
-    needed = train.needs_validation
+    needed = config_validation.needed_by(train)
     if train.validation.users == 0:
         if needed is None and train.validation.steps is not None:
             needed = f"train.validation.steps={train.validation.steps}"

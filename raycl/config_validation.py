@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from raycl.config_values import Count, HeldShare, Positive, Section
+
+if TYPE_CHECKING:
+    from raycl.config import TrainConfig
 
 Gain = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -67,3 +70,12 @@ def _to_section(value: Any) -> Any:
 Schedule = Annotated[
     Annotated[Cosine | Linear | Constant | Plateau, Field(discriminator="kind")], BeforeValidator(_to_section)
 ]
+
+
+def needed_by(train: TrainConfig) -> str | None:
+    """The field that was set to something which only validations decide, as ``train.keep=best``; None without."""
+    if train.keep == "best":
+        return "train.keep=best"
+    if train.early_stop is not None:
+        return f"train.early_stop.patience={train.early_stop.patience}"
+    return "train.schedule=plateau" if isinstance(train.schedule, Plateau) else None

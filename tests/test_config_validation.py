@@ -9,7 +9,7 @@ import pytest
 
 from raycl import config_file
 from raycl.config import TrainConfig
-from raycl.config_validation import Cosine, Plateau
+from raycl.config_validation import Cosine, Plateau, needed_by
 from raycl.errors import ConfigError
 from tests.tiny import tiny_tree
 
@@ -25,7 +25,7 @@ def test_by_default_every_epoch_is_validated_and_all_are_trained() -> None:
     train = check()
     assert (train.validation.users, train.validation.k, train.validation.steps) == (20_000, 20, None)
     assert (train.early_stop, train.keep, train.schedule) == (None, "auto", Cosine(kind="cosine"))
-    assert train.needs_validation is None
+    assert needed_by(train) is None
 
 
 def test_a_schedule_is_a_name_or_a_mapping() -> None:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Shards(Protocol):
+    """Where rows are that this process does not hold."""
+
+    def read(self, weight: Tensor, rows: Tensor) -> Tensor:
+        """The vectors (rows, dim) of distinct ``rows`` (rows,) of a table of which ``weight`` is this process's part.
+
+        All processes call it the same number of times, each for rows of its own.
+        """
 
 
 class RowTable(nn.Module):
@@ -16,6 +28,9 @@ class RowTable(nn.Module):
     def __init__(self, num_rows: int, dim: int, num_zeros: int = 0) -> None:
         """Rows of about unit length; the first ``num_zeros`` are zero."""
         super().__init__()
+        self.num_rows = num_rows
+        self.shards: Shards | None = None
+        """None where ``weight`` holds every row."""
         self.weight = nn.Parameter(torch.empty(num_rows, dim))
         with torch.no_grad():
             nn.init.normal_(self.weight, std=dim**-0.5)
@@ -33,9 +48,11 @@ class RowTable(nn.Module):
 
     def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """A table that holds the vectors of ``rows``, and where in it each is."""
-        if not torch.is_grad_enabled():
+        if self.shards is None and not torch.is_grad_enabled():
             return self.weight, rows
         distinct, places = torch.unique(rows, return_inverse=True)
+        if self.shards is not None:
+            return self.shards.read(self.weight, distinct), places
         return F.embedding(distinct, self.weight, sparse=True), places
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import safetensors.torch as st
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from raycl.errors import RayclError
+from raycl.model.row_table import RowTable, tables_of
 from raycl.storage.store import Store
+from raycl.training import exchange, sharding
 from raycl.training.curve import Point
 
 log = logging.getLogger(__name__)
@@ -58,14 +60,32 @@ class Snapshot:
     """By file."""
     progress: Progress
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """By name in the model."""
+        return self.tensors[_MODEL]
 
-def snapshot(model: nn.Module, optimizers: Optimizers, progress: Progress) -> Snapshot:
-    """The state at this step.
 
-    What chance decides in training is a function of seed and step, so there is no state of a generator to keep.
+def snapshot(model: nn.Module, optimizers: Optimizers, progress: Progress) -> Snapshot | None:
+    """The state at this step, in the first process; every process calls it.
+
+    What chance decides in training is a function of seed and step, so there is no state of a generator to keep. Tables
+    that are spread over processes are saved whole, so that any number of processes can go on.
     """
-    weights = {name: _copied(tensor) for name, tensor in model.state_dict().items()}
-    return Snapshot({_MODEL: weights, _OPTIMIZER: _optimizer_tensors(model, optimizers)}, copy.deepcopy(progress))
+    spread = _spread(model)
+    if exchange.rank() > 0 and not spread:
+        return None
+
+    def kept(tensor: Tensor, parameter: str) -> Tensor:
+        """In memory of its own, with the rows of all processes."""
+        table = spread.get(parameter)
+        if table is not None and tensor.shape[:1] == table.weight.shape[:1]:
+            return sharding.whole(tensor.detach(), table.num_rows)
+        return tensor.detach().to("cpu", copy=True).contiguous()
+
+    weights = {name: kept(tensor, name) for name, tensor in model.state_dict().items()}
+    states = {f"{name}|{key}": kept(value, name) for name, key, value in _states(model, optimizers)}
+    return Snapshot({_MODEL: weights, _OPTIMIZER: states}, copy.deepcopy(progress)) if exchange.rank() == 0 else None
 
 
 def write(store: Store, taken: Snapshot) -> None:
@@ -101,15 +121,40 @@ def load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progr
             log.warning("checkpoint %s/%s is passed over: %s was altered or cut short", store.uri, folder, altered[0])
             continue
         try:
-            model.load_state_dict(st.load(contents[_MODEL]))
+            restore(model, optimizers, st.load(contents[_MODEL]), st.load(contents[_OPTIMIZER]))
         except RuntimeError as error:
             raise RayclError(
                 f"{store.uri}/{folder} is a checkpoint of other towers than this config makes, or of another raycl:"
                 f" train with --force ({str(error).partition(':')[0]})"
             ) from error
-        _restore_optimizers(model, optimizers, st.load(contents[_OPTIMIZER]))
         return progress
     return Progress()
+
+
+def restore(model: nn.Module, optimizers: Optimizers, weights: dict[str, Tensor], states: dict[str, Tensor]) -> None:
+    """Put in what a snapshot held; of tables that are spread over processes, this one's rows."""
+    spread = _spread(model)
+
+    def own(tensor: Tensor, parameter: str) -> Tensor:
+        table = spread.get(parameter)
+        return sharding.part(tensor) if table is not None and tensor.shape[:1] == (table.num_rows,) else tensor
+
+    model.load_state_dict({name: own(tensor, name) for name, tensor in weights.items()})
+    owners = {
+        parameter: (optimizer, bool(group.get("fused")))
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        found = {key.partition("|")[2]: own(value, name) for key, value in states.items() if _parameter(key) == name}
+        if found:
+            optimizer, fused = owners[parameter]
+            # A step count stays on the CPU unless the optimizer is fused.
+            optimizer.state[parameter] = {
+                key: value if key == "step" and not fused else value.to(parameter.device)
+                for key, value in found.items()
+            }
 
 
 def steps(store: Store) -> list[int]:
@@ -129,10 +174,6 @@ def require_order(progress: Progress, order: dict[str, int]) -> None:
     progress.order = dict(order)
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
-
-
 def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -142,29 +183,17 @@ def _complete(store: Store) -> list[str]:
     return [name for name in names if store.exists(f"{FOLDER}/{name}/{_PROGRESS}")]
 
 
-def _optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
-    """The optimizers' state under ``<parameter>|<key>``; none has a parameter of another."""
-    tensors = {}
+def _spread(model: nn.Module) -> dict[str, RowTable]:
+    return {name: table for name, table in tables_of(model).items() if table.shards is not None}
+
+
+def _states(model: nn.Module, optimizers: Optimizers) -> Iterator[tuple[str, str, Tensor]]:
+    """Parameter, key and value of what the optimizers keep; none has a parameter of another."""
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
             for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"{name}|{key}"] = _copied(torch.as_tensor(value))
-    return tensors
+                yield name, key, torch.as_tensor(value)
 
 
-def _restore_optimizers(model: nn.Module, optimizers: Optimizers, tensors: dict[str, Tensor]) -> None:
-    owners = {
-        parameter: (optimizer, bool(group.get("fused")))
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    for name, parameter in model.named_parameters():
-        state = {key.partition("|")[2]: value for key, value in tensors.items() if key.partition("|")[0] == name}
-        if state:
-            optimizer, fused = owners[parameter]
-            # A step count stays on the CPU unless the optimizer is fused.
-            optimizer.state[parameter] = {
-                key: value if key == "step" and not fused else value.to(parameter.device)
-                for key, value in state.items()
-            }
+def _parameter(key: str) -> str:
+    return key.partition("|")[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from raycl.errors import RayclError
 from raycl.model.towers import TwoTower
-from raycl.training import checkpoint, exchange, prefetch, step
+from raycl.training import checkpoint, exchange, prefetch, sharding, step
 from raycl.training.curve import plain
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
@@ -52,10 +52,11 @@ def fit(
 ) -> tuple[TwoTower, checkpoint.Progress]:
     """Train from the newest checkpoint to the last epoch or an early stop; every process ends with the same towers.
 
-    Those are of the best validation or of the last step, as ``watch.kept`` says. Raises InputError before the first
-    step where the config needs validations and nobody is held out, and RayclError where a loss or a weight is not
-    finite; the last checkpoint stays. Once ``asked`` is set in any process, all end after the same step, and raise
-    Stopped when its checkpoint is complete.
+    Those are of the best validation or of the last step, as ``watch.kept`` says. Where tables are spread over the
+    processes, the first ends with all of them, in the host's memory. Raises InputError before the first step where the
+    config needs validations and nobody is held out, and RayclError where a loss or a weight is not finite; the last
+    checkpoint stays. Once ``asked`` is set in any process, all end after the same step, and raise Stopped when its
+    checkpoint is complete.
     """
     learner = step.learner(job, build(job), device)
     watch = Watch(learner)
@@ -68,6 +69,7 @@ def fit(
     if exchange.rank() == 0 and (reason := watch.reason_to_stop(progress)):
         log.info("training ended after %d of %d epochs: %s", progress.epoch, job.train.epochs, reason)
     watch.restore(progress)
+    sharding.put_together(learner.towers)
     learner.towers.eval()
     return learner.towers, progress
 
@@ -124,8 +126,7 @@ def _save(learner: Learner, progress: checkpoint.Progress, writer: Writer, meter
     """A checkpoint of this step, once its losses and weights are known to be finite."""
     meter.settle()
     _require_finite(learner, progress)
-    if exchange.rank() == 0:
-        writer.save(learner.trained, learner.optimizers, progress)
+    writer.save(learner.trained, learner.optimizers, progress)
 
 
 def _ends_early(watch: Watch, progress: checkpoint.Progress, meter: _Meter) -> bool:
@@ -144,10 +145,10 @@ def _look(watch: Watch, progress: checkpoint.Progress, meter: _Meter) -> None:
 
 
 def _require_finite(learner: Learner, progress: checkpoint.Progress) -> None:
-    """RayclError where a weight is not, so that it is in no checkpoint: its loss would show in the step after."""
+    """RayclError where a weight is not, in any process: only the next step's loss shows it, after a checkpoint."""
     with torch.no_grad():
         sums = torch.stack([parameter.sum() for parameter in learner.trained.parameters()])
-    if not sums.isfinite().all():
+    if exchange.total((~sums.isfinite()).sum()):
         raise RayclError(
             f"a weight became infinite or NaN before step {progress.step}: lower train.learning_rate or"
             f" raise loss.temperature; the last checkpoint is intact"

@@ -105,7 +105,7 @@ def _train(
     job = prepare(config, Pairs.of(pairs), Store(draft.store.uri))
     towers, progress = loop.fit(job, device, listen, asked)
     if exchange.rank() == 0:
-        weights.save(draft.store, job.spec, towers, job.inputs.items.to(device))
+        weights.save(draft.store, job.spec, towers, job.inputs.items.to(towers.user.empty.device))
         record = {
             "losses": progress.losses,
             "pairs_per_s": rates,

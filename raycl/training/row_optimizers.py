@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from raycl.training import row_gradients
 
@@ -77,11 +77,3 @@ class RowAdagrad(torch.optim.Optimizer):
                 if group["weight_decay"]:
                     move.add_(table[rows], alpha=-group["lr"] * group["weight_decay"])
                 table.index_add_(0, rows, move)
-
-
-def clip(gradients: Iterable[Tensor], most: float) -> Tensor:
-    """Scale dense and sparse gradients so that their norm together is at most ``most``; the norm before."""
-    found = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
-    norm = torch.nn.utils.get_total_norm(found)
-    torch._foreach_mul_(found, (most / (norm + 1e-6)).clamp(max=1.0))
-    return norm

@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raycl.data.reader import Batch
 from raycl.model import masking
-from raycl.model.row_table import tables_of
+from raycl.model.row_table import RowTable, tables_of
 from raycl.model.towers import TwoTower
-from raycl.training import exchange, objective, passes, row_gradients, row_optimizers
+from raycl.training import exchange, objective, passes, row_gradients, row_optimizers, sharding
 from raycl.training.job import Inputs, Job
 from raycl.training.objective import Objective
 from raycl.training.passes import Passes
@@ -45,13 +45,21 @@ class Learner:
         return nn.ModuleDict({"towers": self.towers, "objective": self.objective})
 
     @functools.cached_property
-    def tables(self) -> list[nn.Parameter]:
+    def tables(self) -> list[RowTable]:
         """What is read by rows, in an order that all processes have."""
-        return [table.weight for table in tables_of(self.towers).values()]
+        return list(tables_of(self.towers).values())
+
+    @functools.cached_property
+    def dense(self) -> list[nn.Parameter]:
+        """What is trained besides."""
+        rows = {id(table.weight) for table in self.tables}
+        return [parameter for parameter in self.trained.parameters() if id(parameter) not in rows]
 
 
 def learner(job: Job, towers: TwoTower, device: torch.device) -> Learner:
     """Bring a run and its untrained towers to the device; every process calls it."""
+    if job.train.shard_tables:
+        sharding.spread(towers)
     towers, aims = towers.to(device), objective.build(job).to(device)
     features, by_id = job.inputs.items, job.spec.model.item_id
     correlated = masking.correlation(features, item_id=by_id) if job.loss.has("masked_features") else None
@@ -92,8 +100,8 @@ def take(one: Learner, batch: Batch, number: int, rate: float) -> Tensor:
     value = backward(one, rows, number)
     exchange.average([parameter.grad for parameter in one.objective.parameters()])
     row_gradients.average(one.tables)
-    gradients = [parameter.grad for parameter in one.trained.parameters() if parameter.grad is not None]
-    row_optimizers.clip(gradients, one.job.train.gradient_clip)
+    dense = [parameter.grad for parameter in one.dense if parameter.grad is not None]
+    row_gradients.clip(dense, one.tables, one.job.train.gradient_clip)
     table_rate = rate * (one.job.train.table_learning_rate or one.job.train.learning_rate) / one.job.train.learning_rate
     for optimizer, its_rate in zip(one.optimizers, (rate, table_rate), strict=False):
         for group in optimizer.param_groups:

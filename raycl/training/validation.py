@@ -12,7 +12,7 @@ from torch import Tensor
 from raycl.data.held_out import HeldOut
 from raycl.data.packed import Ints
 from raycl.errors import RayclError
-from raycl.model.towers import TwoTower, UserTower
+from raycl.model.towers import TwoTower
 from raycl.training import exchange
 from raycl.training.job import Inputs
 
@@ -89,7 +89,7 @@ class Validation:
 
         Those that the user has not met and that score higher, or as high from an earlier row.
         """
-        users = self._user_vectors(towers.user_alone(inputs.items), inputs)
+        users = self._user_vectors(towers, inputs)
         blocks = list(self._item_vectors(towers, inputs))
         device = users.device
         own = torch.zeros(len(self._owner) + 1, device=device)
@@ -113,11 +113,11 @@ class Validation:
                 ahead[run.targets] += _before(_scores(users, vectors, first, run), first, run, own[run.targets])
         return np.asarray(exchange.total(ahead).cpu().numpy())
 
-    def _user_vectors(self, tower: UserTower, inputs: Inputs) -> Tensor:
+    def _user_vectors(self, towers: TwoTower, inputs: Inputs) -> Tensor:
         """(users, dim), the same in every process."""
-        found = torch.zeros(len(self._held), tower.empty.shape[0], device=inputs.users.numbers.device)
+        found = torch.zeros(len(self._held), towers.spec.model.dim, device=inputs.users.numbers.device)
         for rows, is_mine in _dealt(len(self._held), _USERS):
-            vectors = _states(tower, self._held, rows, inputs)
+            vectors = _states(towers, self._held, rows, inputs)
             if is_mine:
                 found[rows] = vectors
         return exchange.total(found)
@@ -131,12 +131,17 @@ class Validation:
                 yield places.start, vectors
 
 
-def _states(tower: UserTower, held: HeldOut, rows: slice, inputs: Inputs) -> Tensor:
-    """Vectors (rows, dim) of these users in the states before what they are asked for."""
+def _states(towers: TwoTower, held: HeldOut, rows: slice, inputs: Inputs) -> Tensor:
+    """Vectors (rows, dim) of these users in the states before what they are asked for.
+
+    By both towers, and of no items: where they share what they read of an item, only those of the histories are read,
+    and not the whole catalogue as for a user tower that answers alone.
+    """
     device = inputs.users.numbers.device
     history = torch.from_numpy(held.history[rows].astype(np.int64)).to(device)
-    described = torch.from_numpy(held.user_row[rows].astype(np.int64)).to(device)
-    vectors: Tensor = tower(history, inputs.users.take(described))
+    described = inputs.users.take(torch.from_numpy(held.user_row[rows].astype(np.int64)).to(device))
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    vectors: Tensor = towers(history, described, none, inputs.items.take(none), catalogue=inputs.items)[0]
     return vectors
 
 

@@ -10,6 +10,7 @@ import safetensors.torch as st
 from safetensors import SafetensorError
 
 from raycl.config import TrainConfig
+from raycl.config_validation import needed_by
 from raycl.data import held_out
 from raycl.errors import InputError, RayclError
 from raycl.storage.store import Store
@@ -28,9 +29,9 @@ _NAME = re.compile(r"step-(\d{9})\.safetensors")
 
 def require_held_out(train: TrainConfig, num_pairs: int) -> bool:
     """Whether there is anything to validate on; InputError where the config needs it and there is nothing."""
-    if num_pairs == 0 and train.needs_validation is not None:
+    if num_pairs == 0 and (needed := needed_by(train)) is not None:
         raise InputError(
-            f"{train.needs_validation} needs a validation part, and that of these pairs has no user with an item to"
+            f"{needed} needs a validation part, and that of these pairs has no user with an item to"
             f" find: look at pairs.split and pairs.min_user_events, or leave the setting out"
         )
     return num_pairs > 0
@@ -86,9 +87,11 @@ class Watch:
             return
         measured = self._validation.measure(self._learner.towers, self._learner.inputs)
         points.append(Point(progress.epoch, progress.step, *measured, self._validation.num_users))
-        if exchange.rank() == 0 and kept(self._train, points) == points[-1]:
-            _write(self._store, self._learner, progress.step)
-            _drop_old(self._store, points)
+        if kept(self._train, points) == points[-1]:
+            taken = checkpoint.snapshot(self._learner.towers, (), progress)
+            if taken is not None:
+                self._store.write(_path(progress.step), st.save(taken.weights))
+                _drop_old(self._store, points)
 
     def reason_to_stop(self, progress: Progress) -> str | None:
         """Why the run should end early, in words."""
@@ -101,7 +104,7 @@ class Watch:
             return
         path = _path(point.step)
         try:
-            self._learner.towers.load_state_dict(st.load(self._store.read(path)))
+            checkpoint.restore(self._learner.towers, (), st.load(self._store.read(path)), {})
         except (OSError, RuntimeError, SafetensorError) as error:
             raise RayclError(
                 f"{self._store.uri}/{path}, the towers of the best validation, cannot be read: train with --force"
@@ -111,11 +114,6 @@ class Watch:
 
 def _path(step: int) -> str:
     return f"{_FOLDER}/step-{step:09d}.safetensors"
-
-
-def _write(store: Store, learner: Learner, step: int) -> None:
-    towers = {name: tensor.detach().cpu().contiguous() for name, tensor in learner.towers.state_dict().items()}
-    store.write(_path(step), st.save(towers))
 
 
 def _drop_old(store: Store, points: Curve) -> None:

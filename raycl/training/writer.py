@@ -28,10 +28,14 @@ class Writer:
         self._under_way: Future[None] | None = None
 
     def save(self, model: nn.Module, optimizers: Optimizers, progress: Progress) -> None:
-        """Take a checkpoint of this moment, once the one before is written; it is complete some time later."""
+        """Take a checkpoint of this moment, once the one before is written; it is complete some time later.
+
+        Every process calls it, and the first one writes.
+        """
         self.wait()
         taken = checkpoint.snapshot(model, optimizers, progress)
-        self._under_way = self._thread.submit(checkpoint.write, self._store, taken)
+        if taken is not None:
+            self._under_way = self._thread.submit(checkpoint.write, self._store, taken)
 
     def wait(self) -> None:
         """Return once every checkpoint is complete; raise what one failed with."""

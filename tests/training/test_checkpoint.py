@@ -42,13 +42,19 @@ def work(model: Small, optimizer: torch.optim.Optimizer, steps: range) -> None:
         optimizer.step()
 
 
+def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> checkpoint.Snapshot:
+    taken = checkpoint.snapshot(model, [optimizer], progress)
+    assert taken is not None
+    return taken
+
+
 def saved(store: Store, *steps: int) -> None:
     """Checkpoints at these steps, of one run."""
     model = Small(0)
     optimizer = optimizer_of(model)
     for step in steps:
         work(model, optimizer, range(step, step + 1))
-        checkpoint.write(store, checkpoint.snapshot(model, [optimizer], Progress(step=step)))
+        checkpoint.write(store, snapshot(model, optimizer, Progress(step=step)))
 
 
 def restored(store: Store) -> int:
@@ -61,7 +67,7 @@ def check_round_trip(store: Store, device: str, *, fused: bool) -> None:
     optimizer = optimizer_of(straight, fused=fused)
     work(straight, optimizer, range(4))
     before = Progress(1, 2, 6, 0.1 + 0.2, 3, [1 / 3, 2.5], {"seed": 10**30})
-    taken = checkpoint.snapshot(straight, [optimizer], before)
+    taken = snapshot(straight, optimizer, before)
     checkpoint.write(store, taken)
     other = Small(9, device)
     other_optimizer = optimizer_of(other, fused=fused)
@@ -155,7 +161,7 @@ def test_training_that_goes_on_does_not_change_a_snapshot(tmp_path: Path, device
     optimizer = optimizer_of(model)
     work(model, optimizer, range(4))
     expected = weights_of(model)
-    taken = checkpoint.snapshot(model, [optimizer], progress)
+    taken = snapshot(model, optimizer, progress)
     work(model, optimizer, range(4, 9))
     progress.losses.append(0.5)
     checkpoint.write(Store(str(tmp_path)), taken)

@@ -51,14 +51,16 @@ def assert_each_row_once(folder: Path) -> None:
         assert len(every) - len(read) < BATCH
 
 
+@pytest.mark.parametrize("shard_tables", [False, True], ids=["whole tables", "tables on shards"])
 def test_a_run_is_stopped_within_epochs_and_goes_on_with_other_numbers_of_processes(
-    alone: Path, tmp_path: Path
+    alone: Path, tmp_path: Path, shard_tables: bool
 ) -> None:
+    train = {"shard_tables": shard_tables}
     # The last of these stops after the last step of an epoch, before its end was recorded.
     for world, rank, at in [(1, 0, 2), (2, 1, 6), (4, 3, 9), (1, 0, 12), (4, 0, 15)]:
-        assert crew.train(tmp_path, world, End(rank, at, "stop")) == {STOPPED}
+        assert crew.train(tmp_path, world, End(rank, at, "stop"), train=train) == {STOPPED}
         assert newest_step(tmp_path) == at + 1
-    assert crew.train(tmp_path, 2) == {ENDED}
+    assert crew.train(tmp_path, 2, train=train) == {ENDED}
 
     assert_each_row_once(tmp_path)
     expected, found = crew.last_taken(alone), crew.last_taken(tmp_path)

@@ -11,11 +11,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn as spawn_processes
 
 from raycl.data import held_out
-from raycl.training import exchange, loop, step, validation
+from raycl.model.row_table import RowTable, tables_of
+from raycl.training import exchange, loop, sharding, step, validation
 from tests.training.builders import job, weights_of
 
 CPU = torch.device("cpu")
@@ -49,6 +50,14 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "hidden ids": {"model": {"id_dropout": 0.5}},
     "everything": {"loss": EVERYTHING, "model": MODEL},
     "everything in passes of 3": {"loss": EVERYTHING, "model": MODEL, "train": {"rows_per_pass": 3}},
+    "everything on shards": {"loss": EVERYTHING, "model": MODEL, "train": {"shard_tables": True}},
+    "everything on shards in passes of 3": {
+        "loss": EVERYTHING,
+        "model": MODEL,
+        "train": {"shard_tables": True, "rows_per_pass": 3},
+    },
+    "shared items": {"model": {"share_items": True}},
+    "shared items on shards": {"model": {"share_items": True}, "train": {"shard_tables": True}},
 }
 BROKEN = "softmax, logQ static"
 
@@ -68,13 +77,13 @@ def gradients(folder: Path, case: str) -> dict[str, Tensor]:
     learner = step.learner(run, loop.build(run), CPU)
     learner = replace(learner, optimizers=())
     found: dict[str, Tensor] = {}
+    tables = tables_of(learner.trained)
     batches = run.stream.epoch(0, exchange.rank(), exchange.world_size())
     for number, batch in zip(range(STEPS), batches, strict=False):
         value = step.take(learner, batch, number, 0.0)
         found[f"{number} loss"] = exchange.mean(value)
         for name, parameter in learner.trained.named_parameters():
-            assert parameter.grad is not None, name
-            found[f"{number} {name}"] = parameter.grad.to_dense().clone()
+            found[f"{number} {name}"] = whole_gradient(parameter, tables.get(name))
     return found
 
 
@@ -85,24 +94,58 @@ WATCHED: dict[str, Any] = {
 }
 
 
+ASKED: dict[str, dict[str, dict[str, Any]]] = {
+    "own": {},
+    "shared": {"model": {"share_items": True}},
+    "spread": {"train": {"shard_tables": True}},
+    "spread and shared": {"train": {"shard_tables": True}, "model": {"share_items": True}},
+}
+
+
 def measured(folder: Path) -> dict[str, Tensor]:
     """Recall and NDCG by untrained towers, with blocks so small that every process has some of each."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         for name, size in (("_USERS", 2), ("_ITEMS", 3), ("_TARGETS", 2)):
             patch.setattr(validation, name, size)
-        for name, model in {"own": {}, "shared": {"share_items": True}}.items():
-            run = job(folder, model=model)
+        for name, settings in ASKED.items():
+            run = job(folder, **settings)
+            towers = loop.build(run)
+            if run.train.shard_tables:
+                sharding.spread(towers)
             held = held_out.read(run.stream.store, run.held_out, run.stream.rules, "val", 100)
             asked = validation.Validation(held, run.spec.num_items, np.arange(1, run.spec.num_items), 4)
-            found[name] = torch.tensor(asked.measure(loop.build(run), run.inputs), dtype=torch.float64)
+            found[name] = torch.tensor(asked.measure(towers, run.inputs), dtype=torch.float64)
     return found
 
 
-def watched(folder: Path) -> dict[str, Tensor]:
+def watched(folder: Path, *, shard_tables: bool) -> dict[str, Tensor]:
     """The weights and the curve of a run that its validations decide on."""
-    towers, progress = loop.fit(job(folder, train=WATCHED), CPU, lambda _: None)
+    towers, progress = loop.fit(job(folder, train=WATCHED | {"shard_tables": shard_tables}), CPU, lambda _: None)
     return weights_of(towers) | {"curve": torch.tensor(progress.curve, dtype=torch.float64)}
+
+
+def whole_gradient(parameter: nn.Parameter, table: RowTable | None) -> Tensor:
+    """Of all rows, where other processes hold some of them."""
+    assert parameter.grad is not None
+    own = parameter.grad.to_dense()
+    if table is None or table.shards is None:
+        return own.clone()
+    whole = torch.zeros(table.num_rows, own.shape[1])
+    whole[exchange.rank() :: exchange.world_size()] = own
+    dist.all_reduce(whole)
+    return whole
+
+
+def trained_on_shards(folder: Path) -> dict[str, Tensor]:
+    """The towers after some steps with tables that are spread over the processes, put together in the first."""
+    run = job(folder, train={"shard_tables": True}, loss=EVERYTHING)
+    learner = step.learner(run, loop.build(run), CPU)
+    batches = run.stream.epoch(0, exchange.rank(), exchange.world_size())
+    for number, batch in zip(range(STEPS), batches, strict=False):
+        step.take(learner, batch, number, 0.02)
+    sharding.put_together(learner.towers)
+    return weights_of(learner.towers)
 
 
 def fitted(folder: Path) -> dict[str, Tensor]:
@@ -125,9 +168,12 @@ def work(rank: int, folder: str, world: int) -> None:
         mine = Path(folder) / f"rank-{rank}"
         for case in CASES:
             save_file(gradients(mine, case), Path(folder) / f"{case}-{rank}.safetensors")
+        save_file(trained_on_shards(mine), Path(folder) / f"shards-{rank}.safetensors")
         save_file(fitted(Path(folder) / "shared"), Path(folder) / f"fitted-{rank}.safetensors")
         save_file(measured(mine), Path(folder) / f"measured-{rank}.safetensors")
-        save_file(watched(Path(folder) / "watched"), Path(folder) / f"watched-{rank}.safetensors")
+        for spread in (False, True):
+            found = watched(Path(folder) / f"watched-{spread}", shard_tables=spread)
+            save_file(found, Path(folder) / f"watched-{spread}-{rank}.safetensors")
         setattr(exchange._Gather, "backward", staticmethod(without_the_gradients_of_others))  # noqa: B010
         save_file(gradients(mine, BROKEN), Path(folder) / f"broken-{rank}.safetensors")
     finally:
