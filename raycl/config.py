@@ -10,6 +10,7 @@ from raycl import config_checks
 from raycl.config_loss import LossConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
+from raycl.config_validation import Cosine, EarlyStop, Schedule, Validation
 from raycl.config_values import Count, HeldShare, Moment, Name, NumWorkers, OneOrMore, Plain, Positive, Share
 from raycl.config_values import Section as Section
 from raycl.config_values import Workers as Workers
@@ -271,7 +272,10 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
     """Of the tables, it reaches the rows of a step."""
     warmup_share: Share = 0.05
-    """Share of all steps in which the learning rate rises; then it falls as a cosine."""
+    """Share of all steps in which the learning rate rises."""
+    schedule: Schedule = Cosine(kind="cosine")
+    """The learning rate after that: ``cosine``, ``linear``, ``constant``, or ``plateau``, a name or a mapping such as
+    ``{kind: plateau, factor: 0.3}``."""
     gradient_clip: Annotated[float, Field(gt=0.0)] = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
@@ -282,6 +286,12 @@ class TrainConfig(Section):
     rows_per_pass: Positive | None = None
     """Rows that one pass through the towers holds in memory, by default all of a worker's. With fewer, the passes are
     made twice and the batch may be any size (gradient caching)."""
+    validation: Validation = Validation()
+    early_stop: EarlyStop | None = None
+    """By default all epochs are trained."""
+    keep: Literal["auto", "best", "last"] = "auto"
+    """Which towers training ends with: those of the validation with the best recall, or the last ones; ``auto``: the
+    best where something is validated."""
     checkpoint_steps: Positive = 2_000
     """Steps between checkpoints; the end of an epoch is always one."""
     num_workers: NumWorkers = Workers(min=1, max=1)

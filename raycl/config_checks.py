@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from raycl import config_loss
+from raycl import config_loss, config_validation
 
 if TYPE_CHECKING:
     from raycl.config import Config, Feature, TableSource
@@ -299,6 +299,19 @@ def _loss_compares(config: Config) -> str | None:
     return None
 
 
+def _validation_has_users(config: Config) -> str | None:
+    train, split = config.train, config.pairs.split
+    needed = config_validation.needed_by(train)
+    if train.validation.users == 0:
+        if needed is None and train.validation.steps is not None:
+            needed = f"train.validation.steps={train.validation.steps}"
+        if needed is not None:
+            return f"{needed} needs validation, and train.validation.users=0 measures nothing: raise it or drop one"
+    if needed is not None and split.kind == "leave_last_n" and split.num_val == 0:
+        return f"{needed} needs a validation part, and pairs.split.num_val=0 makes none: raise it or drop one"
+    return None
+
+
 def _gate_is_measured(config: Config) -> str | None:
     if config.gate.min_index_recall > 0.0 and config.index.kind == "ivf_flat" and config.gate.num_queries < 100:
         return (
@@ -334,6 +347,7 @@ RULES = (
     _items_are_described,
     _loss_has_what_it_needs,
     _loss_compares,
+    _validation_has_users,
     _gate_is_measured,
     _replicas_ordered,
 )

@@ -5,18 +5,44 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raycl import schema
 from raycl.config import PairRules
 from raycl.data.ahead import ahead
+from raycl.data.columns import whole
 from raycl.data.packed import Ints, Rows, Sequences, last_of
+from raycl.errors import InputError
 from raycl.storage import tables
 from raycl.storage.store import Store
+
+
+class Limits(NamedTuple):
+    """How many rows the tables have that sequences point into."""
+
+    num_items: int
+    num_users: int | None
+    """None where nothing is looked up of a user."""
+
+    def require(self, table: pa.Table, place: str) -> None:
+        """InputError that names ``place`` where the table points outside."""
+        counts = {"items": self.num_items, schema.NEGATIVES[0]: self.num_items, "user_row": self.num_users}
+        for name, count in counts.items():
+            if name in table.column_names and count is not None:
+                values = whole(table[name])
+                found = pc.min_max(values if name == "user_row" else values.flatten()).as_py()
+                least = -1 if name == "user_row" else 0
+                outside = [row for row in found.values() if row is not None and not least <= row < count]
+                if outside:
+                    raise InputError(
+                        f"{place} points at row {outside[0]} in column '{name}', and there are {count:,}: the file is"
+                        f" not of these pairs; run 'raycl pairs --force'"
+                    )
 
 
 @dataclass(frozen=True)
@@ -171,6 +197,8 @@ class PairStream:
     """Whether batches have ``negatives``, where the rules have any."""
     context: tuple[str, ...] = ()
     """Columns of the log that batches have, of those that the pairs were made with."""
+    limits: Limits | None = None
+    """What the files may point to; None does not look."""
 
     @property
     def steps(self) -> int:
@@ -219,7 +247,7 @@ class PairStream:
             start = stop
 
     def _window(self, paths: Sequence[str], start: int, generator: np.random.Generator) -> _Window:
-        sequences = read(self.store, paths, "train", self._more_columns)
+        sequences = read(self.store, paths, "train", self._more_columns, self.limits)
         if self.rules.history == "others":
             sequences = sequences.trained_on()
         places = sequences.targets(self.rules)
@@ -263,10 +291,20 @@ class PairStream:
             yield window, pairs
 
 
-def read(store: Store, paths: Sequence[str], part: str, more: Sequence[str] = ()) -> Sequences:
-    """The sequences of the users with targets in ``part``, in the order of these files; ``more`` are other columns."""
+def read(
+    store: Store, paths: Sequence[str], part: str, more: Sequence[str] = (), limits: Limits | None = None
+) -> Sequences:
+    """The sequences of the users with targets in ``part``, in the order of these files; ``more`` are other columns.
+
+    InputError names a file that points outside the ``limits``.
+    """
     columns = ["items", "weights", "times_ms", "user_row", *schema.BOUNDS, *more]
-    return Sequences.from_table(pa.concat_tables(tables.read(store, path, columns) for path in paths), part)
+    found = []
+    for path in paths:
+        found.append(tables.read(store, path, columns))
+        if limits is not None:
+            limits.require(found[-1], f"{store.uri}/{path}")
+    return Sequences.from_table(pa.concat_tables(found), part)
 
 
 def _join(batches: Sequence[Batch]) -> Batch:

@@ -18,6 +18,7 @@ from raycl.errors import RayclError
 from raycl.model.row_table import RowTable, tables_of
 from raycl.storage.store import Store
 from raycl.training import exchange, sharding
+from raycl.training.curve import Point
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,12 @@ class Progress:
     order: dict[str, int] = field(default_factory=dict)
     """``PairStream.order`` of the run: the first ``epoch_step`` global batches of it have been read in this epoch, by
     however many processes."""
+    curve: list[Point] = field(default_factory=list)
+    """Every validation so far."""
+
+    def __post_init__(self) -> None:
+        """JSON has lists for the points."""
+        self.curve = [Point(*point) for point in self.curve]
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,11 @@ class Snapshot:
     tensors: dict[str, dict[str, Tensor]]
     """By file."""
     progress: Progress
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """By name in the model."""
+        return self.tensors[_MODEL]
 
 
 def snapshot(model: nn.Module, optimizers: Optimizers, progress: Progress) -> Snapshot | None:
@@ -109,7 +121,7 @@ def load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progr
             log.warning("checkpoint %s/%s is passed over: %s was altered or cut short", store.uri, folder, altered[0])
             continue
         try:
-            _restore(model, optimizers, st.load(contents[_MODEL]), st.load(contents[_OPTIMIZER]))
+            restore(model, optimizers, st.load(contents[_MODEL]), st.load(contents[_OPTIMIZER]))
         except RuntimeError as error:
             raise RayclError(
                 f"{store.uri}/{folder} is a checkpoint of other towers than this config makes, or of another raycl:"
@@ -117,6 +129,37 @@ def load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progr
             ) from error
         return progress
     return Progress()
+
+
+def restore(model: nn.Module, optimizers: Optimizers, weights: dict[str, Tensor], states: dict[str, Tensor]) -> None:
+    """Put in what a snapshot held; of tables that are spread over processes, this one's rows."""
+    spread = _spread(model)
+
+    def own(tensor: Tensor, parameter: str) -> Tensor:
+        table = spread.get(parameter)
+        return sharding.part(tensor) if table is not None and tensor.shape[:1] == (table.num_rows,) else tensor
+
+    model.load_state_dict({name: own(tensor, name) for name, tensor in weights.items()})
+    owners = {
+        parameter: (optimizer, bool(group.get("fused")))
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        found = {key.partition("|")[2]: own(value, name) for key, value in states.items() if _parameter(key) == name}
+        if found:
+            optimizer, fused = owners[parameter]
+            # A step count stays on the CPU unless the optimizer is fused.
+            optimizer.state[parameter] = {
+                key: value if key == "step" and not fused else value.to(parameter.device)
+                for key, value in found.items()
+            }
+
+
+def steps(store: Store) -> list[int]:
+    """The steps of all complete checkpoints, ascending."""
+    return [int(name.partition("-")[2]) for name in _complete(store)]
 
 
 def require_order(progress: Progress, order: dict[str, int]) -> None:
@@ -150,32 +193,6 @@ def _states(model: nn.Module, optimizers: Optimizers) -> Iterator[tuple[str, str
         for optimizer in optimizers:
             for key, value in optimizer.state.get(parameter, {}).items():
                 yield name, key, torch.as_tensor(value)
-
-
-def _restore(model: nn.Module, optimizers: Optimizers, weights: dict[str, Tensor], states: dict[str, Tensor]) -> None:
-    """Put in what a snapshot held; of tables that are spread over processes, this one's rows."""
-    spread = _spread(model)
-
-    def own(tensor: Tensor, parameter: str) -> Tensor:
-        table = spread.get(parameter)
-        return sharding.part(tensor) if table is not None and tensor.shape[:1] == (table.num_rows,) else tensor
-
-    model.load_state_dict({name: own(tensor, name) for name, tensor in weights.items()})
-    owners = {
-        parameter: (optimizer, bool(group.get("fused")))
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    for name, parameter in model.named_parameters():
-        found = {key.partition("|")[2]: own(value, name) for key, value in states.items() if _parameter(key) == name}
-        if found:
-            optimizer, fused = owners[parameter]
-            # A step count stays on the CPU unless the optimizer is fused.
-            optimizer.state[parameter] = {
-                key: value if key == "step" and not fused else value.to(parameter.device)
-                for key, value in found.items()
-            }
 
 
 def _parameter(key: str) -> str:

@@ -56,6 +56,13 @@ def average(tensors: Sequence[Tensor | None]) -> None:
         tensor.copy_(part.view_as(tensor) / world_size())
 
 
+def total(tensor: Tensor) -> Tensor:
+    """The sum over the processes, put into ``tensor`` and returned."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
 def all_gathered(values: Tensor) -> Tensor:
     """(world_size, ...) of what each process has, all of one shape."""
     found = values.new_empty(world_size(), *values.shape)

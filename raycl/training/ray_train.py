@@ -18,7 +18,7 @@ from raycl.errors import ConfigError, RayclError
 from raycl.model import weights
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Version, Workspace
-from raycl.training import exchange, loop, ray_workers, stop
+from raycl.training import exchange, loop, ray_workers, stop, watch
 from raycl.training.prepare import prepare
 
 STAGE = "towers"
@@ -61,12 +61,11 @@ def run(
         config=lineage.part(config, STAGE),
         counts={
             "pairs": job.stream.steps * config.train.global_batch_size,
-            "steps": job.stream.steps * config.train.epochs,
+            "steps": record["steps"],
             "parameters": record["parameters"],
         },
         facts={
-            "losses": record["losses"],
-            "pairs_per_s": record["pairs_per_s"],
+            **{name: record[name] for name in ("losses", "pairs_per_s", "validation", "kept_step", "kept")},
             "pairs_fingerprint": pairs.manifest.fingerprint,
         },
     )
@@ -110,6 +109,8 @@ def _train(
         record = {
             "losses": progress.losses,
             "pairs_per_s": rates,
+            "steps": progress.step,
+            **watch.told(config.train, progress),
             "parameters": sum(parameter.numel() for parameter in towers.parameters()),
         }
         draft.finish_task("train", record)

@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raycl import schema
 from raycl.config import PairRules
 from raycl.data import reader
 from raycl.data.packed import Sequences
-from raycl.data.reader import Batch, PairStream
+from raycl.data.reader import Batch, Limits, PairStream
+from raycl.errors import InputError
 from raycl.storage import tables
 from raycl.storage.store import Store
 from tests.data.builders import many_cases, part_table
@@ -479,6 +482,41 @@ def test_the_anchors_of_an_epoch_are_the_same_for_any_number_of_readers(tmp_path
     assert all(1 <= item - history[0] <= 4 for batch in whole for history, item, *_ in batch)
     assert {item - history[0] for batch in whole for history, item, *_ in batch} == {1, 2, 3, 4}
     assert [pairs_of(batch) for batch in stream.epoch(1)] != whole
+
+
+@pytest.mark.parametrize(
+    ("items", "user", "limits", "told"),
+    [
+        (
+            [0, 7, 1],
+            3,
+            Limits(7, 3),
+            r"part-1\.parquet points at row 7 in column 'items', and there are 7: .* --force'",
+        ),
+        ([0, -1, 1], 3, Limits(7, 3), r"part-1\.parquet points at row -1 in column 'items'"),
+        ([0, 6, 1], 4, Limits(7, 3), r"part-1\.parquet points at row 3 in column 'user_row', and there are 3"),
+    ],
+)
+def test_a_file_that_points_outside_its_tables_is_named(
+    tmp_path: Path, items: list[int], user: int, limits: Limits, told: str
+) -> None:
+    store = Store(str(tmp_path))
+    for number, row in enumerate((row_of(1, [6, 5]), row_of(user, items))):
+        tables.write(store, f"part-{number}.parquet", part_table([row]))
+    files = (("part-0.parquet", 1), ("part-1.parquet", 2))
+    stream = PairStream(store, files, rules(), 1, 100, 0, limits=limits)
+    with pytest.raises(InputError, match=told):
+        list(stream.epoch(0))
+    if items[1] > 0:
+        assert len(list(replace(stream, limits=Limits(8, 4)).epoch(0))) == 3
+
+
+def test_explicit_negatives_point_into_the_vocabulary_too(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    row = row_of(1, [0, 1, 2])._replace(negatives=((9, 5, 0),))
+    tables.write(store, "part.parquet", part_table([row], negatives=True))
+    with pytest.raises(InputError, match="points at row 9 in column 'negative_items', and there are 3"):
+        reader.read(store, ["part.parquet"], "train", schema.NEGATIVES, Limits(3, 1))
 
 
 class Reads:

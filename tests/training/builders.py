@@ -36,12 +36,13 @@ def job(
     """A run over 84 pairs in 3 files, 5 steps an epoch, with checkpoints under ``folder``; always the same pairs.
 
     Items and users have features, some items are repeated in a batch, one item is unknown to training, and one is only
-    ever a user's first event.
+    ever a user's first event. The 12 users are held out with three more events each, for ``train`` to validate on where
+    it has ``validation``.
     """
     store = Store(str(folder / "pairs"))
     generator = np.random.default_rng(4)
     item = torch.Generator().manual_seed(4)
-    files, counts, targets = [], np.zeros(NUM_ITEMS, dtype=np.int64), np.zeros(NUM_ITEMS, dtype=np.int64)
+    files, held_out, counts, targets = [], [], np.zeros(NUM_ITEMS, dtype=np.int64), np.zeros(NUM_ITEMS, dtype=np.int64)
     for number in range(3):
         sizes = [8] * 4
         items = [generator.integers(0, NUM_ITEMS - 2, size) ** 2 // (NUM_ITEMS - 2) for size in sizes]
@@ -50,9 +51,13 @@ def job(
         targets += np.bincount(np.concatenate([one[1:] for one in items]), minlength=NUM_ITEMS)
         _write(store, f"sequences/part-{number:06d}.parquet", items, generator, first_user=4 * number)
         files.append((f"sequences/part-{number:06d}.parquet", sum(sizes) - len(sizes)))
+        later = [np.append(one, (one[-3:] + number + 1) % NUM_ITEMS) for one in items]
+        held_out.append((f"held_out/part-{number:06d}.parquet", 3 * len(later)))
+        _write(store, held_out[-1][0], later, np.random.default_rng(5), 4 * number, num_targets=3)
     rules = PairRules.model_validate({"max_history": MAX_HISTORY, "split": SPLIT})
     settings = TrainConfig.model_validate(
         {"epochs": 2, "global_batch_size": 16, "learning_rate": 0.02, "checkpoint_steps": 2, "use_gpu": "never"}
+        | {"validation": {"users": 0}}
         | (train or {})
     )
     sizes_of = FeatureSizes((6,), 1)
@@ -75,22 +80,30 @@ def job(
         ),
         Store(str(folder / "towers")),
         seed,
+        tuple(held_out),
     )
 
 
-def _write(store: Store, path: str, items: list[Any], generator: np.random.Generator, first_user: int) -> None:
+def _write(
+    store: Store,
+    path: str,
+    items: list[Any],
+    generator: np.random.Generator,
+    first_user: int,
+    num_targets: int | None = None,
+) -> None:
     rows = [
         Packed(
             user,
             user if user < NUM_USERS - 2 else -1,
-            0,
+            len(one) - num_targets if num_targets else 0,
             tuple(one),
             tuple(generator.uniform(0.5, 2.0, len(one))),
             tuple(range(1, len(one) + 1)),
         )
         for user, one in enumerate(items, start=first_user)
     ]
-    tables.write(store, path, part_table(rows))
+    tables.write(store, path, part_table(rows, "val" if num_targets else "train"))
 
 
 def _features(rows: int, generator: torch.Generator) -> FeatureRows:

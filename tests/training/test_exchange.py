@@ -78,6 +78,29 @@ def test_two_processes_train_the_towers_that_one_trains(left_by: Callable[[int],
 
 
 @pytest.mark.parametrize("num_processes", [2, 4])
+def test_processes_validate_as_one_does(left_by: Callable[[int], Path], num_processes: int, tmp_path: Path) -> None:
+    expected = workers.measured(tmp_path)
+    assert all(0.0 < value < 1.0 for found in expected.values() for value in found.tolist())
+    for rank in range(num_processes):
+        assert_equal_bits(load_file(left_by(num_processes) / f"measured-{rank}.safetensors"), expected)
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+@pytest.mark.parametrize("spread", [False, True])
+def test_processes_decide_by_validations_as_one_does(
+    left_by: Callable[[int], Path], num_processes: int, tmp_path: Path, spread: bool
+) -> None:
+    """Where tables are spread over them, the first process has the towers that were kept."""
+    expected = workers.watched(tmp_path, shard_tables=False)
+    assert len(expected["curve"]) == 6
+    for rank in range(num_processes):
+        found = load_file(left_by(num_processes) / f"watched-{spread}-{rank}.safetensors")
+        if not spread or rank == 0:
+            assert_close(found, expected, 1e-3)
+        assert torch.equal(found["curve"], expected["curve"])
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
 def test_towers_whose_tables_are_spread_over_processes_are_trained_as_whole_ones(
     left_by: Callable[[int], Path], tmp_path: Path, num_processes: int
 ) -> None:

@@ -82,7 +82,7 @@ def test_a_resumed_run_repeats_only_the_steps_after_its_checkpoint_at_the_same_r
     monkeypatch.setattr(step, "take", noted)
     run = job(tmp_path, train={"warmup_share": 0.3})
     resumed(run, (1, 3))  # in step 8, after the checkpoint of 7
-    rates = [learning_rate(number, 2 * STEPS, run.train.learning_rate, 0.3) for number in range(2 * STEPS)]
+    rates = [learning_rate(run.train, number, 2 * STEPS) for number in range(2 * STEPS)]
     assert taken == [(number, rates[number]) for number in (0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9)]
 
 

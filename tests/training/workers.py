@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn as spawn_processes
 
+from raycl.data import held_out
 from raycl.model.row_table import RowTable, tables_of
-from raycl.training import exchange, loop, sharding, step
+from raycl.training import exchange, loop, sharding, step, validation
 from tests.training.builders import job, weights_of
 
 CPU = torch.device("cpu")
@@ -84,6 +87,44 @@ def gradients(folder: Path, case: str) -> dict[str, Tensor]:
     return found
 
 
+WATCHED: dict[str, Any] = {
+    "validation": {"users": 9, "k": 3, "steps": 2},
+    "schedule": {"kind": "plateau", "patience": 1},
+    "keep": "best",
+}
+
+
+ASKED: dict[str, dict[str, dict[str, Any]]] = {
+    "own": {},
+    "shared": {"model": {"share_items": True}},
+    "spread": {"train": {"shard_tables": True}},
+    "spread and shared": {"train": {"shard_tables": True}, "model": {"share_items": True}},
+}
+
+
+def measured(folder: Path) -> dict[str, Tensor]:
+    """Recall and NDCG by untrained towers, with blocks so small that every process has some of each."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in (("_USERS", 2), ("_ITEMS", 3), ("_TARGETS", 2)):
+            patch.setattr(validation, name, size)
+        for name, settings in ASKED.items():
+            run = job(folder, **settings)
+            towers = loop.build(run)
+            if run.train.shard_tables:
+                sharding.spread(towers)
+            held = held_out.read(run.stream.store, run.held_out, run.stream.rules, "val", 100)
+            asked = validation.Validation(held, run.spec.num_items, np.arange(1, run.spec.num_items), 4)
+            found[name] = torch.tensor(asked.measure(towers, run.inputs), dtype=torch.float64)
+    return found
+
+
+def watched(folder: Path, *, shard_tables: bool) -> dict[str, Tensor]:
+    """The weights and the curve of a run that its validations decide on."""
+    towers, progress = loop.fit(job(folder, train=WATCHED | {"shard_tables": shard_tables}), CPU, lambda _: None)
+    return weights_of(towers) | {"curve": torch.tensor(progress.curve, dtype=torch.float64)}
+
+
 def whole_gradient(parameter: nn.Parameter, table: RowTable | None) -> Tensor:
     """Of all rows, where other processes hold some of them."""
     assert parameter.grad is not None
@@ -129,6 +170,10 @@ def work(rank: int, folder: str, world: int) -> None:
             save_file(gradients(mine, case), Path(folder) / f"{case}-{rank}.safetensors")
         save_file(trained_on_shards(mine), Path(folder) / f"shards-{rank}.safetensors")
         save_file(fitted(Path(folder) / "shared"), Path(folder) / f"fitted-{rank}.safetensors")
+        save_file(measured(mine), Path(folder) / f"measured-{rank}.safetensors")
+        for spread in (False, True):
+            found = watched(Path(folder) / f"watched-{spread}", shard_tables=spread)
+            save_file(found, Path(folder) / f"watched-{spread}-{rank}.safetensors")
         setattr(exchange._Gather, "backward", staticmethod(without_the_gradients_of_others))  # noqa: B010
         save_file(gradients(mine, BROKEN), Path(folder) / f"broken-{rank}.safetensors")
     finally:
