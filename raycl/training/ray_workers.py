@@ -36,6 +36,7 @@ _STOPPED = "stopped"
 _SAVED, _CRASHED = "saved", "crashed"
 """What workers and their controller say besides how far they are."""
 _LOOKS_EVERY_S = 0.2
+_ASKS_EVERY_S = 5.0
 _LISTENS_WITHIN_S = 5.0
 _STOPS_WITHIN_S = 25.0
 """From a signal to the end of the driver: Kubernetes gives a pod 30 s."""
@@ -145,9 +146,9 @@ def _trainer(
         return _one(work, events, wishes)
 
     return ray.train.torch.TorchTrainer(
-        worker,
+        worker,  # type: ignore[arg-type]
         scaling_config=ray.train.ScalingConfig(
-            num_workers=most if fewest == most else (fewest, most),
+            num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type]
             use_gpu=use_gpu,
             resources_per_worker=None if use_gpu else {"CPU": _cpus(train)},
         ),
@@ -157,7 +158,7 @@ def _trainer(
             storage_path=store.full(""),
             storage_filesystem=store.filesystem,
             failure_config=ray.train.FailureConfig(max_failures=train.max_failures),
-            callbacks=[_Crashes(events)],
+            callbacks=[_Crashes(events)],  # type: ignore[list-item]
         ),
     )
 
@@ -174,6 +175,7 @@ def _one(work: Work, events: Queue, wishes: Queue) -> str | None:
     first = ray.train.get_context().get_world_rank() == 0
     if first:
         threading.Thread(target=_listen, args=(wishes,), name="raycl-wishes", daemon=True).start()
+    threading.Thread(target=_watch_nodes, name="raycl-nodes", daemon=True).start()
     try:
         work(events.put, _asked)
     except Stopped:
@@ -191,6 +193,18 @@ def _listen(wishes: Queue) -> None:
         _asked.set()
 
 
+def _watch_nodes() -> None:
+    """Ask for the end once a node with one of the workers says that it will go away.
+
+    Every worker asks equally often, by which Ray Train gives all the same answer.
+    """
+    with contextlib.suppress(Exception):  # the cluster ends
+        while not _ended.wait(_ASKS_EVERY_S):
+            if ray.train.get_preemption_info() is not None:
+                _asked.set()
+                return
+
+
 class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
     """What Ray Train does for torch, with workers that save before they are ended."""
 
@@ -204,7 +218,7 @@ class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
         super().on_shutdown(worker_group, backend_config)
 
 
-class _Torch(ray.train.torch.TorchConfig):  # type: ignore[misc]
+class _Torch(ray.train.torch.TorchConfig):
     @property
     def backend_cls(self) -> type[_Backend]:
         return _Backend
@@ -227,7 +241,7 @@ def _end_training() -> None:
     _ended.wait(_SAVES_WITHIN_S)
 
 
-class _Crashes(ray.train.UserCallback):  # type: ignore[misc]
+class _Crashes(ray.train.UserCallback):
     """Tells the driver of crashes, and ends training for errors that another try would end in again."""
 
     def __init__(self, events: Queue) -> None:
