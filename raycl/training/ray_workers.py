@@ -36,6 +36,8 @@ _STOPPED = "stopped"
 _SAVED, _CRASHED = "saved", "crashed"
 """What workers and their controller say besides how far they are."""
 _LOOKS_EVERY_S = 0.2
+_TOLD = 160
+"""Characters of what a worker crashed of; the rest is in its log."""
 _ASKS_EVERY_S = 5.0
 _LISTENS_WITHIN_S = 5.0
 _STOPS_WITHIN_S = 25.0
@@ -133,7 +135,7 @@ def _gave_up(error: ray.train.WorkerGroupError) -> RayclError:
 
 def _told(failures: Mapping[int, BaseException]) -> str:
     """Who crashed of what, in one line."""
-    lines = {rank: str(error).strip().partition("\n")[0] for rank, error in sorted(failures.items())}
+    lines = {rank: str(error).strip().partition("\n")[0][:_TOLD] for rank, error in sorted(failures.items())}
     return "; ".join(f"rank {rank}: {line or type(failures[rank]).__name__}" for rank, line in lines.items())
 
 

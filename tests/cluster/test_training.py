@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from os import kill, killpg
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +21,8 @@ import pytest
 from raycl.config_file import load
 from raycl.storage.store import Store
 from raycl.storage.versions import Version, Workspace
-from tests.cluster import builders, processes
+from tests.cluster import builders, nodes, processes
+from tests.cluster.nodes import Cluster
 from tests.cluster.outputs import contents, different
 from tests.cluster.processes import Head
 
@@ -28,6 +30,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, STEPS, BATCH = 3, 241, 32
+RANGE = {"min": 1, "max": 2}
 _WITHIN_S = 150
 _STOPS_WITHIN_S = 30
 
@@ -56,11 +59,14 @@ class Training:
         (folder,) = (self.root / "towers").iterdir()
         return Workspace(Store(str(self.root))).open("towers", folder.name)
 
-    def run(self, disturb: Callable[[subprocess.Popen[bytes]], None] | None = None) -> tuple[int, str]:
-        """Run until it ends, with ``disturb`` in between; its exit code and what it said."""
-        log = self.scratch / "train.log"
+    def run(
+        self, disturb: Callable[[subprocess.Popen[bytes]], None] | None = None, cluster: Cluster | None = None
+    ) -> tuple[int, str]:
+        """Run until it ends, on an embedded Ray or on ``cluster``, with ``disturb`` in between; its code and words."""
+        log = self.log
         command = [sys.executable, "-m", "raycl", "train", str(self.config)]
-        leader = processes.start(command, processes.as_a_user(self.scratch), log)
+        joined = {**cluster.env, "RAY_ADDRESS": cluster.address} if cluster else processes.as_a_user(self.scratch)
+        leader = processes.start(command, joined, log)
         try:
             if disturb is not None:
                 disturb(leader)
@@ -69,6 +75,18 @@ class Training:
             raise AssertionError(log.read_text(encoding="utf-8")) from error
         finally:
             processes.kill(leader)
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.config.with_suffix(".log")
+
+    def hear(self, words: str) -> None:
+        """Wait until it says this."""
+        deadline = time.monotonic() + _WITHIN_S
+        while words not in self.log.read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline, f"it never said: {words}"
+            time.sleep(0.05)
 
     def reach(self, step: int) -> None:
         """Wait for a checkpoint of this step or a later one."""
@@ -109,7 +127,7 @@ def training(made: Path, scratch: Path, folder: Path) -> Training:
     return Training(write_config(made, folder), scratch)
 
 
-def write_config(made: Path, folder: Path, **settings: int) -> Path:
+def write_config(made: Path, folder: Path, **settings: Any) -> Path:
     tree = builders.config_tree(made / "log", str(folder / "workspace"))
     tree["train"] |= {"epochs": EPOCHS, "global_batch_size": BATCH, "checkpoint_steps": 20, "num_workers": 2} | settings
     return builders.write_config(folder / "raycl.yaml", tree)
@@ -244,3 +262,42 @@ def test_a_submitted_job_that_is_stopped_saves_first(
     assert STEPS < disturbed.steps[-1] <= 2 * STEPS
     ray_job("submit", "--submission-id", "again", "--runtime-env-json", runtime, "--", *train)
     assert_same(quiet, disturbed)
+
+
+def test_a_range_of_workers_goes_on_with_fewer_when_a_node_is_lost(
+    made: Path, quiet: Training, disturbed: Training
+) -> None:
+    with nodes.head() as cluster, cluster.node("w1") as node:
+        cluster.wait_for(2)
+
+        def disturb(_: subprocess.Popen[bytes]) -> None:
+            disturbed.reach(1)
+            processes.kill(node)
+
+        write_config(made, disturbed.config.parent, num_workers=RANGE)
+        code, said = disturbed.run(disturb, cluster)
+    assert code == 0, said
+    assert [said.count(f"training worker group of size {size}:") for size in (1, 2)] == [1, 1], said
+    assert "restart 1 of 3" in said
+    assert disturbed.towers.manifest.facts["losses"] == pytest.approx(quiet.towers.manifest.facts["losses"], rel=1e-4)
+
+
+def test_a_range_of_workers_saves_when_a_node_is_drained_and_goes_on_with_fewer(
+    made: Path, disturbed: Training
+) -> None:
+    with nodes.head() as cluster, cluster.node("w1"):
+        cluster.wait_for(2)
+
+        def disturb(leader: subprocess.Popen[bytes]) -> None:
+            disturbed.reach(STEPS)
+            cluster.drain(60)
+            disturbed.hear("was told to end, and saved first")
+            disturbed.hear("training worker group of size 1:")
+            disturbed.reach(disturbed.steps[-1] + 1)
+            leader.terminate()
+
+        write_config(made, disturbed.config.parent, num_workers=RANGE, checkpoint_steps=100_000, epochs=100_000)
+        code, said = disturbed.run(disturb, cluster)
+    assert code == 1, said
+    assert said.splitlines()[-1] == "raycl: interrupted; run the same command again to go on"
+    assert "restart" not in said
