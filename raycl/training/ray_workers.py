@@ -32,8 +32,14 @@ Work = Callable[[Report, threading.Event], None]
 """One process's whole training; the event tells it to end early, by Stopped."""
 
 _STOPPED = "stopped"
-_CRASHED = "crashed"
+"""What a worker returns that ended early."""
+_SAVED, _CRASHED = "saved", "crashed"
+"""What workers and their controller say besides how far they are."""
 _LOOKS_EVERY_S = 0.2
+_TOLD = 160
+"""Characters of what a worker crashed of; the rest is in its log."""
+_ASKS_EVERY_S = 5.0
+_LISTENS_WITHIN_S = 5.0
 _STOPS_WITHIN_S = 25.0
 """From a signal to the end of the driver: Kubernetes gives a pod 30 s."""
 _SAVES_WITHIN_S = 20.0
@@ -51,40 +57,54 @@ def run(work: Work, train: TrainConfig, store: Store, report: Report, *, use_gpu
     ends it at once. A signal to this process ends it by Stopped, with a checkpoint of the last step.
     """
     events, wishes = Queue(actor_options={"num_cpus": 0}), Queue(actor_options={"num_cpus": 0})
-    asked = threading.Event()
-    with _relay(events, report, train.max_failures), stop.on_signals(asked):
-        try:
-            while _trained(_trainer(work, train, store, events, wishes, use_gpu=use_gpu), asked, wishes) == _STOPPED:
-                log.warning("a training worker was told to end, and saved first: starting again from there")
-        finally:
-            wishes.shutdown()
+    asked, saved = threading.Event(), threading.Event()
+    with (
+        _relay(events, report, saved, train.max_failures),
+        contextlib.closing(_Wish(asked, wishes)),
+        stop.on_signals(asked),
+    ):
+        while _trained(_trainer(work, train, store, events, wishes, use_gpu=use_gpu), asked, saved) == _STOPPED:
+            saved.clear()
+            log.warning("a training worker was told to end, and saved first: starting again from there")
 
 
-def _trained(trainer: ray.train.torch.TorchTrainer, asked: threading.Event, wishes: Queue) -> Any:
-    """What rank 0 returned; Stopped once this process was asked to end, and the workers have."""
+def _trained(trainer: ray.train.torch.TorchTrainer, asked: threading.Event, saved: threading.Event) -> Any:
+    """What rank 0 returned; Stopped once this process was asked to end, and the workers have saved."""
     # In the main thread Ray would take Ctrl-C for itself, and end the workers at once and this process with 0.
     found: Future[Any] = Future()
     threading.Thread(target=_fit, args=(trainer, found), name="raycl-fit", daemon=True).start()
-    ends_at = None
-    while not found.done():
+    while not found.done() and not asked.is_set():
         asked.wait(_LOOKS_EVERY_S)
-        if asked.is_set():
-            ends_at = ends_at or time.monotonic() + _STOPS_WITHIN_S
+    if asked.is_set():
+        ends_at = time.monotonic() + _STOPS_WITHIN_S
+        while not (found.done() or saved.wait(_LOOKS_EVERY_S)):
             if time.monotonic() > ends_at:
-                log.warning("the workers have not ended within %g s: the last checkpoint counts", _STOPS_WITHIN_S)
-                raise Stopped
-            _wish(wishes)
-            time.sleep(_LOOKS_EVERY_S)
-    try:
-        returned = found.result().return_value
-    except Exception as error:
-        if asked.is_set():
-            log.warning("the workers ended without a checkpoint of their last step: %s", error)
-            raise Stopped from error
-        raise
-    if returned == _STOPPED and asked.is_set():
-        raise Stopped
-    return returned
+                log.warning("the workers have not saved within %g s: the last checkpoint counts", _STOPS_WITHIN_S)
+                break
+        if not found.done() or found.exception() is not None or found.result().return_value == _STOPPED:
+            raise Stopped
+    return found.result().return_value
+
+
+class _Wish:
+    """Passes on to the workers that this process was asked to end, and to those that start after them."""
+
+    def __init__(self, asked: threading.Event, wishes: Queue) -> None:
+        self._asked, self._wishes, self._closed = asked, wishes, threading.Event()
+        wishes.empty()  # so that they are known here when a signal has ended the head of an embedded Ray too
+        threading.Thread(target=self._pass_on, name="raycl-wish", daemon=True).start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._asked.set()
+        self._wishes.shutdown()
+
+    def _pass_on(self) -> None:
+        self._asked.wait()
+        with contextlib.suppress(Exception):  # where the cluster goes down too, nobody hears it
+            while not self._closed.wait(_LOOKS_EVERY_S):
+                if self._wishes.empty():
+                    self._wishes.put(None)
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer, found: Future[Any]) -> None:
@@ -115,15 +135,8 @@ def _gave_up(error: ray.train.WorkerGroupError) -> RayclError:
 
 def _told(failures: Mapping[int, BaseException]) -> str:
     """Who crashed of what, in one line."""
-    lines = {rank: str(error).strip().partition("\n")[0] for rank, error in sorted(failures.items())}
+    lines = {rank: str(error).strip().partition("\n")[0][:_TOLD] for rank, error in sorted(failures.items())}
     return "; ".join(f"rank {rank}: {line or type(failures[rank]).__name__}" for rank, line in lines.items())
-
-
-def _wish(wishes: Queue) -> None:
-    """Tell the workers to end, and those that start after them."""
-    with contextlib.suppress(Exception):  # where the cluster goes down too, nobody hears it
-        if wishes.empty():
-            wishes.put(None, timeout=_LOOKS_EVERY_S)
 
 
 def _trainer(
@@ -135,9 +148,9 @@ def _trainer(
         return _one(work, events, wishes)
 
     return ray.train.torch.TorchTrainer(
-        worker,
+        worker,  # type: ignore[arg-type]
         scaling_config=ray.train.ScalingConfig(
-            num_workers=most if fewest == most else (fewest, most),
+            num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type]
             use_gpu=use_gpu,
             resources_per_worker=None if use_gpu else {"CPU": _cpus(train)},
         ),
@@ -147,7 +160,7 @@ def _trainer(
             storage_path=store.full(""),
             storage_filesystem=store.filesystem,
             failure_config=ray.train.FailureConfig(max_failures=train.max_failures),
-            callbacks=[_Crashes(events)],
+            callbacks=[_Crashes(events)],  # type: ignore[list-item]
         ),
     )
 
@@ -161,11 +174,15 @@ def _cpus(train: TrainConfig) -> float:
 
 def _one(work: Work, events: Queue, wishes: Queue) -> str | None:
     """The training of one worker."""
-    if ray.train.get_context().get_world_rank() == 0:
+    first = ray.train.get_context().get_world_rank() == 0
+    if first:
         threading.Thread(target=_listen, args=(wishes,), name="raycl-wishes", daemon=True).start()
+    threading.Thread(target=_watch_nodes, name="raycl-nodes", daemon=True).start()
     try:
         work(events.put, _asked)
     except Stopped:
+        if first:
+            events.put({_SAVED: True})
         return _STOPPED
     finally:
         _ended.set()
@@ -176,6 +193,18 @@ def _listen(wishes: Queue) -> None:
     with contextlib.suppress(Exception):  # the queue ends with the driver
         wishes.get()
         _asked.set()
+
+
+def _watch_nodes() -> None:
+    """Ask for the end once a node with one of the workers says that it will go away.
+
+    Every worker asks equally often, by which Ray Train gives all the same answer.
+    """
+    with contextlib.suppress(Exception):  # the cluster ends
+        while not _ended.wait(_ASKS_EVERY_S):
+            if ray.train.get_preemption_info() is not None:
+                _asked.set()
+                return
 
 
 class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
@@ -191,7 +220,7 @@ class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
         super().on_shutdown(worker_group, backend_config)
 
 
-class _Torch(ray.train.torch.TorchConfig):  # type: ignore[misc]
+class _Torch(ray.train.torch.TorchConfig):
     @property
     def backend_cls(self) -> type[_Backend]:
         return _Backend
@@ -214,7 +243,7 @@ def _end_training() -> None:
     _ended.wait(_SAVES_WITHIN_S)
 
 
-class _Crashes(ray.train.UserCallback):  # type: ignore[misc]
+class _Crashes(ray.train.UserCallback):
     """Tells the driver of crashes, and ends training for errors that another try would end in again."""
 
     def __init__(self, events: Queue) -> None:
@@ -228,13 +257,12 @@ class _Crashes(ray.train.UserCallback):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _relay(events: Queue, report: Report, max_failures: int) -> Iterator[None]:
-    """Hand what workers put into ``events`` to ``report``, in a thread of this process; crashes are logged."""
+def _relay(events: Queue, report: Report, saved: threading.Event, max_failures: int) -> Iterator[None]:
+    """Take what is put into ``events`` in a thread of this process: reports, crashes, and that all is saved."""
     ended = threading.Event()
-    crashes = 0
 
     def listen() -> None:
-        nonlocal crashes
+        crashes = 0
         while True:
             try:
                 event = events.get(timeout=_LOOKS_EVERY_S)
@@ -242,16 +270,16 @@ def _relay(events: Queue, report: Report, max_failures: int) -> Iterator[None]:
                 if ended.is_set():
                     return
                 continue
-            if _CRASHED not in event:
+            if _SAVED in event:
+                saved.set()
+            elif _CRASHED in event:
+                crashes += 1
+                again = f"restart {crashes} of {max_failures}, from the newest checkpoint"
+                log.warning(
+                    "training crashed (%s): %s", event[_CRASHED], again if crashes <= max_failures else "ending"
+                )
+            else:
                 report(event)
-                continue
-            crashes += 1
-            again = f"restart {crashes} of {max_failures}, from the newest checkpoint"
-            log.warning(
-                "a training worker crashed (%s): %s",
-                event[_CRASHED],
-                again if crashes <= max_failures else "no restart is left",
-            )
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
@@ -259,5 +287,5 @@ def _relay(events: Queue, report: Report, max_failures: int) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(_LISTENS_WITHIN_S)
         events.shutdown()

@@ -70,7 +70,7 @@ class Agreement:
 def _fetched(asked: Tensor) -> _Wish:
     if asked.device.type != "cuda":
         return _Wish(asked, None)
-    there = torch.cuda.Event()
+    there = torch.cuda.Event()  # type: ignore[no-untyped-call]
     fetched = torch.empty_like(asked, device="cpu", pin_memory=True).copy_(asked, non_blocking=True)
     there.record()
     return _Wish(fetched, there)

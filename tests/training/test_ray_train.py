@@ -104,13 +104,24 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_towers(made: Path)
     assert_equal_bits(towers_of(resumed), towers_of(straight))
 
 
+def test_a_range_of_workers_trains_the_towers_of_the_number_that_there_is_room_for(made: Path) -> None:
+    fixed, ranged = train(config(made, num_workers=2)), config(made, num_workers={"min": 1, "max": 2})
+    assert not train(ranged).worked
+    again = train(ranged, force=True)
+    assert again.version.manifest.facts["losses"] == fixed.version.manifest.facts["losses"]
+    assert_equal_bits(towers_of(again), towers_of(fixed))
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_loss_that_is_not_finite_ends_the_stage_with_a_remedy(made: Path, num_workers: int) -> None:
-    settings = config(made, num_workers=num_workers, max_failures=0)
+def test_a_loss_that_is_not_finite_ends_the_stage_at_once_with_a_remedy(
+    made: Path, num_workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(made, num_workers=num_workers)
     broken = settings.model_copy(update={"loss": settings.loss.model_copy(update={"temperature": 1e-40})})
     with pytest.raises(RayclError, match=r"the loss became nan .* lower train\.learning_rate"):
         train(broken)
     assert journey.workspace(broken).finished("towers") == []
+    assert "restart" not in caplog.text
 
 
 def test_more_gpus_than_there_are_cannot_be_asked_for(made: Path) -> None:
