@@ -29,11 +29,7 @@ def main() -> None:
         found = []
         began = time.perf_counter()
         for batch in batches:
-            found.append(
-                one.step(
-                    batch, learning_rate(number, steps * case.EPOCHS, job.train.learning_rate, job.train.warmup_share)
-                )
-            )
+            found.append(one.step(batch, learning_rate(job.train, number, steps * case.EPOCHS)))
             number += 1
         rates.append(steps * chosen.batch / (time.perf_counter() - began))
         losses.append([float(loss) for loss in found])
