@@ -94,7 +94,7 @@ WATCHED: dict[str, Any] = {
 }
 
 
-ASKED: dict[str, dict[str, dict[str, Any]]] = {
+ASKED: dict[str, dict[str, Any]] = {
     "own": {},
     "shared": {"model": {"share_items": True}},
     "spread": {"train": {"shard_tables": True}},
