@@ -26,7 +26,8 @@ than the rounding. Four of them shape the output after all, in some configs:
 - ``pairs.rows_per_fragment`` with a split by time, whose cuts come from a sketch of each fragment;
 - ``pairs.incremental`` without ``pairs.num_buckets``, where a log that has grown keeps the buckets that it had;
 - ``train.num_workers`` and ``train.rows_per_pass`` with ``model.dropout`` or ``model.feature_dropout``, which every
-  pass of each worker draws anew.
+  pass of each worker draws anew; and where two validations are so near each other that rounding decides which is the
+  best, or a gain.
 
 ``pairs.num_buckets`` is none of them: it makes the files that training shuffles by.
 """
