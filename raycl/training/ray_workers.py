@@ -77,12 +77,14 @@ def _trained(trainer: ray.train.torch.TorchTrainer, asked: threading.Event, save
         asked.wait(_LOOKS_EVERY_S)
     if asked.is_set():
         ends_at = time.monotonic() + _STOPS_WITHIN_S
-        while not (found.done() or saved.wait(_LOOKS_EVERY_S)):
-            if time.monotonic() > ends_at:
-                log.warning("the workers have not saved within %g s: the last checkpoint counts", _STOPS_WITHIN_S)
-                break
-        if not found.done() or found.exception() is not None or found.result().return_value == _STOPPED:
-            raise Stopped
+        while not (found.done() or saved.wait(_LOOKS_EVERY_S)) and time.monotonic() < ends_at:
+            pass
+        ended = found.done() and found.exception() is None
+        if ended and found.result().return_value != _STOPPED:
+            return None  # it was at its last step anyway
+        if not ended and not saved.is_set():
+            log.warning("the workers have not saved within %g s: the last checkpoint counts", _STOPS_WITHIN_S)
+        raise Stopped
     return found.result().return_value
 
 
