@@ -59,12 +59,11 @@ def run(work: Work, train: TrainConfig, store: Store, report: Report, *, use_gpu
     events, wishes = Queue(actor_options={"num_cpus": 0}), Queue(actor_options={"num_cpus": 0})
     asked, saved = threading.Event(), threading.Event()
     with (
-        _relay(events, report, saved, train.max_failures),
+        _relay(events, report, asked, saved, train.max_failures),
         contextlib.closing(_Wish(asked, wishes)),
         stop.on_signals(asked),
     ):
         while _trained(_trainer(work, train, store, events, wishes, use_gpu=use_gpu), asked, saved) == _STOPPED:
-            saved.clear()
             log.warning("a training worker was told to end, and saved first: starting again from there")
 
 
@@ -259,8 +258,13 @@ class _Crashes(ray.train.UserCallback):
 
 
 @contextlib.contextmanager
-def _relay(events: Queue, report: Report, saved: threading.Event, max_failures: int) -> Iterator[None]:
-    """Take what is put into ``events`` in a thread of this process: reports, crashes, and that all is saved."""
+def _relay(
+    events: Queue, report: Report, asked: threading.Event, saved: threading.Event, max_failures: int
+) -> Iterator[None]:
+    """Take what is put into ``events`` in a thread of this process: reports, crashes, and that all is saved.
+
+    Workers also save when their group is resized: that counts for nothing before this process was ``asked`` to end.
+    """
     ended = threading.Event()
 
     def listen() -> None:
@@ -273,7 +277,8 @@ def _relay(events: Queue, report: Report, saved: threading.Event, max_failures: 
                     return
                 continue
             if _SAVED in event:
-                saved.set()
+                if asked.is_set():
+                    saved.set()
             elif _CRASHED in event:
                 crashes += 1
                 again = f"restart {crashes} of {max_failures}, from the newest checkpoint"
