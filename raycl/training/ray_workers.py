@@ -59,12 +59,11 @@ def run(work: Work, train: TrainConfig, store: Store, report: Report, *, use_gpu
     events, wishes = Queue(actor_options={"num_cpus": 0}), Queue(actor_options={"num_cpus": 0})
     asked, saved = threading.Event(), threading.Event()
     with (
-        _relay(events, report, saved, train.max_failures),
+        _relay(events, report, asked, saved, train.max_failures),
         contextlib.closing(_Wish(asked, wishes)),
         stop.on_signals(asked),
     ):
         while _trained(_trainer(work, train, store, events, wishes, use_gpu=use_gpu), asked, saved) == _STOPPED:
-            saved.clear()
             log.warning("a training worker was told to end, and saved first: starting again from there")
 
 
@@ -77,12 +76,14 @@ def _trained(trainer: ray.train.torch.TorchTrainer, asked: threading.Event, save
         asked.wait(_LOOKS_EVERY_S)
     if asked.is_set():
         ends_at = time.monotonic() + _STOPS_WITHIN_S
-        while not (found.done() or saved.wait(_LOOKS_EVERY_S)):
-            if time.monotonic() > ends_at:
-                log.warning("the workers have not saved within %g s: the last checkpoint counts", _STOPS_WITHIN_S)
-                break
-        if not found.done() or found.exception() is not None or found.result().return_value == _STOPPED:
-            raise Stopped
+        while not (found.done() or saved.wait(_LOOKS_EVERY_S)) and time.monotonic() < ends_at:
+            pass
+        ended = found.done() and found.exception() is None
+        if ended and found.result().return_value != _STOPPED:
+            return None  # it was at its last step anyway
+        if not ended and not saved.is_set():
+            log.warning("the workers have not saved within %g s: the last checkpoint counts", _STOPS_WITHIN_S)
+        raise Stopped
     return found.result().return_value
 
 
@@ -257,8 +258,13 @@ class _Crashes(ray.train.UserCallback):
 
 
 @contextlib.contextmanager
-def _relay(events: Queue, report: Report, saved: threading.Event, max_failures: int) -> Iterator[None]:
-    """Take what is put into ``events`` in a thread of this process: reports, crashes, and that all is saved."""
+def _relay(
+    events: Queue, report: Report, asked: threading.Event, saved: threading.Event, max_failures: int
+) -> Iterator[None]:
+    """Take what is put into ``events`` in a thread of this process: reports, crashes, and that all is saved.
+
+    Workers also save when their group is resized: that counts for nothing before this process was ``asked`` to end.
+    """
     ended = threading.Event()
 
     def listen() -> None:
@@ -271,7 +277,8 @@ def _relay(events: Queue, report: Report, saved: threading.Event, max_failures: 
                     return
                 continue
             if _SAVED in event:
-                saved.set()
+                if asked.is_set():
+                    saved.set()
             elif _CRASHED in event:
                 crashes += 1
                 again = f"restart {crashes} of {max_failures}, from the newest checkpoint"
