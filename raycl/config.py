@@ -351,6 +351,9 @@ class Config(Section):
     """Weight of each event type, of which there are at most 256; a type that is not named here is quarantined."""
     items: ItemTable | None = None
     users: UserTable | None = None
+    context: tuple[Feature, ...] = ()
+    """Features of the request, of the logs' ``columns.context``: the user tower reads what the target's event carries,
+    and in serving what the query does. Any kind but ``vector``; fitted at the start of training."""
     pairs: PairRules = PairRules()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

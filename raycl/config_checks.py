@@ -191,14 +191,37 @@ def _tables(config: Config) -> list[tuple[str, TableSource, list[str]]]:
 
 
 def _features_are_distinct(config: Config) -> str | None:
-    for name, table in (("items", config.items), ("users", config.users)):
+    for name, features in _features(config):
         first: dict[str, int] = {}
-        for position, feature in enumerate(table.features if table else ()):
+        for position, feature in enumerate(features):
             if first.setdefault(feature.column, position) != position:
                 return (
-                    f"{name}.features.{position}.column={feature.column} is {name}.features.{first[feature.column]}"
-                    f" already: remove one of them, or copy the column under another name in the table"
+                    f"{name}.{position}.column={feature.column} is {name}.{first[feature.column]} already: remove one"
+                    f" of them, or copy the column under another name in the table"
                 )
+    return None
+
+
+def _features(config: Config) -> list[tuple[str, tuple[Feature, ...]]]:
+    """Every list of features with its field of the config."""
+    return [
+        ("items.features", config.items.features if config.items else ()),
+        ("users.features", config.users.features if config.users else ()),
+        ("context", config.context),
+    ]
+
+
+def _context_is_carried(config: Config) -> str | None:
+    carried = config.logs[0].columns.context
+    for position, feature in enumerate(config.context):
+        if feature.column not in carried:
+            named = f"has {', '.join(carried)}" if carried else "is empty"
+            return (
+                f"context.{position}.column={feature.column} is not carried by the pairs, since"
+                f" logs.0.columns.context {named}: name the column there"
+            )
+        if feature.kind == "vector":
+            return f"context.{position}.kind=vector: a log's context holds single values; use another kind"
     return None
 
 
@@ -206,10 +229,10 @@ _OF_ONE_KIND = {"num_hashes": ("hashed", 2), "transform": ("numeric", "standard"
 
 
 def _features_fit_their_kind(config: Config) -> str | None:
-    for name, table in (("items", config.items), ("users", config.users)):
-        for position, feature in enumerate(table.features if table else ()):
+    for name, features in _features(config):
+        for position, feature in enumerate(features):
             if problem := _misfit(feature):
-                return f"{name}.features.{position}.{problem}"
+                return f"{name}.{position}.{problem}"
     return None
 
 
@@ -322,6 +345,7 @@ RULES = (
     _defaults_are_read,
     _features_are_distinct,
     _features_fit_their_kind,
+    _context_is_carried,
     _heads_divide,
     _display_is_free,
     _items_are_described,

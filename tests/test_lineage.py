@@ -21,7 +21,7 @@ from raycl.storage.versions import Version, Workspace
 STAGES = ("pairs", "towers", "evaluations", "releases")
 BASE: dict[str, Any] = {
     "workspace": "w",
-    "logs": [{"uri": "log"}],
+    "logs": [{"uri": "log", "columns": {"context": ["device"]}}],
     "items": {"uri": "items"},
     "users": {"uri": "users"},
     "train": {"epochs": 1},
@@ -55,6 +55,7 @@ MODEL: dict[str, Any] = {
     "item_id": False,
     "id_dropout": 0.5,
     "feature_dropout": 0.5,
+    "request_dropout": 0.5,
     "dropout": 0.5,
 }
 LOSS: dict[str, Any] = {
@@ -83,6 +84,7 @@ REACH: dict[str, tuple[str, set[str]]] = {
     "event_weights": ("event_weights.view=2", {"pairs"}),
     "items": ("items.uri=other", {"pairs"}),
     "users": ("users.uri=other", {"pairs"}),
+    "context": ("context=[{column: device}]", {"towers"}),
     "pairs": ("pairs.max_history=7", {"pairs"}),
     "model": ("model.dim=7", {"towers"}),
     "loss": ("loss.temperature=0.5", {"towers"}),

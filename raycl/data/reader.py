@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from raycl import schema
 from raycl.config import PairRules
+from raycl.data.columns import whole
+from raycl.data.features import Encoders
 from raycl.data.packed import Ints, Rows, Sequences, last_of
 from raycl.storage import tables
 from raycl.storage.store import Store
@@ -39,7 +41,7 @@ class Batch:
     first; of a log without time any of it. The target itself may be among them, if the user came round to it. None
     where the rules have no negatives."""
     context: Mapping[str, Any] = field(default_factory=dict)
-    """By column of the log: an Arrow array (size,) of what the target's event carries."""
+    """By column of the log: an Arrow array (size,) of what the target's event carries, as the log has it or encoded."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -151,6 +153,8 @@ class PairStream:
     """Whether batches have ``negatives``, where the rules have any."""
     context: tuple[str, ...] = ()
     """Columns of the log that batches have, of those that the pairs were made with."""
+    encoders: Encoders | None = None
+    """What encodes them, a window at a time; None leaves them as they are in the log."""
 
     @property
     def steps(self) -> int:
@@ -163,7 +167,7 @@ class PairStream:
         size, step = self.global_batch_size, 0
         left: Batch | None = None
         for window in self._windows(generator):
-            sequences = read(self.store, window, "train", self._more_columns)
+            sequences = self._encoded(read(self.store, window, "train", self._more_columns))
             if self.rules.history == "others":
                 sequences = sequences.trained_on()
             places = sequences.targets(self.rules)
@@ -193,6 +197,12 @@ class PairStream:
             anchors_from, drawn = sequences.anchors_from(rules), generator.random(len(sequences.items))
             return lambda places: _batch_of_anchors(sequences, places, rules, anchors_from, drawn, with_ages=with_ages)
         return lambda places: batch(sequences, places, rules, with_ages=with_ages)
+
+    def _encoded(self, sequences: Sequences) -> Sequences:
+        if self.encoders is None or not sequences.context:
+            return sequences
+        encoded = self.encoders.encode(pa.table(dict(sequences.context)))
+        return replace(sequences, context={name: whole(encoded[name]) for name in encoded.column_names})
 
     @property
     def _more_columns(self) -> list[str]:

@@ -13,7 +13,7 @@ from raycl.config_loss import LossConfig
 from raycl.data.reader import Batch
 from raycl.model import masking
 from raycl.model.inputs import FeatureRows
-from raycl.training import draws, exchange
+from raycl.training import draws, exchange, requests
 from raycl.training.job import Inputs, Job
 
 
@@ -21,8 +21,8 @@ from raycl.training.job import Inputs, Job
 class Passes:
     """Rows for the user tower and for the item tower, in this order of runs; none but the batch's are always there.
 
-    Users: the batch's, then two views of their histories. Items: the batch's, this process's share of those drawn
-    evenly, then the batch's twice more with features hidden.
+    Users: the batch's, then two views of their histories, without times and requests. Items: the batch's, this
+    process's share of those drawn evenly, then the batch's twice more with features hidden.
     """
 
     batch_rows: int
@@ -40,6 +40,11 @@ class Passes:
     """(item rows, features of an item)"""
     uniform: Tensor
     """Items drawn evenly for all processes together (loss.negatives.uniform,)"""
+    age_s: Tensor | None = None
+    """(user rows, max_history) seconds from each event to the target, NaN where they are hidden; None where no event
+    has an age"""
+    context: FeatureRows | None = None
+    """(user rows,) what the request carries; None where the towers read none of it"""
 
     @property
     def batch_items(self) -> Tensor:
@@ -68,13 +73,15 @@ class Passes:
 
     def inputs_of(
         self, inputs: Inputs, users: slice, items: slice
-    ) -> tuple[Tensor, FeatureRows, Tensor, FeatureRows, Tensor]:
+    ) -> tuple[Tensor, FeatureRows, Tensor, FeatureRows, Tensor, Tensor | None, FeatureRows | None]:
         """The arguments of ``TwoTower`` for these rows."""
         features = inputs.items.take(self.items[items])
         if self.hidden_features is not None:
             features = masking.hide(features, self.hidden_features[items])
         described = inputs.users.take(self.user_rows[users])
-        return self.history[users], described, self.items[items], features, self.hidden[items]
+        ages = None if self.age_s is None else self.age_s[users]
+        context = None if self.context is None else self.context.part(users)
+        return self.history[users], described, self.items[items], features, self.hidden[items], ages, context
 
 
 def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, device: torch.device) -> Passes:
@@ -107,6 +114,8 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
         torch.from_numpy(hidden).to(device),
         hidden_features,
         torch.from_numpy(uniform).to(device),
+        requests.ages(job, batch, number, len(histories), device),
+        requests.context(job, batch, number, len(histories), device),
     )
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import torch
 
 from raycl.config import Config
+from raycl.data import states
 from raycl.data.handoff import Pairs
 from raycl.data.reader import PairStream
 from raycl.errors import InputError
 from raycl.model import inputs
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage.store import Store
+from raycl.training import context
 from raycl.training.job import Inputs, Job
 
 
@@ -20,6 +22,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
 
     Raises InputError where the pairs do not fill one global batch.
     """
+    requests = context.encoders(config.context, pairs, store)
     stream = PairStream(
         pairs.store,
         pairs.files("train"),
@@ -27,6 +30,9 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
         config.train.global_batch_size,
         config.train.shuffle_pairs,
         config.seed,
+        with_ages=config.model.reads_times and states.has_ages(pairs.rules),
+        context=tuple(feature.column for feature in requests.features),
+        encoders=requests,
     )
     if stream.steps == 0:
         total = sum(count for _, count in stream.files)
@@ -47,6 +53,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             FeatureSizes.of(user_encoders),
             config.model,
             int(id_row.max()) + 1 if id_row is not None else None,
+            FeatureSizes.of(requests),
         ),
         config.train,
         config.loss,

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from raycl.config import ModelConfig, PairRules, TrainConfig
 from raycl.config_loss import LossConfig
+from raycl.data.features import Encoder, Encoders
 from raycl.data.reader import PairStream
 from raycl.model.inputs import FeatureRows
 from raycl.model.spec import FeatureSizes, TowerSpec
@@ -23,6 +25,13 @@ from tests.data.reference import Packed
 NUM_ITEMS, NUM_USERS, MAX_HISTORY = 20, 12, 4
 FIRST_ONLY = NUM_ITEMS - 2
 SPLIT = {"kind": "leave_last_out"}
+DEVICES = ("phone", "desk", None)
+REQUESTS = Encoders(
+    (
+        Encoder("hour", "numeric", "", 0, mean=3.0, deviation=2.0),
+        Encoder("device", "categorical", "", 0, ("phone", "desk")),
+    )
+)
 
 
 def job(
@@ -32,11 +41,13 @@ def job(
     model: dict[str, Any] | None = None,
     loss: dict[str, Any] | None = None,
     seed: int = 1,
+    with_context: bool = False,
 ) -> Job:
     """A run over 84 pairs in 3 files, 5 steps an epoch, with checkpoints under ``folder``; always the same pairs.
 
     Items and users have features, some items are repeated in a batch, one item is unknown to training, and one is only
-    ever a user's first event.
+    ever a user's first event. ``with_context`` the
+    towers read the number of the hour and the device that go with it.
     """
     store = Store(str(folder / "pairs"))
     generator = np.random.default_rng(4)
@@ -55,18 +66,31 @@ def job(
         {"epochs": 2, "global_batch_size": 16, "learning_rate": 0.02, "checkpoint_steps": 2, "use_gpu": "never"}
         | (train or {})
     )
-    sizes_of = FeatureSizes((6,), 1)
+    sizes_of, requests = FeatureSizes((6,), 1), REQUESTS if with_context else Encoders()
+    chosen = ModelConfig.model_validate({"dim": 8, "hidden": (8,)} | (model or {}))
+    stream = PairStream(
+        store,
+        tuple(files),
+        rules,
+        settings.global_batch_size,
+        40,
+        seed,
+        with_ages=chosen.reads_times,
+        context=tuple(feature.column for feature in requests.features),
+        encoders=requests,
+    )
     return Job(
         TowerSpec(
             NUM_ITEMS,
             MAX_HISTORY,
             sizes_of,
             sizes_of,
-            ModelConfig.model_validate({"dim": 8, "hidden": (8,)} | (model or {})),
+            chosen,
+            context=FeatureSizes.of(requests),
         ),
         settings,
         LossConfig.model_validate(loss or {}),
-        PairStream(store, tuple(files), rules, settings.global_batch_size, 40, seed),
+        stream,
         Inputs(
             _features(NUM_ITEMS, item),
             _features(NUM_USERS - 1, item),
@@ -86,11 +110,12 @@ def _write(store: Store, path: str, items: list[Any], generator: np.random.Gener
             0,
             tuple(one),
             tuple(generator.uniform(0.5, 2.0, len(one))),
-            tuple(range(1, len(one) + 1)),
+            tuple((1000 * 2**place * (user + 1)) for place in range(len(one))),
+            tuple((float(place), DEVICES[(user + place) % 3]) for place in range(len(one))),
         )
         for user, one in enumerate(items, start=first_user)
     ]
-    tables.write(store, path, part_table(rows))
+    tables.write(store, path, part_table(rows, context={"hour": pa.float64(), "device": pa.large_string()}))
 
 
 def _features(rows: int, generator: torch.Generator) -> FeatureRows:

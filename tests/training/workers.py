@@ -27,7 +27,7 @@ EVERYTHING: dict[str, Any] = {
     "log_q": "streaming",
     "negatives": NEGATIVES,
 }
-CASES: dict[str, dict[str, dict[str, Any]]] = {
+CASES: dict[str, dict[str, Any]] = {
     **{
         f"{kind}, logQ {log_q}": {"loss": {"terms": kind, "log_q": log_q}}
         for kind in CONTRASTING
@@ -43,9 +43,19 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "rating": {"loss": {"terms": {"kind": "rating", "low": 0.5, "high": 2.0}}},
     "learned temperature": {"loss": {"learn_temperature": True}},
     "small sketch": {"loss": {"log_q": "streaming", "sketch": {"width": 7, "num_hashes": 2, "rate": 0.2}}},
+    "times and context": {
+        "loss": {"terms": ["softmax", "views"]},
+        "model": {"pooling": "transformer", "request_dropout": 0.3},
+        "with_context": True,
+    },
     "hidden ids": {"model": {"id_dropout": 0.5}},
-    "everything": {"loss": EVERYTHING, "model": MODEL},
-    "everything in passes of 3": {"loss": EVERYTHING, "model": MODEL, "train": {"rows_per_pass": 3}},
+    "everything": {"loss": EVERYTHING, "model": MODEL | {"pooling": "attention"}, "with_context": True},
+    "everything in passes of 3": {
+        "loss": EVERYTHING,
+        "model": MODEL | {"pooling": "attention"},
+        "train": {"rows_per_pass": 3},
+        "with_context": True,
+    },
 }
 BROKEN = "softmax, logQ static"
 
@@ -61,6 +71,7 @@ def gradients(folder: Path, case: str) -> dict[str, Tensor]:
         train={"gradient_clip": 1e9} | settings.get("train", {}),
         loss=settings.get("loss"),
         model={"id_dropout": 0.0} | settings.get("model", {}),
+        with_context=settings.get("with_context", False),
     )
     learner = step.learner(run, loop.build(run), CPU)
     learner = replace(learner, optimizer=torch.optim.SGD(learner.trained.parameters(), lr=0.0))
