@@ -302,6 +302,21 @@ def _loss_has_what_it_needs(config: Config) -> str | None:
     return None
 
 
+def _negatives_are_carried(config: Config) -> str | None:
+    explicit, rules = config.loss.negatives.explicit, config.pairs
+    if explicit and not rules.has_negatives:
+        return (
+            f"loss.negatives.explicit={str(explicit).lower()} needs explicit negatives in the pairs: name event types"
+            f" in pairs.negative_events, or set pairs.negative_below"
+        )
+    if config.loss.negatives.num_explicit(rules.max_negatives) > rules.max_negatives:
+        return (
+            f"loss.negatives.explicit={explicit} is more than pairs.max_negatives={rules.max_negatives}, which a pair"
+            f" has beside it: lower the first or raise the second"
+        )
+    return None
+
+
 def _loss_compares(config: Config) -> str | None:
     loss, contrasting, tempered = config.loss, config_loss.CONTRASTING, config_loss.TEMPERED
     if not loss.has(*contrasting, "rating"):
@@ -309,7 +324,7 @@ def _loss_compares(config: Config) -> str | None:
         return f"loss.terms.0.kind={first} does not bring users and items together: add a term such as softmax"
     if loss.learn_temperature and not loss.has(*tempered):
         return f"loss.learn_temperature=true needs a term with a temperature: add one of {', '.join(tempered)}"
-    for name, value in loss.negatives.model_dump(include={"uniform", "bank", "hard", "random"}).items():
+    for name, value in loss.negatives.model_dump(include={"explicit", "uniform", "bank", "hard", "random"}).items():
         if value and not loss.has(*contrasting):
             return f"loss.negatives.{name}={value} needs a term with negatives: add one of {', '.join(contrasting)}"
     return None
@@ -351,6 +366,7 @@ RULES = (
     _items_are_described,
     _loss_has_what_it_needs,
     _loss_compares,
+    _negatives_are_carried,
     _gate_is_measured,
     _replicas_ordered,
 )

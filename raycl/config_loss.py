@@ -148,6 +148,10 @@ def _to_terms(value: Any) -> Any:
 class Negatives(Section):
     """What an own item is contrasted with, besides the other items of the batch."""
 
+    explicit: bool | Positive = False
+    """What the user turned down before (``pairs.negative_events``, ``pairs.negative_below``) is a negative of that pair
+    alone: as many as ``pairs.max_negatives``, or this many of the newest."""
+
     uniform: Count = 0
     """Items of the whole catalogue drawn evenly in each step, for all users alike (mixed negative sampling)."""
     bank: Count = 0
@@ -155,8 +159,13 @@ class Negatives(Section):
     bank_after_steps: Count = 1_000
     """Steps before the bank starts: vectors of the first steps are stale at once."""
     hard: Count = 0
-    """Of all of these, only this many of the nearest to each user count, and ``random`` others; 0 and 0: all count."""
+    """Of all that every user is compared with, only this many of the nearest to each count, and ``random`` others; 0
+    and 0: all count. Explicit negatives count beside them."""
     random: Count = 0
+
+    def num_explicit(self, most: int) -> int:
+        """Explicit negatives of a pair at most, where the pairs have ``most``."""
+        return most * self.explicit if isinstance(self.explicit, bool) else self.explicit
 
 
 class Sketch(Section):

@@ -31,6 +31,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
         config.train.shuffle_pairs,
         config.seed,
         with_ages=config.model.reads_times and states.has_ages(pairs.rules),
+        with_negatives=bool(config.loss.negatives.explicit),
         context=tuple(feature.column for feature in requests.features),
         encoders=requests,
     )

@@ -47,7 +47,7 @@ def job(
 
     Items and users have features, some items are repeated in a batch, one item is unknown to training, and one is only
     ever a user's first event. ``with_context`` the
-    towers read the number of the hour and the device that go with it.
+    towers read the number of the hour and the device that go with it. Users turn items down, some of which they meet.
     """
     store = Store(str(folder / "pairs"))
     generator = np.random.default_rng(4)
@@ -61,13 +61,16 @@ def job(
         targets += np.bincount(np.concatenate([one[1:] for one in items]), minlength=NUM_ITEMS)
         _write(store, f"sequences/part-{number:06d}.parquet", items, generator, first_user=4 * number)
         files.append((f"sequences/part-{number:06d}.parquet", sum(sizes) - len(sizes)))
-    rules = PairRules.model_validate({"max_history": MAX_HISTORY, "split": SPLIT})
+    rules = PairRules.model_validate(
+        {"max_history": MAX_HISTORY, "split": SPLIT, "negative_events": ["skip"], "max_negatives": 3}
+    )
     settings = TrainConfig.model_validate(
         {"epochs": 2, "global_batch_size": 16, "learning_rate": 0.02, "checkpoint_steps": 2, "use_gpu": "never"}
         | (train or {})
     )
     sizes_of, requests = FeatureSizes((6,), 1), REQUESTS if with_context else Encoders()
     chosen = ModelConfig.model_validate({"dim": 8, "hidden": (8,)} | (model or {}))
+    losses = LossConfig.model_validate(loss or {})
     stream = PairStream(
         store,
         tuple(files),
@@ -76,6 +79,7 @@ def job(
         40,
         seed,
         with_ages=chosen.reads_times,
+        with_negatives=bool(losses.negatives.explicit),
         context=tuple(feature.column for feature in requests.features),
         encoders=requests,
     )
@@ -89,7 +93,7 @@ def job(
             context=FeatureSizes.of(requests),
         ),
         settings,
-        LossConfig.model_validate(loss or {}),
+        losses,
         stream,
         Inputs(
             _features(NUM_ITEMS, item),
@@ -112,10 +116,20 @@ def _write(store: Store, path: str, items: list[Any], generator: np.random.Gener
             tuple(generator.uniform(0.5, 2.0, len(one))),
             tuple((1000 * 2**place * (user + 1)) for place in range(len(one))),
             tuple((float(place), DEVICES[(user + place) % 3]) for place in range(len(one))),
+            tuple(
+                (
+                    int(one[(3 * user + place) % len(one)]) if place % 2 else (user + place) % NUM_ITEMS,
+                    1000 * 2**place * (user + 1) - 1,
+                    1,
+                )
+                for place in range(user % 4, 7)
+            ),
         )
         for user, one in enumerate(items, start=first_user)
     ]
-    tables.write(store, path, part_table(rows, context={"hour": pa.float64(), "device": pa.large_string()}))
+    tables.write(
+        store, path, part_table(rows, negatives=True, context={"hour": pa.float64(), "device": pa.large_string()})
+    )
 
 
 def _features(rows: int, generator: torch.Generator) -> FeatureRows:

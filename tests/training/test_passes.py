@@ -37,7 +37,7 @@ def test_a_plain_loss_sends_the_batch_alone(tmp_path: Path) -> None:
     assert found.user_rows.tolist() == batch.user_row.tolist()
     assert found.items.tolist() == batch.item.tolist()
     assert found.weights.tolist() == batch.weight.tolist()
-    assert (found.item_runs, len(found.uniform)) == ([16, 0], 0)
+    assert (found.item_runs, len(found.uniform)) == ([16, 0, 0], 0)
 
 
 def test_views_are_of_the_same_users(tmp_path: Path) -> None:
@@ -57,16 +57,16 @@ def test_items_with_hidden_features_follow_in_two_halves(tmp_path: Path) -> None
         made(tmp_path, CORRELATED, model={"id_dropout": 0.0}, loss={"negatives": {"uniform": 5}}),
         batch_of(tmp_path),
     )
-    assert found.item_runs == [16, 5, 16, 16]
-    own, drawn, first, second = torch.split(found.items, found.item_runs)
+    assert found.item_runs == [16, 5, 0, 16, 16]
+    own, drawn, _, first, second = torch.split(found.items, found.item_runs)
     assert own.tolist() == first.tolist() == second.tolist() == batch.item.tolist()
     assert drawn.tolist() == found.uniform.tolist()
     assert found.hidden_features is not None
     flags = torch.split(torch.cat([found.hidden_features, found.hidden[:, None]], dim=1), found.item_runs)
     assert not flags[0].any()
     assert not flags[1].any()
-    assert (flags[2] ^ flags[3]).all()
-    assert flags[2].sum(1).tolist() == [1] * 16
+    assert (flags[3] ^ flags[4]).all()
+    assert flags[3].sum(1).tolist() == [1] * 16
 
 
 def test_what_is_hidden_does_not_reach_the_item_tower(tmp_path: Path) -> None:

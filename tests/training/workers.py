@@ -20,7 +20,7 @@ STEPS = 3
 MODEL = {"id_dropout": 0.3}
 
 CONTRASTING = ("softmax", "corrected_softmax", "multi_positive", "bpr", "triplet", "cosine_margin")
-NEGATIVES = {"uniform": 7, "bank": 24, "bank_after_steps": 1}
+NEGATIVES = {"uniform": 7, "bank": 24, "bank_after_steps": 1, "explicit": 2}
 EVERYTHING: dict[str, Any] = {
     "terms": [*CONTRASTING, "rating", "views", "masked_features", "reconstruction"],
     "learn_temperature": True,
@@ -32,6 +32,14 @@ CASES: dict[str, dict[str, Any]] = {
         f"{kind}, logQ {log_q}": {"loss": {"terms": kind, "log_q": log_q}}
         for kind in CONTRASTING
         for log_q in ("off", "static", "streaming")
+        if (kind, log_q) != ("corrected_softmax", "off")
+    },
+    **{
+        f"{kind}, explicit negatives, logQ {log_q}": {
+            "loss": {"terms": kind, "log_q": log_q, "negatives": {"explicit": True}}
+        }
+        for kind in CONTRASTING
+        for log_q in ("off", "static")
         if (kind, log_q) != ("corrected_softmax", "off")
     },
     **{f"{kind}, all negatives": {"loss": {"terms": kind, "negatives": NEGATIVES}} for kind in CONTRASTING},

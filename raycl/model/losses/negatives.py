@@ -14,6 +14,17 @@ def of(own: Tensor, item_ids: Tensor) -> Tensor:
     return item_ids[own][:, None] != item_ids[None, :]
 
 
+def scores(users: Tensor, items: Tensor, private: Tensor | None) -> Tensor:
+    """Cosines of users (rows, dim) with the items (columns, dim) of all, then with those ``private`` to each row.
+
+    (rows, columns + some) with ``private`` (rows, some, dim), which may be None: then there are none.
+    """
+    shared = users @ items.T
+    if private is None:
+        return shared
+    return torch.cat([shared, (private @ users[:, :, None]).squeeze(2)], dim=1)
+
+
 def hardest(scores: Tensor, negative: Tensor, order: Tensor, num_hard: int, num_random: int) -> Tensor:
     """Of the negatives (rows, columns), each row's ``num_hard`` with the highest score and ``num_random`` others.
 
