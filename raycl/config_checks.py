@@ -324,9 +324,12 @@ def _loss_compares(config: Config) -> str | None:
         return f"loss.terms.0.kind={first} does not bring users and items together: add a term such as softmax"
     if loss.learn_temperature and not loss.has(*tempered):
         return f"loss.learn_temperature=true needs a term with a temperature: add one of {', '.join(tempered)}"
-    for name, value in loss.negatives.model_dump(include={"explicit", "uniform", "bank", "hard", "random"}).items():
+    for name, value in loss.negatives.model_dump(
+        include={"explicit", "mined", "uniform", "bank", "hard", "random"}
+    ).items():
         if value and not loss.has(*contrasting):
-            return f"loss.negatives.{name}={value} needs a term with negatives: add one of {', '.join(contrasting)}"
+            shown = "" if isinstance(value, dict) else f"={str(value).lower()}"
+            return f"loss.negatives.{name}{shown} needs a term with negatives: add one of {', '.join(contrasting)}"
     return None
 
 

@@ -109,6 +109,32 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]
         " multi_positive, bpr",
         {"terms": ["triplet", "bpr"], "learn_temperature": True},
     ),
+    "mined negatives of ratings": (
+        {"terms": "rating", "negatives": {"mined": {}}},
+        {},
+        "loss.negatives.mined needs a term with negatives: add one of softmax, corrected_softmax, multi_positive, bpr,"
+        " triplet, cosine_margin",
+        {"terms": ["rating", "bpr"], "negatives": {"mined": {}}},
+    ),
+    "explicit negatives of ratings": (
+        {"terms": "rating", "negatives": {"explicit": True}},
+        TURNED_DOWN,
+        "loss.negatives.explicit=true needs a term with negatives: add one of softmax, corrected_softmax,"
+        " multi_positive, bpr, triplet, cosine_margin",
+        {"terms": ["rating", "bpr"], "negatives": {"explicit": True}},
+    ),
+    "fewer ranks than are kept": (
+        {"negatives": {"mined": {"range_min": 90, "range_max": 100}}},
+        {},
+        "range_max=100 leaves fewer ranks from range_min=90 on than pool=16: raise it, or lower pool",
+        {"negatives": {"mined": {"range_min": 90, "range_max": 106}}},
+    ),
+    "more mined negatives than are kept": (
+        {"negatives": {"mined": {"per_pair": 17}}},
+        {},
+        "per_pair=17 is more than pool=16: raise pool or lower per_pair",
+        {"negatives": {"mined": {"per_pair": 17, "pool": 17}}},
+    ),
     "explicit negatives that no pair has": (
         {"negatives": {"explicit": True}},
         {},

@@ -96,7 +96,7 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
     histories = [batch.history, *_views(job.loss, job.seed, batch.history, number, device)]
     uniform = draws.uniform(job.seed, number, job.loss.negatives.uniform, job.num_active)
     uniform = uniform if job.inputs.active is None else job.inputs.active[uniform]
-    own, apart = batch.item.astype(np.int64), private.items(job, batch)
+    own, apart = batch.item.astype(np.int64), private.items(job, batch, number)
     # Where there is none the row's own item goes through the tower in its place, so that sizes depend on no data.
     told = own[:0] if apart is None else np.where(apart >= 0, apart, own[:, None]).reshape(-1)
     items = np.concatenate([own, _share(uniform), told])

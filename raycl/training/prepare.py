@@ -13,7 +13,7 @@ from raycl.errors import InputError
 from raycl.model import inputs
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage.store import Store
-from raycl.training import context
+from raycl.training import context, mining
 from raycl.training.job import Inputs, Job
 
 
@@ -66,6 +66,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             torch.from_numpy(pairs.train_targets().copy()),
             torch.from_numpy(id_row) if id_row is not None else None,
             np.flatnonzero(~retired) if retired.any() else None,
+            mining.load(store),
         ),
         store,
         config.seed,

@@ -29,7 +29,7 @@ def ages(job: Job, batch: Batch, number: int, num_runs: int, device: torch.devic
         return None
     found = np.full((num_runs * len(batch), batch.history.shape[1]), np.nan, dtype=np.float32)
     found[: len(batch)] = batch.history_age_s
-    found[: len(batch)][_mine(draws.timeless, job, batch, number)] = np.nan
+    found[: len(batch)][_hidden(draws.timeless, job, batch, number)] = np.nan
     return torch.from_numpy(found).to(device)
 
 
@@ -41,13 +41,12 @@ def context(job: Job, batch: Batch, number: int, num_runs: int, device: torch.de
     rows = inputs.from_table(pa.table(dict(batch.context)), encoders, len(batch))
     rows = rows.take(torch.arange(len(batch)).repeat(num_runs))
     hidden = np.ones(len(rows), dtype=np.bool_)
-    hidden[: len(batch)] = _mine(draws.without_context, job, batch, number)
+    hidden[: len(batch)] = _hidden(draws.without_context, job, batch, number)
     flags = torch.from_numpy(hidden)[:, None].expand(-1, masking.num_features(rows))
     return masking.hide(rows, flags).to(device)
 
 
-def _mine(draw: Callable[[int, int, int, float], draws.Flags], job: Job, batch: Batch, number: int) -> draws.Flags:
+def _hidden(draw: Callable[[int, int, int, float], draws.Flags], job: Job, batch: Batch, number: int) -> draws.Flags:
     """What is drawn for this process's rows of the global batch."""
-    world, rank = exchange.world_size(), exchange.rank()
-    drawn = draw(job.seed, number, len(batch) * world, job.spec.model.request_dropout)
-    return drawn[rank * len(batch) : (rank + 1) * len(batch)]
+    drawn = draw(job.seed, number, len(batch) * exchange.world_size(), job.spec.model.request_dropout)
+    return drawn[exchange.own_rows(len(batch))]

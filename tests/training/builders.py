@@ -26,6 +26,9 @@ NUM_ITEMS, NUM_USERS, MAX_HISTORY = 20, 12, 4
 FIRST_ONLY = NUM_ITEMS - 2
 SPLIT = {"kind": "leave_last_out"}
 DEVICES = ("phone", "desk", None)
+POOLS = (np.arange(NUM_ITEMS)[:, None] + 3 * np.arange(5) + 1).astype(np.int32) % NUM_ITEMS
+"""Mined negatives: item 0 has none and item 1 two."""
+POOLS[0], POOLS[1, 2:] = -1, -1
 REQUESTS = Encoders(
     (
         Encoder("hour", "numeric", "", 0, mean=3.0, deviation=2.0),
@@ -100,6 +103,7 @@ def job(
             _features(NUM_USERS - 1, item),
             torch.from_numpy(counts),
             torch.from_numpy(targets),
+            mined=POOLS if losses.negatives.mined is not None else None,
         ),
         Store(str(folder / "towers")),
         seed,

@@ -19,7 +19,7 @@ EXPLICIT: dict[str, Any] = {"negatives": {"explicit": True}}
 def test_each_row_has_what_the_reader_says_that_its_user_turned_down(tmp_path: Path) -> None:
     run = job(tmp_path, loss=EXPLICIT)
     batch = next(run.stream.epoch(0))
-    found = private.items(run, batch)
+    found = private.items(run, batch, 0)
     assert found is not None
     assert batch.negatives is not None
     assert found.tolist() == batch.negatives.tolist()
@@ -37,7 +37,7 @@ def test_nothing_is_private_without_the_setting(tmp_path: Path) -> None:
     run = job(tmp_path)
     batch = next(run.stream.epoch(0))
     assert batch.negatives is None
-    assert private.items(run, batch) is None
+    assert private.items(run, batch, 0) is None
 
 
 def test_a_process_sends_no_more_than_what_is_private_to_its_own_rows(

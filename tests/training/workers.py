@@ -20,7 +20,7 @@ STEPS = 3
 MODEL = {"id_dropout": 0.3}
 
 CONTRASTING = ("softmax", "corrected_softmax", "multi_positive", "bpr", "triplet", "cosine_margin")
-NEGATIVES = {"uniform": 7, "bank": 24, "bank_after_steps": 1, "explicit": 2}
+NEGATIVES = {"uniform": 7, "bank": 24, "bank_after_steps": 1, "explicit": 2, "mined": {"per_pair": 2}}
 EVERYTHING: dict[str, Any] = {
     "terms": [*CONTRASTING, "rating", "views", "masked_features", "reconstruction"],
     "learn_temperature": True,
