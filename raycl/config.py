@@ -259,7 +259,13 @@ class TrainConfig(Section):
     global_batch_size: Positive = 2048
     """Pairs in one step over all workers."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.003
+    table_optimizer: Literal["adam", "adagrad"] = "adam"
+    """For embedding tables, of which a step reads and moves only the rows that it needs: lazy Adam, or row-wise Adagrad
+    with one number of state a row in place of two vectors."""
+    table_learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    """Peak rate of the tables, by default that of the rest; Adagrad wants about ten times as much."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
+    """Of the tables, it reaches the rows of a step."""
     warmup_share: Share = 0.05
     """Share of all steps in which the learning rate rises; then it falls as a cosine."""
     gradient_clip: Annotated[float, Field(gt=0.0)] = 1.0

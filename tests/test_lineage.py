@@ -32,6 +32,8 @@ TRAIN: dict[str, Any] = {
     "epochs": 2,
     "global_batch_size": 512,
     "learning_rate": 0.5,
+    "table_optimizer": "adagrad",
+    "table_learning_rate": 0.5,
     "weight_decay": 0.5,
     "warmup_share": 0.5,
     "gradient_clip": 0.5,

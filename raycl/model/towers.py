@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raycl.model.features import FeatureBlock, small
+from raycl.model.features import FeatureBlock
 from raycl.model.history import WeightedMean, pooling
 from raycl.model.inputs import FeatureRows, unknown
+from raycl.model.row_table import RowTable, sums
 from raycl.model.spec import TowerSpec
 
 _ROWS = 8_192
@@ -46,13 +47,11 @@ class ItemTower(nn.Module):
 
     def __init__(self, spec: TowerSpec) -> None:
         super().__init__()
-        self.ids = nn.Embedding(spec.num_id_rows + 1, spec.model.dim) if spec.model.item_id else None
+        self.ids = RowTable(spec.num_id_rows + 1, spec.model.dim) if spec.model.item_id else None
         self.features = FeatureBlock(spec.items, spec.model.dim, spec.model.feature_dropout)
         self.head = Head(spec)
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
         self.register_buffer("id_row", torch.arange(spec.num_items) % spec.num_id_rows)
-        if self.ids is not None:
-            small(self.ids.weight, num_zeros=0)
 
     def forward(self, items: Tensor, features: FeatureRows, hidden: Tensor | None = None) -> Tensor:
         """Unit vectors (rows, dim) of the vocabulary rows ``items``, with their ``features``.
@@ -85,7 +84,7 @@ class UserTower(nn.Module):
 
     known: Tensor
     id_row: Tensor
-    history: nn.EmbeddingBag | nn.Embedding | None
+    history: RowTable | None
 
     def __init__(self, spec: TowerSpec, *, own_events: bool = True) -> None:
         """``own_events``: with a table of its own of what an event says; without one it needs ``of_events``."""
@@ -93,13 +92,8 @@ class UserTower(nn.Module):
         self.max_history, dim = spec.max_history, spec.model.dim
         self.pool = pooling(spec.max_history, spec.model)
         num_rows = spec.num_items if spec.model.share_items else spec.num_id_rows
-        self.history = None
-        if own_events:
-            if isinstance(self.pool, WeightedMean):
-                self.history = nn.EmbeddingBag(num_rows + 1, dim, mode="sum", padding_idx=0)
-            else:
-                self.history = nn.Embedding(num_rows + 1, dim, padding_idx=0)
-            small(self.history.weight, num_zeros=1)
+        # Row 0 stands for no event: it is zero, and since nothing looks at it, its gradient is zero.
+        self.history = RowTable(num_rows + 1, dim, num_zeros=1) if own_events else None
         self.empty = nn.Parameter(torch.zeros(dim))
         self.features = FeatureBlock(spec.users, dim, spec.model.feature_dropout)
         self.context_sizes = spec.context
@@ -123,7 +117,7 @@ class UserTower(nn.Module):
         present = (history >= 0) & self.known[items]
         tokens = torch.where(present, self.id_row[items] + 1, 0)
         if isinstance(self.pool, WeightedMean):
-            pooled = self.history(tokens, per_sample_weights=self.pool(present))
+            pooled = self.history.sums(tokens, self.pool(present))
         else:
             pooled = self.pool(self.history(tokens), present, age_s)
         return self._vectors(pooled, present, features, context)
@@ -140,7 +134,7 @@ class UserTower(nn.Module):
         """``forward`` on events whose vectors are the rows ``places`` (rows, max_history) of ``table``."""
         table = table.float()
         if isinstance(self.pool, WeightedMean):
-            pooled = F.embedding_bag(places, table, per_sample_weights=self.pool(present), mode="sum")
+            pooled = sums(table, places, self.pool(present))
         else:
             pooled = self.pool(F.embedding(places, table), present, age_s)
         return self._vectors(pooled, present, features, context)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import safetensors.torch as st
@@ -22,6 +23,8 @@ _MODEL, _OPTIMIZER, _PROGRESS = "model.safetensors", "optimizer.safetensors", "p
 _KEEP = 2
 _NAME = re.compile(r"step-(\d{9})")
 
+Optimizers = Sequence[torch.optim.Optimizer]
+
 
 @dataclass
 class Progress:
@@ -36,11 +39,11 @@ class Progress:
     """Mean loss of each finished epoch."""
 
 
-def save(store: Store, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save(store: Store, model: nn.Module, optimizers: Optimizers, progress: Progress) -> None:
     """Write a checkpoint, complete when its ``progress.json`` is there, and drop all but the newest two."""
     folder = f"{FOLDER}/step-{progress.step:09d}"
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    contents = {_MODEL: st.save(weights), _OPTIMIZER: st.save(_optimizer_tensors(model, optimizer))}
+    contents = {_MODEL: st.save(weights), _OPTIMIZER: st.save(_optimizer_tensors(model, optimizers))}
     for path, content in contents.items():
         store.write(f"{folder}/{path}", content)
     sums = {path: _sum(content) for path, content in contents.items()}
@@ -49,8 +52,8 @@ def save(store: Store, model: nn.Module, optimizer: torch.optim.Optimizer, progr
         store.delete_folder(f"{FOLDER}/{old}")
 
 
-def load_newest(store: Store, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Restore the newest whole checkpoint into ``model`` and ``optimizer``; a fresh Progress where there is none.
+def load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progress:
+    """Restore the newest whole checkpoint into ``model`` and ``optimizers``; a fresh Progress where there is none.
 
     One that was altered or cut short is passed over with a warning. RayclError for one of other towers.
     """
@@ -74,7 +77,7 @@ def load_newest(store: Store, model: nn.Module, optimizer: torch.optim.Optimizer
                 f"{store.uri}/{folder} is a checkpoint of other towers than this config makes, or of another raycl:"
                 f" train with --force ({str(error).partition(':')[0]})"
             ) from error
-        _restore_optimizer(model, optimizer, st.load(contents[_OPTIMIZER]))
+        _restore_optimizers(model, optimizers, st.load(contents[_OPTIMIZER]))
         return progress
     return Progress()
 
@@ -88,22 +91,29 @@ def _complete(store: Store) -> list[str]:
     return [name for name in names if store.exists(f"{FOLDER}/{name}/{_PROGRESS}")]
 
 
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state under ``<parameter>|<key>``."""
+def _optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, Tensor]:
+    """The optimizers' state under ``<parameter>|<key>``; none has a parameter of another."""
     tensors = {}
     for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{name}|{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+        for optimizer in optimizers:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"{name}|{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
     return tensors
 
 
-def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    fused = any(group.get("fused") for group in optimizer.param_groups)
+def _restore_optimizers(model: nn.Module, optimizers: Optimizers, tensors: dict[str, Tensor]) -> None:
+    owners = {
+        parameter: (optimizer, bool(group.get("fused")))
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
     for name, parameter in model.named_parameters():
         state = {key.partition("|")[2]: value for key, value in tensors.items() if key.partition("|")[0] == name}
-        # AdamW keeps its step count on the CPU unless it is fused.
-        placed = {
-            key: value if key == "step" and not fused else value.to(parameter.device) for key, value in state.items()
-        }
-        if placed:
-            optimizer.state[parameter] = placed
+        if state:
+            optimizer, fused = owners[parameter]
+            # A step count stays on the CPU unless the optimizer is fused.
+            optimizer.state[parameter] = {
+                key: value if key == "step" and not fused else value.to(parameter.device)
+                for key, value in state.items()
+            }

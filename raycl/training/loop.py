@@ -43,7 +43,7 @@ def fit(job: Job, device: torch.device, report: Report) -> tuple[TwoTower, check
     Raises RayclError where a loss is not finite; the last checkpoint stays.
     """
     learner = step.learner(job, build(job), device)
-    progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizer)
+    progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizers)
     while progress.epoch < job.train.epochs:
         _run_epoch(learner, progress, report)
     learner.towers.eval()
@@ -64,13 +64,13 @@ def _run_epoch(learner: Learner, progress: checkpoint.Progress, report: Report) 
         if progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps:
             meter.settle()
             if rank == 0:
-                checkpoint.save(job.store, learner.trained, learner.optimizer, progress)
+                checkpoint.save(job.store, learner.trained, learner.optimizers, progress)
     meter.settle()
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))
     progress.epoch, progress.epoch_step = progress.epoch + 1, 0
     progress.loss_sum, progress.loss_steps = 0.0, 0
     if rank == 0:
-        checkpoint.save(job.store, learner.trained, learner.optimizer, progress)
+        checkpoint.save(job.store, learner.trained, learner.optimizers, progress)
         meter.report_epoch()
 
 

@@ -48,12 +48,12 @@ def saved(store: Store, *steps: int) -> None:
     optimizer = optimizer_of(model)
     for step in steps:
         work(model, optimizer, range(step, step + 1))
-        checkpoint.save(store, model, optimizer, Progress(step=step))
+        checkpoint.save(store, model, [optimizer], Progress(step=step))
 
 
 def restored(store: Store) -> int:
     model = Small(1)
-    return checkpoint.load_newest(store, model, optimizer_of(model)).step
+    return checkpoint.load_newest(store, model, [optimizer_of(model)]).step
 
 
 def check_round_trip(store: Store, device: str, *, fused: bool) -> None:
@@ -61,10 +61,10 @@ def check_round_trip(store: Store, device: str, *, fused: bool) -> None:
     optimizer = optimizer_of(straight, fused=fused)
     work(straight, optimizer, range(4))
     before = Progress(1, 2, 6, 0.1 + 0.2, 3, [1 / 3, 2.5])
-    checkpoint.save(store, straight, optimizer, before)
+    checkpoint.save(store, straight, [optimizer], before)
     other = Small(9, device)
     other_optimizer = optimizer_of(other, fused=fused)
-    assert checkpoint.load_newest(store, other, other_optimizer) == before
+    assert checkpoint.load_newest(store, other, [other_optimizer]) == before
     for steps in (range(4, 5), range(5, 9)):
         work(straight, optimizer, steps)
         work(other, other_optimizer, steps)
@@ -88,14 +88,14 @@ def test_a_fused_optimizer_has_its_step_count_beside_its_parameters(tmp_path: Pa
     model = Small(1, "meta")  # stands for a GPU: a device that is not where checkpoints are read
     optimizer = optimizer_of(model)
     optimizer.param_groups[0]["fused"] = True
-    checkpoint.load_newest(Store(str(tmp_path)), model, optimizer)
+    checkpoint.load_newest(Store(str(tmp_path)), model, [optimizer])
     assert {value.device.type for state in optimizer.state.values() for value in state.values()} == {"meta"}
 
 
 def test_without_a_checkpoint_a_run_starts_fresh(tmp_path: Path) -> None:
     model = Small(3)
     before = weights_of(model)
-    assert checkpoint.load_newest(Store(str(tmp_path)), model, optimizer_of(model)) == Progress()
+    assert checkpoint.load_newest(Store(str(tmp_path)), model, [optimizer_of(model)]) == Progress()
     assert_equal_bits(weights_of(model), before)
 
 
@@ -143,4 +143,4 @@ def test_a_checkpoint_of_other_towers_is_refused(tmp_path: Path) -> None:
     saved(store, 3)
     other = nn.Linear(2, 2)
     with pytest.raises(RayclError, match=r"step-000000003 is a checkpoint of other towers .* train with --force"):
-        checkpoint.load_newest(store, other, optimizer_of(other))
+        checkpoint.load_newest(store, other, [optimizer_of(other)])

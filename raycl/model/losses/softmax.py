@@ -25,8 +25,6 @@ def loss(
     mixture (Yang et al., WWW 2020, section 4.2). ``private`` as in ``negatives.scores``; ``negative`` and ``log_q``
     go on with its columns.
     """
-    logits = negatives.scores(users, items, private) / temperature
-    if log_q is not None:
-        logits = logits - log_q
+    logits = negatives.scores(users / temperature, items, private, log_q)
     left_out = (~negative).scatter(1, own[:, None], False)
-    return (F.cross_entropy(logits.masked_fill(left_out, float("-inf")), own, reduction="none") * weights).mean()
+    return (F.cross_entropy(logits.masked_fill_(left_out, float("-inf")), own, reduction="none") * weights).mean()
