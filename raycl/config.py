@@ -10,10 +10,10 @@ from raycl import config_checks
 from raycl.config_loss import LossConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
-from raycl.config_values import Count, HeldShare, Moment, Name, OneOrMore, Plain, Positive, Share
+from raycl.config_validation import Cosine, EarlyStop, Plateau, Schedule, Validation
+from raycl.config_values import Count, HeldShare, Moment, Name, NumWorkers, OneOrMore, Plain, Positive, Share
 from raycl.config_values import Section as Section
-
-_MOST_SECONDS = 10**10
+from raycl.config_values import Workers as Workers
 
 
 class Columns(Section):
@@ -190,7 +190,7 @@ class UserRate(Section):
     """More than ``events`` events of one user in any ``window_s`` seconds are a robot's."""
 
     events: Positive
-    window_s: Annotated[int, Field(ge=1, le=_MOST_SECONDS)]
+    window_s: Annotated[int, Field(ge=1, le=10**10)]
 
 
 class PairRules(Section):
@@ -220,7 +220,7 @@ class PairRules(Section):
     """A user with more events is a robot; all of that user's rows are dropped and counted."""
     max_user_rate: UserRate | None = None
     """A user who is faster in any window is a robot too."""
-    repeat_window_s: Annotated[int, Field(ge=0, le=_MOST_SECONDS)] = 0
+    repeat_window_s: Annotated[int, Field(ge=0, le=10**10)] = 0
     """An event less than this after a kept one of the same user, item and type is dropped as ``repeat``."""
     core_rounds: Count = 0
     """Rounds at most of dropping items under ``min_item_events`` and then users under ``min_user_events``, until all
@@ -267,7 +267,10 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
     """Of the tables, it reaches the rows of a step."""
     warmup_share: Share = 0.05
-    """Share of all steps in which the learning rate rises; then it falls as a cosine."""
+    """Share of all steps in which the learning rate rises."""
+    schedule: Schedule = Cosine(kind="cosine")
+    """The learning rate after that: ``cosine``, ``linear``, ``constant``, or ``plateau``, a name or a mapping such as
+    ``{kind: plateau, factor: 0.3}``."""
     gradient_clip: Annotated[float, Field(gt=0.0)] = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     shuffle_pairs: Positive = 4_000_000
@@ -275,14 +278,32 @@ class TrainConfig(Section):
     rows_per_pass: Positive | None = None
     """Rows that one pass through the towers holds in memory, by default all of a worker's. With fewer, the passes are
     made twice and the batch may be any size (gradient caching)."""
+    validation: Validation = Validation()
+    early_stop: EarlyStop | None = None
+    """By default all epochs are trained."""
+    keep: Literal["auto", "best", "last"] = "auto"
+    """Which towers training ends with: those of the validation with the best recall, or the last ones; ``auto``: the
+    best where something is validated."""
     checkpoint_steps: Positive = 2_000
     """Steps between checkpoints; the end of an epoch is always one."""
-    num_workers: Positive = 1
+    num_workers: NumWorkers = Workers(min=1, max=1)
+    """A number, or a range such as ``{min: 2, max: 4}``: training starts once there is room for the fewest, and goes on
+    with more or fewer, at the step where it is, as nodes come and go. A global batch is the same for any number."""
     use_gpu: Literal["auto", "always", "never"] = "auto"
-    """``auto``: one GPU a worker where the cluster has that many."""
+    """``auto``: one GPU a worker where the cluster has that many, of a range at least for the fewest."""
     threads_per_worker: Positive = 2
     max_failures: Count = 3
-    """Restarts of the worker group after a crash, each from the last checkpoint."""
+    """Restarts after a worker crashed, each from the last checkpoint. A node that says beforehand that it goes away is
+    no crash, and neither is an error that another try would end in again."""
+
+    @property
+    def needs_validation(self) -> str | None:
+        """The field that was set to something which only validations decide, as ``train.keep=best``; None without."""
+        if self.keep == "best":
+            return "train.keep=best"
+        if self.early_stop is not None:
+            return f"train.early_stop.patience={self.early_stop.patience}"
+        return "train.schedule=plateau" if isinstance(self.schedule, Plateau) else None
 
 
 class EvaluationConfig(Section):
@@ -358,8 +379,7 @@ class Config(Section):
     items: ItemTable | None = None
     users: UserTable | None = None
     context: tuple[Feature, ...] = ()
-    """Features of the request, of the logs' ``columns.context``: the user tower reads what the target's event carries,
-    and in serving what the query does. Any kind but ``vector``; fitted at the start of training."""
+    """Features of the request, of ``columns.context``: of any kind but ``vector``, and fitted when training starts."""
     pairs: PairRules = PairRules()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

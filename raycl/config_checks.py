@@ -16,14 +16,21 @@ _RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
 
 
 def _workers_divide_batch(config: Config) -> str | None:
-    batch, workers = config.train.global_batch_size, config.train.num_workers
-    if batch % workers == 0 and batch // workers >= 2:
+    batch, fewest, most = config.train.global_batch_size, config.train.num_workers.min, config.train.num_workers.max
+    if fewest > most:
+        return (
+            f"train.num_workers.min={fewest} is above train.num_workers.max={most}: raise the second or lower the first"
+        )
+    unit = math.lcm(*range(fewest, most + 1))
+    if batch % unit == 0 and batch // most >= 2:
         return None
-    below, above = batch // workers * workers, math.ceil(batch / workers) * workers
-    choices = sorted({size for size in (below, above) if size >= 2 * workers} or {2 * workers})
+    least = -(-2 * most // unit) * unit
+    choices = sorted({size for size in (batch // unit * unit, -(-batch // unit) * unit) if size >= least} or {least})
+    workers = f"train.num_workers={most}" if fewest == most else f"each of train.num_workers={fewest} to {most}"
+    narrower = "" if fewest == most else ", or a narrower range"
     return (
-        f"train.global_batch_size={batch} must divide evenly by train.num_workers={workers}, with at least two pairs"
-        f" a worker: use {' or '.join(map(str, choices))}"
+        f"train.global_batch_size={batch} must divide evenly by {workers}, with at least two pairs a worker: use"
+        f" {' or '.join(map(str, choices))}{narrower}"
     )
 
 
@@ -333,6 +340,19 @@ def _loss_compares(config: Config) -> str | None:
     return None
 
 
+def _validation_has_users(config: Config) -> str | None:
+    train, split = config.train, config.pairs.split
+    needed = train.needs_validation
+    if train.validation.users == 0:
+        if needed is None and train.validation.steps is not None:
+            needed = f"train.validation.steps={train.validation.steps}"
+        if needed is not None:
+            return f"{needed} needs validation, and train.validation.users=0 measures nothing: raise it or drop one"
+    if needed is not None and split.kind == "leave_last_n" and split.num_val == 0:
+        return f"{needed} needs a validation part, and pairs.split.num_val=0 makes none: raise it or drop one"
+    return None
+
+
 def _gate_is_measured(config: Config) -> str | None:
     if config.gate.min_index_recall > 0.0 and config.index.kind == "ivf_flat" and config.gate.num_queries < 100:
         return (
@@ -370,6 +390,7 @@ RULES = (
     _loss_has_what_it_needs,
     _loss_compares,
     _negatives_are_carried,
+    _validation_has_users,
     _gate_is_measured,
     _replicas_ordered,
 )

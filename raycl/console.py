@@ -15,7 +15,7 @@ from rich.table import Table
 from raycl import schema
 from raycl.journey import Outcome
 
-_LINES = {"index": ("plan", "reason"), "publish": ("reason",)}
+_LINES = {"train": ("kept",), "index": ("plan", "reason"), "publish": ("reason",)}
 """Facts that are sentences, printed under a stage's table."""
 
 _SAY_EVERY_S = 30.0
@@ -49,7 +49,7 @@ class Screen:
 
     def epoch(self, event: Mapping[str, Any]) -> None:
         """Draw the bar of an epoch; where there is no terminal, print a line now and then, and one at its end."""
-        loss, rate = f"{event['loss']:.4f}", f"{event['pairs_per_s']:,.0f} pairs/s"
+        loss, rate = f"{event['loss']:.4f}{_recall(event['validation'])}", f"{event['pairs_per_s']:,.0f} pairs/s"
         number = int(event["epoch"])
         if not self._err.is_terminal:
             if event["done"] or self._clock() - self._said_s > _SAY_EVERY_S:
@@ -125,13 +125,19 @@ def _table(outcome: Outcome) -> Table:
         table.add_row(f"dropped: {reason}", f"{count:,}")
     match outcome.stage:
         case "train":
-            for epoch, loss in enumerate(manifest.facts["losses"], start=1):
-                table.add_row(f"loss, epoch {epoch}", f"{loss:.4f}")
+            ends = {point["epoch"]: point for point in manifest.facts["validation"]}
+            for epoch, loss in enumerate(manifest.facts["losses"]):
+                table.add_row(f"loss, epoch {epoch + 1}", f"{loss:.4f}{_recall(ends.get(epoch))}")
         case "evaluate":
             _add_metrics(table, manifest.facts)
         case "index" | "publish":
             table.add_row("index_recall", f"{manifest.facts['index_recall']:.4f}")
     return table
+
+
+def _recall(point: Mapping[str, Any] | None) -> str:
+    """The words that go on after a loss; none where nothing was validated."""
+    return "" if point is None else f", recall@{point['k']} {point['recall']:.4f}"
 
 
 def _add_metrics(table: Table, facts: Mapping[str, Any]) -> None:

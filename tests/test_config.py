@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raycl import config as config_module
-from raycl import config_file, config_loss
+from raycl import config_file, config_loss, config_validation
 from raycl.config import Config, TableSource
 from raycl.config_values import Section
 from raycl.errors import ConfigError
@@ -22,7 +22,7 @@ SMALLEST: dict[str, Any] = {"workspace": "w", "logs": [{"uri": "log"}]}
 NO_TIME = {"uri": "log", "columns": {"time": None, "split": "part"}}
 SECTIONS: set[type[Section]] = {
     kind
-    for module in (config_module, config_loss)
+    for module in (config_module, config_loss, config_validation)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Section)
 }
@@ -77,6 +77,17 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "train.global_batch_size=1000 must divide evenly by train.num_workers=3, with at least two pairs a worker:"
         " use 999 or 1002",
         {"train.global_batch_size": 1002},
+    ),
+    "a batch that some number of workers cannot share": (
+        {"train.num_workers": {"min": 2, "max": 4}},
+        "train.global_batch_size=2048 must divide evenly by each of train.num_workers=2 to 4, with at least two pairs a"
+        " worker: use 2040 or 2052, or a narrower range",
+        {"train.global_batch_size": 2052},
+    ),
+    "fewer workers at most than at least": (
+        {"train.num_workers": {"min": 4, "max": 2}},
+        "train.num_workers.min=4 is above train.num_workers.max=2: raise the second or lower the first",
+        {"train.num_workers": {"min": 2, "max": 2}},
     ),
     "a batch of one pair a worker": (
         {"train.global_batch_size": 4, "train.num_workers": 4},
@@ -374,6 +385,38 @@ def test_a_batch_is_refused_when_workers_cannot_share_it_and_every_size_offered_
         config_file.check(tree(changes | {"train.global_batch_size": size}))
 
 
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(st.integers(1, 400), st.integers(1, 6), st.integers(0, 3))
+def test_a_batch_that_a_range_of_workers_takes_is_taken_by_every_number_of_it(
+    batch: int, fewest: int, more: int
+) -> None:
+    def taken(workers: Any) -> bool:
+        try:
+            config_file.check(tree({"train.global_batch_size": batch, "train.num_workers": workers}))
+        except ConfigError:
+            return False
+        return True
+
+    each = [taken(workers) for workers in range(fewest, fewest + more + 1)]
+    assert taken({"min": fewest, "max": fewest + more}) is all(each)
+
+
+def test_a_number_of_workers_is_a_range_of_one_and_is_written_as_a_number() -> None:
+    for written in (2, {"min": 2, "max": 2}):
+        config = config_file.check(tree({"train.num_workers": written}))
+        assert config.train.num_workers == config_module.Workers(min=2, max=2)
+        assert config.model_dump(mode="json")["train"]["num_workers"] == 2
+    config = config_file.check(tree({"train.global_batch_size": 12, "train.num_workers": {"min": 2, "max": 4}}))
+    assert config.model_dump(mode="json")["train"]["num_workers"] == {"min": 2, "max": 4}
+    assert config_file.check(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "two", [2, 4], None])
+def test_workers_of_a_wrong_form_are_told_the_right_one(value: Any) -> None:
+    expected = f"train.num_workers={value}: write a number of 1 or more, or a range such as {{min: 2, max: 4}}"
+    assert refusal({"train.num_workers": value}) == expected
+
+
 # One value past each kind of bound.
 OUT_OF_BOUNDS = {
     "seed": -1,
@@ -398,6 +441,7 @@ OUT_OF_BOUNDS = {
     "loss.sketch.rate": 0.0,
     "train.epochs": "three",
     "train.learning_rate": 0,
+    "train.num_workers": 0,
     "train.use_gpu": "maybe",
     "evaluation.ks": [10, 0],
     "gate.min_recall": 1.5,

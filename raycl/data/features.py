@@ -159,7 +159,7 @@ class Encoder:
 
     def numbers(self, column: Any) -> npt.NDArray[np.float32]:
         """Transformed and standardised values of shape (rows,), NaN where they are unknown."""
-        return ((self._transformed(column) - self.mean) / self.deviation).astype(np.float32)
+        return feature_values.standardised(self._transformed(column), self.mean, self.deviation)
 
     def _transformed(self, column: Any) -> npt.NDArray[np.float64]:
         """Values (rows,) before they are standardised; the logarithm is ``sign(x) log(1 + |x|)``."""
@@ -231,9 +231,15 @@ class Encoders:
         encoded = {feature.column: feature.encode(whole(table[feature.column])) for feature in self.features}
         return pa.table(encoded) if encoded else pa.table({"_": pa.nulls(table.num_rows)}).select([])
 
-    def missing_vectors(self, table: pa.Table, encoded: pa.Table) -> dict[str, int]:
-        """Rows of ``table`` whose vector is missing in its ``encoded`` form, by ``<column>_<reason>``."""
+    def unusable(self, table: pa.Table, encoded: pa.Table) -> dict[str, int]:
+        """Rows of ``table`` without a vector in its ``encoded`` form, and rows with an infinite number, unknown there.
+
+        By ``<column>_<reason>``; of numbers only where there are some.
+        """
         found: dict[str, int] = {}
+        for feature in self.features:
+            if feature.kind == "numeric" and (count := feature_values.num_infinite(whole(table[feature.column]))):
+                found[f"{feature.column}_not_finite"] = count
         for feature in self.vectors:
             usable = table.num_rows - encoded[feature.column].null_count
             reasons = feature_values.missing_vectors(whole(table[feature.column]), feature.length, usable)

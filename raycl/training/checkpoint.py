@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from raycl.errors import RayclError
 from raycl.storage.store import Store
+from raycl.training.curve import Point
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +39,45 @@ class Progress:
     loss_steps: int = 0
     losses: list[float] = field(default_factory=list)
     """Mean loss of each finished epoch."""
+    order: dict[str, int] = field(default_factory=dict)
+    """``PairStream.order`` of the run: the first ``epoch_step`` global batches of it have been read in this epoch, by
+    however many processes."""
+    curve: list[Point] = field(default_factory=list)
+    """Every validation so far."""
+
+    def __post_init__(self) -> None:
+        """JSON has lists for the points."""
+        self.curve = [Point(*point) for point in self.curve]
 
 
-def save(store: Store, model: nn.Module, optimizers: Optimizers, progress: Progress) -> None:
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint holds, in memory of its own: training goes on and does not change it."""
+
+    tensors: dict[str, dict[str, Tensor]]
+    """By file."""
+    progress: Progress
+
+
+def snapshot(model: nn.Module, optimizers: Optimizers, progress: Progress) -> Snapshot:
+    """The state at this step.
+
+    What chance decides in training is a function of seed and step, so there is no state of a generator to keep.
+    """
+    weights = {name: _copied(tensor) for name, tensor in model.state_dict().items()}
+    return Snapshot({_MODEL: weights, _OPTIMIZER: _optimizer_tensors(model, optimizers)}, copy.deepcopy(progress))
+
+
+def write(store: Store, taken: Snapshot) -> None:
     """Write a checkpoint, complete when its ``progress.json`` is there, and drop all but the newest two."""
-    folder = f"{FOLDER}/step-{progress.step:09d}"
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    contents = {_MODEL: st.save(weights), _OPTIMIZER: st.save(_optimizer_tensors(model, optimizers))}
-    for path, content in contents.items():
+    folder = f"{FOLDER}/step-{taken.progress.step:09d}"
+    sums = {}
+    for path, tensors in taken.tensors.items():
+        content = st.save(tensors)
         store.write(f"{folder}/{path}", content)
-    sums = {path: _sum(content) for path, content in contents.items()}
-    store.write(f"{folder}/{_PROGRESS}", json.dumps({"progress": asdict(progress), "checksums": sums}).encode())
+        sums[path] = _sum(content)
+    record = {"progress": asdict(taken.progress), "checksums": sums}
+    store.write(f"{folder}/{_PROGRESS}", json.dumps(record).encode())
     for old in _complete(store)[:-_KEEP]:
         store.delete_folder(f"{FOLDER}/{old}")
 
@@ -82,6 +112,27 @@ def load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progr
     return Progress()
 
 
+def steps(store: Store) -> list[int]:
+    """The steps of all complete checkpoints, ascending."""
+    return [int(name.partition("-")[2]) for name in _complete(store)]
+
+
+def require_order(progress: Progress, order: dict[str, int]) -> None:
+    """Let ``progress`` go on through pairs in this order; RayclError where it was made in another."""
+    changed = [name for name, value in progress.order.items() if order.get(name) != value]
+    if changed:
+        name = changed[0]
+        raise RayclError(
+            f"the newest checkpoint is of a run with {name}={progress.order[name]}, and this one has {name}="
+            f"{order.get(name)}, which reads the pairs in another order: train with --force"
+        )
+    progress.order = dict(order)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
 def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -97,7 +148,7 @@ def _optimizer_tensors(model: nn.Module, optimizers: Optimizers) -> dict[str, Te
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
             for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"{name}|{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+                tensors[f"{name}|{key}"] = _copied(torch.as_tensor(value))
     return tensors
 
 

@@ -61,6 +61,13 @@ def own_rows(num_rows: int) -> slice:
     return slice(rank() * num_rows, (rank() + 1) * num_rows)
 
 
+def total(tensor: Tensor) -> Tensor:
+    """The sum over the processes, put into ``tensor`` and returned."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
 def rank() -> int:
     """This process's place among them; 0 when it is alone."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -61,6 +61,8 @@ class Job:
     store: Store
     """Where checkpoints go."""
     seed: int
+    held_out: tuple[tuple[str, int], ...] = ()
+    """Path of each file of the stream's store with validation users, and how many pairs of theirs; may be none."""
 
     @property
     def num_active(self) -> int:

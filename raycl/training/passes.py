@@ -15,6 +15,7 @@ from raycl.model import masking
 from raycl.model.inputs import FeatureRows
 from raycl.training import draws, exchange, private, requests
 from raycl.training.job import Inputs, Job
+from raycl.training.prefetch import sent
 
 
 @dataclass(frozen=True)
@@ -111,19 +112,19 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
         hidden = np.concatenate([hidden, hidden[: len(batch)], hidden[: len(batch)]])
         num_features = masking.num_features(job.inputs.items)
         hidden = hidden | flags[:, num_features:].any(1)
-        hidden_features = torch.from_numpy(flags[:, :num_features]).to(device)
+        hidden_features = sent(flags[:, :num_features], device)
     return Passes(
         len(batch),
-        torch.from_numpy(batch.weight).to(device),
-        torch.from_numpy(np.concatenate(histories).astype(np.int64)).to(device),
-        torch.from_numpy(np.tile(batch.user_row.astype(np.int64), len(histories))).to(device),
-        torch.from_numpy(items).to(device),
-        torch.from_numpy(hidden).to(device),
+        sent(batch.weight, device),
+        sent(np.concatenate(histories).astype(np.int64), device),
+        sent(np.tile(batch.user_row.astype(np.int64), len(histories)), device),
+        sent(items, device),
+        sent(hidden, device),
         hidden_features,
-        torch.from_numpy(uniform).to(device),
+        sent(uniform, device),
         requests.ages(job, batch, number, len(histories), device),
         requests.context(job, batch, number, len(histories), device),
-        None if apart is None else torch.from_numpy(apart).to(device),
+        None if apart is None else sent(apart, device),
     )
 
 
@@ -134,7 +135,7 @@ def _views(
     terms = [term for term in loss.terms if term.kind == "views"]
     if not terms:
         return []
-    whole = exchange.gather(torch.from_numpy(history).to(device)).cpu().numpy()
+    whole = exchange.gather(sent(history, device)).cpu().numpy()
     mine = slice(exchange.rank() * len(history), (exchange.rank() + 1) * len(history))
     return [view[mine] for view in draws.two_views(seed, number, whole, terms[0])]
 

@@ -49,13 +49,14 @@ def job(
     """A run over 84 pairs in 3 files, 5 steps an epoch, with checkpoints under ``folder``; always the same pairs.
 
     Items and users have features, some items are repeated in a batch, one item is unknown to training, and one is only
-    ever a user's first event. ``with_context`` the
-    towers read the number of the hour and the device that go with it. Users turn items down, some of which they meet.
+    ever a user's first event. The 12 users are held out with three more events each, for ``train`` to validate on where
+    it has ``validation``. ``with_context`` the towers read the number of the hour and the device that go with it. Users
+    turn items down, some of which they meet.
     """
     store = Store(str(folder / "pairs"))
     generator = np.random.default_rng(4)
     item = torch.Generator().manual_seed(4)
-    files, counts, targets = [], np.zeros(NUM_ITEMS, dtype=np.int64), np.zeros(NUM_ITEMS, dtype=np.int64)
+    files, held_out, counts, targets = [], [], np.zeros(NUM_ITEMS, dtype=np.int64), np.zeros(NUM_ITEMS, dtype=np.int64)
     for number in range(3):
         sizes = [8] * 4
         items = [generator.integers(0, NUM_ITEMS - 2, size) ** 2 // (NUM_ITEMS - 2) for size in sizes]
@@ -64,11 +65,15 @@ def job(
         targets += np.bincount(np.concatenate([one[1:] for one in items]), minlength=NUM_ITEMS)
         _write(store, f"sequences/part-{number:06d}.parquet", items, generator, first_user=4 * number)
         files.append((f"sequences/part-{number:06d}.parquet", sum(sizes) - len(sizes)))
+        later = [np.append(one, (one[-3:] + number + 1) % NUM_ITEMS) for one in items]
+        held_out.append((f"held_out/part-{number:06d}.parquet", 3 * len(later)))
+        _write(store, held_out[-1][0], later, np.random.default_rng(5), 4 * number, num_targets=3)
     rules = PairRules.model_validate(
         {"max_history": MAX_HISTORY, "split": SPLIT, "negative_events": ["skip"], "max_negatives": 3}
     )
     settings = TrainConfig.model_validate(
         {"epochs": 2, "global_batch_size": 16, "learning_rate": 0.02, "checkpoint_steps": 2, "use_gpu": "never"}
+        | {"validation": {"users": 0}}
         | (train or {})
     )
     sizes_of, requests = FeatureSizes((6,), 1), REQUESTS if with_context else Encoders()
@@ -107,15 +112,23 @@ def job(
         ),
         Store(str(folder / "towers")),
         seed,
+        tuple(held_out),
     )
 
 
-def _write(store: Store, path: str, items: list[Any], generator: np.random.Generator, first_user: int) -> None:
+def _write(
+    store: Store,
+    path: str,
+    items: list[Any],
+    generator: np.random.Generator,
+    first_user: int,
+    num_targets: int | None = None,
+) -> None:
     rows = [
         Packed(
             user,
             user if user < NUM_USERS - 2 else -1,
-            0,
+            len(one) - num_targets if num_targets else 0,
             tuple(one),
             tuple(generator.uniform(0.5, 2.0, len(one))),
             tuple((1000 * 2**place * (user + 1)) for place in range(len(one))),
@@ -131,9 +144,9 @@ def _write(store: Store, path: str, items: list[Any], generator: np.random.Gener
         )
         for user, one in enumerate(items, start=first_user)
     ]
-    tables.write(
-        store, path, part_table(rows, negatives=True, context={"hour": pa.float64(), "device": pa.large_string()})
-    )
+    part = "val" if num_targets else "train"
+    context = {"hour": pa.float64(), "device": pa.large_string()}
+    tables.write(store, path, part_table(rows, part, negatives=True, context=context))
 
 
 def _features(rows: int, generator: torch.Generator) -> FeatureRows:

@@ -48,7 +48,7 @@ def saved(store: Store, *steps: int) -> None:
     optimizer = optimizer_of(model)
     for step in steps:
         work(model, optimizer, range(step, step + 1))
-        checkpoint.save(store, model, [optimizer], Progress(step=step))
+        checkpoint.write(store, checkpoint.snapshot(model, [optimizer], Progress(step=step)))
 
 
 def restored(store: Store) -> int:
@@ -60,8 +60,9 @@ def check_round_trip(store: Store, device: str, *, fused: bool) -> None:
     straight = Small(0, device)
     optimizer = optimizer_of(straight, fused=fused)
     work(straight, optimizer, range(4))
-    before = Progress(1, 2, 6, 0.1 + 0.2, 3, [1 / 3, 2.5])
-    checkpoint.save(store, straight, [optimizer], before)
+    before = Progress(1, 2, 6, 0.1 + 0.2, 3, [1 / 3, 2.5], {"seed": 10**30})
+    taken = checkpoint.snapshot(straight, [optimizer], before)
+    checkpoint.write(store, taken)
     other = Small(9, device)
     other_optimizer = optimizer_of(other, fused=fused)
     assert checkpoint.load_newest(store, other, [other_optimizer]) == before
@@ -144,3 +145,32 @@ def test_a_checkpoint_of_other_towers_is_refused(tmp_path: Path) -> None:
     other = nn.Linear(2, 2)
     with pytest.raises(RayclError, match=r"step-000000003 is a checkpoint of other towers .* train with --force"):
         checkpoint.load_newest(store, other, [optimizer_of(other)])
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.requires_gpu)])
+def test_training_that_goes_on_does_not_change_a_snapshot(tmp_path: Path, device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model, progress = Small(0, device), Progress(step=4, losses=[1.5])
+    optimizer = optimizer_of(model)
+    work(model, optimizer, range(4))
+    expected = weights_of(model)
+    taken = checkpoint.snapshot(model, [optimizer], progress)
+    work(model, optimizer, range(4, 9))
+    progress.losses.append(0.5)
+    checkpoint.write(Store(str(tmp_path)), taken)
+    again = Small(1, device)
+    other = optimizer_of(again)
+    assert checkpoint.load_newest(Store(str(tmp_path)), again, [other]) == Progress(step=4, losses=[1.5])
+    assert_equal_bits(weights_of(again), expected)
+    assert {float(state["step"]) for state in other.state.values()} == {4.0}
+
+
+def test_a_checkpoint_of_pairs_in_another_order_is_refused() -> None:
+    order = {"seed": 3, "train.global_batch_size": 16}
+    progress = Progress(step=2)
+    checkpoint.require_order(progress, order)
+    checkpoint.require_order(progress, dict(order))
+    assert progress.order == order
+    with pytest.raises(RayclError, match=r"with train\.global_batch_size=16, .* has train\.global_batch_size=32,"):
+        checkpoint.require_order(progress, order | {"train.global_batch_size": 32})

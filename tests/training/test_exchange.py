@@ -74,6 +74,25 @@ def test_two_processes_train_the_towers_that_one_trains(left_by: Callable[[int],
     assert_close(first, workers.fitted(tmp_path), 1e-4)
 
 
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_processes_validate_as_one_does(left_by: Callable[[int], Path], num_processes: int, tmp_path: Path) -> None:
+    expected = workers.measured(tmp_path)
+    assert all(0.0 < value < 1.0 for found in expected.values() for value in found.tolist())
+    for rank in range(num_processes):
+        assert_equal_bits(load_file(left_by(num_processes) / f"measured-{rank}.safetensors"), expected)
+
+
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_processes_decide_by_validations_as_one_does(
+    left_by: Callable[[int], Path], num_processes: int, tmp_path: Path
+) -> None:
+    expected = workers.watched(tmp_path)
+    assert len(expected["curve"]) == 6
+    for rank in range(num_processes):
+        found = load_file(left_by(num_processes) / f"watched-{rank}.safetensors")
+        assert_close(found, expected, 1e-3)
+
+
 def test_a_process_alone_exchanges_nothing() -> None:
     rows = torch.randn(3, 2, requires_grad=True)
     assert exchange.gather(rows) is rows

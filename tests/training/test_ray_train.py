@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,33 @@ def test_two_workers_train_the_towers_that_this_process_trains(made: Path) -> No
     assert_close(towers_of(together), towers_of(alone), 1e-3)
     assert [event["epoch"] for event in heard if event["done"]] == [0, 1]
     assert together.version.manifest.counts == alone.version.manifest.counts
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_validation_curve_and_what_was_kept_are_told(made: Path, num_workers: int) -> None:
+    settings = config(made, num_workers=num_workers, epochs=3, validation={"k": 3}, keep="best")
+    heard: list[Mapping[str, Any]] = []
+    outcome = journey.train(settings, heard.append)
+    facts, store = outcome.version.manifest.facts, outcome.version.store
+    assert [event["validation"] for event in heard if event["done"]] == facts["validation"]
+    assert [point["epoch"] for point in facts["validation"]] == [0, 1, 2]
+    assert len({point["recall"] for point in facts["validation"]}) > 1
+    top = max(facts["validation"], key=lambda point: (point["recall"], point["ndcg"], point["step"]))
+    assert facts["kept_step"] == top["step"]
+    assert facts["kept"].startswith(f"step {top['step']:,}, in epoch {top['epoch'] + 1}, the best recall@3 of 3")
+    told = json.loads(store.read("metrics.json"))
+    assert (told["validation"], told["kept"]) == (facts["validation"], facts["kept"])
+    assert store.names("work") == []
+
+
+def test_an_early_stop_is_told_with_the_steps_that_were_taken(made: Path) -> None:
+    stop = {"patience": 1, "min_gain": 0.99}
+    outcome = train(config(made, epochs=9, early_stop=stop, validation={"users": 5}))
+    manifest = outcome.version.manifest
+    assert len(manifest.facts["losses"]) == len(manifest.facts["validation"]) == 2
+    assert manifest.counts["steps"] == manifest.facts["validation"][-1]["step"]
+    assert "training ended early: no gain of more than 0.99 in 1 validation after" in manifest.facts["kept"]
+    assert {point["users"] for point in manifest.facts["validation"]} == {5}
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_towers(made: Path) -> None:

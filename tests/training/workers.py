@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn as spawn_processes
 
-from raycl.training import exchange, loop, step
+from raycl.data import held_out
+from raycl.training import exchange, loop, step, validation
 from tests.training.builders import job, weights_of
 
 CPU = torch.device("cpu")
@@ -94,6 +97,41 @@ def gradients(folder: Path, case: str) -> dict[str, Tensor]:
     return found
 
 
+WATCHED: dict[str, Any] = {
+    "validation": {"users": 9, "k": 3, "steps": 2},
+    "schedule": {"kind": "plateau", "patience": 1},
+    "keep": "best",
+}
+
+
+def measured(folder: Path) -> dict[str, Tensor]:
+    """Recall and NDCG by untrained towers, with blocks so small that every process has some of each."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in (("_USERS", 2), ("_ITEMS", 3), ("_TARGETS", 2)):
+            patch.setattr(validation, name, size)
+        models: dict[str, dict[str, Any]] = {
+            "own": {},
+            "shared": {"share_items": True},
+            "told": {"pooling": "transformer"},
+        }
+        for name, model in models.items():
+            run = job(folder, model=model, with_context=name == "told")
+            held = held_out.read(
+                run.stream.store, run.held_out, run.stream.rules, "val", 100, context=run.stream.context
+            )
+            among = np.arange(1, run.spec.num_items)
+            asked = validation.Validation(held, run.spec.num_items, among, 4, run.stream.encoders)
+            found[name] = torch.tensor(asked.measure(loop.build(run), run.inputs), dtype=torch.float64)
+    return found
+
+
+def watched(folder: Path) -> dict[str, Tensor]:
+    """The weights and the curve of a run that its validations decide on."""
+    towers, progress = loop.fit(job(folder, train=WATCHED), CPU, lambda _: None)
+    return weights_of(towers) | {"curve": torch.tensor(progress.curve, dtype=torch.float64)}
+
+
 def fitted(folder: Path) -> dict[str, Tensor]:
     """The weights and the losses of a whole run."""
     towers, progress = loop.fit(job(folder, model=MODEL), CPU, lambda _: None)
@@ -115,6 +153,8 @@ def work(rank: int, folder: str, world: int) -> None:
         for case in CASES:
             save_file(gradients(mine, case), Path(folder) / f"{case}-{rank}.safetensors")
         save_file(fitted(Path(folder) / "shared"), Path(folder) / f"fitted-{rank}.safetensors")
+        save_file(measured(mine), Path(folder) / f"measured-{rank}.safetensors")
+        save_file(watched(Path(folder) / "watched"), Path(folder) / f"watched-{rank}.safetensors")
         setattr(exchange._Gather, "backward", staticmethod(without_the_gradients_of_others))  # noqa: B010
         save_file(gradients(mine, BROKEN), Path(folder) / f"broken-{rank}.safetensors")
     finally:
