@@ -15,8 +15,6 @@ from raycl.config_values import Count, HeldShare, Moment, Name, NumWorkers, OneO
 from raycl.config_values import Section as Section
 from raycl.config_values import Workers as Workers
 
-_MOST_SECONDS = 10**10
-
 
 class Columns(Section):
     """Which column of a log holds what; ``None`` means that the log has no such column."""
@@ -192,7 +190,7 @@ class UserRate(Section):
     """More than ``events`` events of one user in any ``window_s`` seconds are a robot's."""
 
     events: Positive
-    window_s: Annotated[int, Field(ge=1, le=_MOST_SECONDS)]
+    window_s: Annotated[int, Field(ge=1, le=10**10)]
 
 
 class PairRules(Section):
@@ -222,7 +220,7 @@ class PairRules(Section):
     """A user with more events is a robot; all of that user's rows are dropped and counted."""
     max_user_rate: UserRate | None = None
     """A user who is faster in any window is a robot too."""
-    repeat_window_s: Annotated[int, Field(ge=0, le=_MOST_SECONDS)] = 0
+    repeat_window_s: Annotated[int, Field(ge=0, le=10**10)] = 0
     """An event less than this after a kept one of the same user, item and type is dropped as ``repeat``."""
     core_rounds: Count = 0
     """Rounds at most of dropping items under ``min_item_events`` and then users under ``min_user_events``, until all
@@ -377,6 +375,8 @@ class Config(Section):
     """Weight of each event type, of which there are at most 256; a type that is not named here is quarantined."""
     items: ItemTable | None = None
     users: UserTable | None = None
+    context: tuple[Feature, ...] = ()
+    """Features of the request, of ``columns.context``: of any kind but ``vector``, and fitted when training starts."""
     pairs: PairRules = PairRules()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

@@ -198,14 +198,37 @@ def _tables(config: Config) -> list[tuple[str, TableSource, list[str]]]:
 
 
 def _features_are_distinct(config: Config) -> str | None:
-    for name, table in (("items", config.items), ("users", config.users)):
+    for name, features in _features(config):
         first: dict[str, int] = {}
-        for position, feature in enumerate(table.features if table else ()):
+        for position, feature in enumerate(features):
             if first.setdefault(feature.column, position) != position:
                 return (
-                    f"{name}.features.{position}.column={feature.column} is {name}.features.{first[feature.column]}"
-                    f" already: remove one of them, or copy the column under another name in the table"
+                    f"{name}.{position}.column={feature.column} is {name}.{first[feature.column]} already: remove one"
+                    f" of them, or copy the column under another name in the table"
                 )
+    return None
+
+
+def _features(config: Config) -> list[tuple[str, tuple[Feature, ...]]]:
+    """Every list of features with its field of the config."""
+    return [
+        ("items.features", config.items.features if config.items else ()),
+        ("users.features", config.users.features if config.users else ()),
+        ("context", config.context),
+    ]
+
+
+def _context_is_carried(config: Config) -> str | None:
+    carried = config.logs[0].columns.context
+    for position, feature in enumerate(config.context):
+        if feature.column not in carried:
+            named = f"has {', '.join(carried)}" if carried else "is empty"
+            return (
+                f"context.{position}.column={feature.column} is not carried by the pairs, since"
+                f" logs.0.columns.context {named}: name the column there"
+            )
+        if feature.kind == "vector":
+            return f"context.{position}.kind=vector: a log's context holds single values; use another kind"
     return None
 
 
@@ -213,10 +236,10 @@ _OF_ONE_KIND = {"num_hashes": ("hashed", 2), "transform": ("numeric", "standard"
 
 
 def _features_fit_their_kind(config: Config) -> str | None:
-    for name, table in (("items", config.items), ("users", config.users)):
-        for position, feature in enumerate(table.features if table else ()):
+    for name, features in _features(config):
+        for position, feature in enumerate(features):
             if problem := _misfit(feature):
-                return f"{name}.features.{position}.{problem}"
+                return f"{name}.{position}.{problem}"
     return None
 
 
@@ -286,6 +309,21 @@ def _loss_has_what_it_needs(config: Config) -> str | None:
     return None
 
 
+def _negatives_are_carried(config: Config) -> str | None:
+    explicit, rules = config.loss.negatives.explicit, config.pairs
+    if explicit and not rules.has_negatives:
+        return (
+            f"loss.negatives.explicit={str(explicit).lower()} needs explicit negatives in the pairs: name event types"
+            f" in pairs.negative_events, or set pairs.negative_below"
+        )
+    if config.loss.negatives.num_explicit(rules.max_negatives) > rules.max_negatives:
+        return (
+            f"loss.negatives.explicit={explicit} is more than pairs.max_negatives={rules.max_negatives}, which a pair"
+            f" has beside it: lower the first or raise the second"
+        )
+    return None
+
+
 def _loss_compares(config: Config) -> str | None:
     loss, contrasting, tempered = config.loss, config_loss.CONTRASTING, config_loss.TEMPERED
     if not loss.has(*contrasting, "rating"):
@@ -293,9 +331,12 @@ def _loss_compares(config: Config) -> str | None:
         return f"loss.terms.0.kind={first} does not bring users and items together: add a term such as softmax"
     if loss.learn_temperature and not loss.has(*tempered):
         return f"loss.learn_temperature=true needs a term with a temperature: add one of {', '.join(tempered)}"
-    for name, value in loss.negatives.model_dump(include={"uniform", "bank", "hard", "random"}).items():
+    for name, value in loss.negatives.model_dump(
+        include={"explicit", "mined", "uniform", "bank", "hard", "random"}
+    ).items():
         if value and not loss.has(*contrasting):
-            return f"loss.negatives.{name}={value} needs a term with negatives: add one of {', '.join(contrasting)}"
+            shown = "" if isinstance(value, dict) else f"={str(value).lower()}"
+            return f"loss.negatives.{name}{shown} needs a term with negatives: add one of {', '.join(contrasting)}"
     return None
 
 
@@ -342,11 +383,13 @@ RULES = (
     _defaults_are_read,
     _features_are_distinct,
     _features_fit_their_kind,
+    _context_is_carried,
     _heads_divide,
     _display_is_free,
     _items_are_described,
     _loss_has_what_it_needs,
     _loss_compares,
+    _negatives_are_carried,
     _validation_has_users,
     _gate_is_measured,
     _replicas_ordered,

@@ -39,7 +39,7 @@ _CUTS = {
 
 _PARTS = {
     "pairs": {"seed", "logs", "event_weights", "items", "users", "pairs"},
-    "towers": {"seed", "model", "loss", "train"},
+    "towers": {"seed", "context", "model", "loss", "train"},
     "evaluations": {"evaluation"},
     "releases": {"seed", "index", "gate"},
 }

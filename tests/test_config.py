@@ -220,6 +220,34 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         " another name in the table",
         {"items": {"uri": "items", "features": TWICE[:2]}},
     ),
+    "context that no log has": (
+        {"context": [{"column": "device"}]},
+        "context.0.column=device is not carried by the pairs, since logs.0.columns.context is empty: name the"
+        " column there",
+        {"logs": [{"uri": "log", "columns": {"context": "device"}}], "context": [{"column": "device"}]},
+    ),
+    "context of another name": (
+        {"logs": [CARRYING], "context": [{"column": "device"}, {"column": "town"}]},
+        "context.1.column=town is not carried by the pairs, since logs.0.columns.context has device, country:"
+        " name the column there",
+        {"logs": [CARRYING], "context": [{"column": "device"}, {"column": "country"}]},
+    ),
+    "a feature of the context twice": (
+        {"logs": [CARRYING], "context": [{"column": "country"}, {"column": "country", "kind": "numeric"}]},
+        "context.1.column=country is context.0 already: remove one of them, or copy the column under another name"
+        " in the table",
+        {"logs": [CARRYING], "context": [{"column": "country", "kind": "numeric"}]},
+    ),
+    "vectors as context": (
+        {"logs": [CARRYING], "context": [{"column": "country", "kind": "vector", "length": 3}]},
+        "context.0.kind=vector: a log's context holds single values; use another kind",
+        {"logs": [CARRYING], "context": [{"column": "country", "kind": "text", "ngrams": 3}]},
+    ),
+    "context with a setting of another kind": (
+        {"logs": [CARRYING], "context": [{"column": "country", "ngrams": 3}]},
+        "context.0.ngrams=3 is of kind=text, and the kind is categorical: set that or leave it out",
+        {"logs": [CARRYING], "context": [{"column": "country"}]},
+    ),
     "two user features on one column": (
         {"users": {"uri": "users", "features": TWICE}},
         "users.features.2.column=category is users.features.0 already: remove one of them, or copy the column under"

@@ -254,10 +254,11 @@ class Encoders:
         columns = [feature.plain(whole(table[feature.column])) for feature in self.features]
         return pa.StructArray.from_arrays(columns, [feature.column for feature in self.features])
 
-    def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    def encode_rows(self, rows: Sequence[Mapping[str, Any]], name: str = "user") -> pa.Table:
         """Encode plain dictionaries; an absent or null feature is unknown.
 
-        InputError for a value of a wrong type, and for a vector that is not of its length or not finite.
+        InputError for a value of a wrong type, and for a vector that is not of its length or not finite; it calls the
+        rows ``name``.
         """
         columns = {}
         for feature in self.features:
@@ -269,7 +270,7 @@ class Encoders:
             except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
                 given = repr(values[0])
                 raise InputError(
-                    f"user.{feature.column}: {given if len(given) <= 80 else given[:77] + '...'} is not a"
+                    f"{name}.{feature.column}: {given if len(given) <= 80 else given[:77] + '...'} is not a"
                     f" {feature.kind} value ({error})"
                 ) from error
         return self.encode(pa.table(columns)) if columns else self.encode(pa.table({"_": pa.nulls(len(rows))}))

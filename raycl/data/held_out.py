@@ -15,6 +15,7 @@ from raycl.data.columns import whole
 from raycl.data.hashing import hash_ids, mix
 from raycl.data.packed import Flags, Ints, Rows, Sequences, has_targets, ranges
 from raycl.data.reader import Limits
+from raycl.data.states import States, before_targets
 from raycl.storage import tables
 from raycl.storage.store import Store
 
@@ -43,17 +44,25 @@ class Cells:
 class HeldOut:
     """Users with one item or more to be found."""
 
-    history: Rows
-    """(users, max_history): the state before the first target, rows of the vocabulary, newest first, then -1"""
-    user_row: Rows
-    """(users,), rows of the user table or -1"""
+    state: States
+    """Before the first target, with its context as the log has it"""
     met: Cells
     """What they met before: it is not retrieved."""
     wanted: Cells
     """Distinct targets that they had not met; one or more a user."""
 
     def __len__(self) -> int:
-        return len(self.user_row)
+        return len(self.state)
+
+    @property
+    def history(self) -> Rows:
+        """Rows of the vocabulary (users, max_history), newest first, then -1."""
+        return self.state.history
+
+    @property
+    def user_row(self) -> Rows:
+        """Rows of the user table (users,), or -1."""
+        return self.state.user_row
 
     def take(self, users: Ints) -> HeldOut:
         """These users, ascending, numbered anew."""
@@ -63,24 +72,31 @@ class HeldOut:
         for found in (self.met, self.wanted):
             mine = found.take(number[found.user] >= 0)
             cells.append(Cells(number[mine.user], mine.item))
-        return HeldOut(self.history[users], self.user_row[users], *cells)
+        return HeldOut(self.state.take(users), *cells)
 
 
 def read(
-    store: Store, files: Sequence[tuple[str, int]], rules: PairRules, part: str, most: int, limits: Limits | None = None
+    store: Store,
+    files: Sequence[tuple[str, int]],
+    rules: PairRules,
+    part: str,
+    most: int,
+    limits: Limits | None = None,
+    context: Sequence[str] = (),
 ) -> HeldOut:
     """At most ``most`` users of ``part``, the same ones in every process.
 
     ``files`` are paths of sequences and their number of pairs of the part. A file holds the users of one bucket of a
     hash, so the first files are as good a sample as any; of the users in them those with the least hashes of their ids
     are taken. Who counts is who ``raycl evaluate`` measures: a user whose history is as long as a pair needs, with a
-    target that is not met yet. Raises what ``reader.read`` does.
+    target that is not met yet. ``context`` are columns of the log that their states have. Raises what ``reader.read``
+    does.
     """
     found: list[HeldOut] = []
-    keys = []
+    keys, carried = [], [schema.context_column(name) for name in context]
     for path, num_pairs in files:
         if num_pairs and sum(len(one) for one in found) < most:
-            every = _of(reader.read(store, [path], part, limits=limits), rules, part)
+            every = _of(reader.read(store, [path], part, carried, limits), rules, part)
             table = tables.read(store, path, ["user", "items", *schema.BOUNDS])
             ids = whole(table["user"].filter(pa.array(has_targets(table, part))))
             counting = _counting(every, rules)
@@ -100,7 +116,7 @@ def _of(sequences: Sequences, rules: PairRules, part: str) -> HeldOut:
     width = int(sequences.items.max(initial=0)) + 1
     wanted = np.setdiff1d(targets.user * width + targets.item, met.user * width + met.item)
     cells = Cells(wanted // width, wanted % width)
-    return HeldOut(sequences.states(rules, part), sequences.user_row, met, cells)
+    return HeldOut(before_targets(sequences, rules, part), met, cells)
 
 
 def _counting(every: HeldOut, rules: PairRules) -> Ints:
@@ -118,16 +134,11 @@ def _cells(sequences: Sequences, starts: Ints, stops: Ints) -> Cells:
 def _join(parts: Sequence[HeldOut], max_history: int) -> HeldOut:
     """Users end to end, of no parts none."""
     none = np.zeros(0, dtype=np.int64)
-    history: Rows = np.zeros((0, max_history), dtype=np.int32)
-    user_row: Rows = np.zeros(0, dtype=np.int32)
+    nobody = States(np.zeros((0, max_history), dtype=np.int32), np.zeros(0, dtype=np.int32))
     before = np.cumsum([0, *map(len, parts)])
     cells = []
     for kind in ("met", "wanted"):
         found = [getattr(one, kind) for one in parts]
         users = [one.user + first for one, first in zip(found, before, strict=False)]
         cells.append(Cells(np.concatenate([none, *users]), np.concatenate([none, *(one.item for one in found)])))
-    return HeldOut(
-        np.concatenate([history, *(one.history for one in parts)]),
-        np.concatenate([user_row, *(one.user_row for one in parts)]),
-        *cells,
-    )
+    return HeldOut(States.concat([one.state for one in parts]) if parts else nobody, *cells)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from raycl import schema
 from raycl.config import PairRules
 from raycl.data.ahead import ahead
 from raycl.data.columns import whole
+from raycl.data.features import Encoders
 from raycl.data.packed import Ints, Rows, Sequences, last_of
 from raycl.errors import InputError
 from raycl.storage import tables
@@ -67,7 +68,7 @@ class Batch:
     first; of a log without time any of it. The target itself may be among them, if the user came round to it. None
     where the rules have no negatives."""
     context: Mapping[str, Any] = field(default_factory=dict)
-    """By column of the log: an Arrow array (size,) of what the target's event carries."""
+    """By column of the log: an Arrow array (size,) of what the target's event carries, as the log has it or encoded."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -197,6 +198,8 @@ class PairStream:
     """Whether batches have ``negatives``, where the rules have any."""
     context: tuple[str, ...] = ()
     """Columns of the log that batches have, of those that the pairs were made with."""
+    encoders: Encoders | None = None
+    """What encodes them, a window at a time; None leaves them as they are in the log."""
     limits: Limits | None = None
     """What the files may point to; None does not look."""
 
@@ -247,7 +250,7 @@ class PairStream:
             start = stop
 
     def _window(self, paths: Sequence[str], start: int, generator: np.random.Generator) -> _Window:
-        sequences = read(self.store, paths, "train", self._more_columns, self.limits)
+        sequences = self._encoded(read(self.store, paths, "train", self._more_columns, self.limits))
         if self.rules.history == "others":
             sequences = sequences.trained_on()
         places = sequences.targets(self.rules)
@@ -269,6 +272,12 @@ class PairStream:
             anchors_from, drawn = sequences.anchors_from(rules), generator.random(len(sequences.items))
             return lambda places: _batch_of_anchors(sequences, places, rules, anchors_from, drawn, with_ages=with_ages)
         return lambda places: batch(sequences, places, rules, with_ages=with_ages)
+
+    def _encoded(self, sequences: Sequences) -> Sequences:
+        if self.encoders is None or not sequences.context:
+            return sequences
+        encoded = self.encoders.encode(pa.table(dict(sequences.context)))
+        return replace(sequences, context={name: whole(encoded[name]) for name in encoded.column_names})
 
     @property
     def _more_columns(self) -> list[str]:

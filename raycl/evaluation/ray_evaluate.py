@@ -13,6 +13,7 @@ from raycl.data.handoff import Pairs
 from raycl.errors import InputError
 from raycl.evaluation import tasks
 from raycl.model import embed, weights
+from raycl.model.users import CONTEXT_FILE
 from raycl.storage.versions import Version, Workspace
 
 STAGE = "evaluations"
@@ -27,7 +28,7 @@ def run(config: Config, workspace: Workspace, towers: Version, *, force: bool = 
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False
     workspace.store.require_writable()
-    towers.verified(weights.USER_FILE, weights.ITEM_FILE, weights.CONFIG_FILE)
+    towers.verified(weights.USER_FILE, weights.ITEM_FILE, weights.CONFIG_FILE, CONTEXT_FILE)
     held = workspace.open("pairs", towers.manifest.inputs["pairs"]).verified("vocab").complete(schema.SEQUENCES)
     pairs = Pairs.of(held)
     job = tasks.Job(workspace.draft(STAGE, digest, fresh=force), pairs, towers.store, config.evaluation)

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import torch
 
 from raycl.config import EvaluationConfig
-from raycl.data import reader
+from raycl.data import reader, states
 from raycl.data.handoff import Pairs
-from raycl.data.packed import Rows, Sequences
+from raycl.data.packed import Sequences
 from raycl.evaluation import ranking
 from raycl.evaluation.metrics import Sums
-from raycl.model import embed, inputs, weights
+from raycl.model import inputs
 from raycl.model.inputs import FeatureRows
+from raycl.model.users import UserSide
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft
 
@@ -48,16 +49,17 @@ def measure_file(job: Job, number: int, item_vectors: npt.NDArray[np.float32]) -
     if (record := job.draft.task_done(task)) is not None:
         return record
     pairs, config = job.pairs, job.config
-    sequences = reader.read(pairs.store, [job.files[number][0]], config.part)
-    history, spans = sequences.states(pairs.rules, config.part), sequences.spans(config.part, pairs.rules)
-    users = _embed(pairs, job.towers, sequences, history)
+    side = UserSide.load(job.towers)
+    sequences = reader.read(pairs.store, [job.files[number][0]], config.part, side.columns)
+    asked, spans = states.before_targets(sequences, pairs.rules, config.part), sequences.spans(config.part, pairs.rules)
+    users = side.vectors(asked, user_features(pairs))
     active = ~pairs.retired()
     sequences = replace(sequences, items=(np.cumsum(active) - 1)[sequences.items].astype(np.int32))
     items = torch.from_numpy(np.array(item_vectors))
     num_items = len(items)
     users_per_block = max(1, min(config.users_per_block, _CELLS // num_items))
     # The rule that makes a pair, so that who is measured does not depend on who else is in the file.
-    measured = (history >= 0).sum(1) >= min(pairs.rules.min_history, pairs.rules.max_history)
+    measured = (asked.history >= 0).sum(1) >= min(pairs.rules.min_history, pairs.rules.max_history)
     rankings = {
         "towers": ranking.by_score(lambda block: torch.from_numpy(users[block]) @ items.T),
         "popularity": ranking.by_popularity(pairs.train_counts()[active]),
@@ -83,11 +85,7 @@ def merge(job: Job, records: list[dict[str, Any]], num_items: int) -> dict[str, 
 
 def user_vectors(pairs: Pairs, towers: Store, sequences: Sequences, part: str) -> npt.NDArray[np.float32]:
     """Vectors (users, dim) of each user's state before the first target of ``part``."""
-    return _embed(pairs, towers, sequences, sequences.states(pairs.rules, part))
-
-
-def _embed(pairs: Pairs, towers: Store, sequences: Sequences, history: Rows) -> npt.NDArray[np.float32]:
-    return embed.users(weights.load_user(towers), history, sequences.user_row, user_features(pairs))
+    return UserSide.load(towers).vectors(states.before_targets(sequences, pairs.rules, part), user_features(pairs))
 
 
 def user_features(pairs: Pairs) -> FeatureRows:

@@ -1,6 +1,7 @@
 """A release on storage: user tower, index shards and catalogue, bound to one another by checksum.
 
-user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user)
+user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user) and context.json
+              (the same of a request)
 shards/       00000.faiss ...
 catalogue/    items.parquet: one vocabulary row a row
 search.json   how to search, and which item tower made the vectors: the weights that the embedding tasks read
@@ -24,6 +25,7 @@ from raycl.index.gate import Evidence, Verdict
 from raycl.index.search import Depth, ShardedIndex
 from raycl.model import weights
 from raycl.model.towers import UserTower
+from raycl.model.users import UserSide
 from raycl.storage import tables
 from raycl.storage.manifest import Manifest
 from raycl.storage.store import Store
@@ -76,6 +78,7 @@ class Release:
     name: str
     user_tower: UserTower
     user_encoders: Encoders
+    context_encoders: Encoders
     index: ShardedIndex
     catalogue: pa.Table
 
@@ -118,7 +121,7 @@ def load(store: Store) -> Release:
     """
     manifest = verify(store)
     search = _search(store)
-    user_tower = weights.load_user(store.under(USER_TOWER))
+    side = UserSide.load(store.under(USER_TOWER))
     with _readable(store, FEATURES_FILE):
         encoders = Encoders.from_json(json.loads(store.read(FEATURES_FILE)))
     with _readable(store, "shards"):
@@ -126,7 +129,7 @@ def load(store: Store) -> Release:
         index = ShardedIndex.from_bytes(shards, search.depths)
     with _readable(store, CATALOGUE_FILE):
         catalogue = tables.read(store, CATALOGUE_FILE)
-    return Release(manifest.version, user_tower, encoders, index, catalogue)
+    return Release(manifest.version, side.tower, encoders, side.context, index, catalogue)
 
 
 def _search(store: Store) -> Search:

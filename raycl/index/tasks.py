@@ -19,9 +19,11 @@ import torch
 
 from raycl import lineage
 from raycl.config import Config
+from raycl.data import states
 from raycl.data.handoff import Pairs
 from raycl.data.hashing import hash_ids
 from raycl.data.reader import read
+from raycl.data.states import States
 from raycl.errors import ConfigError, CorruptRelease, RayclError
 from raycl.evaluation.tasks import item_features, user_features
 from raycl.index import build, gate, release, search
@@ -29,6 +31,7 @@ from raycl.index.gate import Evidence
 from raycl.index.search import Depth, Ids, ShardedIndex, Vectors
 from raycl.model import embed, weights
 from raycl.model.inputs import FeatureRows
+from raycl.model.users import CONTEXT_FILE, UserSide
 from raycl.storage import tables
 from raycl.storage.versions import WORK, Draft, Version
 
@@ -161,15 +164,14 @@ def draw_queries(job: Job) -> dict[str, Any]:
     pairs, wanted = Pairs.of(job.pairs), job.config.gate.num_queries
     files = [path for path, num_pairs in pairs.files("test") if num_pairs]
     generator = np.random.default_rng([job.config.seed, 2])
-    histories, user_rows = [], []
+    side, parts = UserSide.load(job.towers.store), []
     for path in files:
-        sequences = read(job.pairs.verified(path).store, [path], "test")
+        sequences = read(job.pairs.verified(path).store, [path], "test", side.columns)
         drawn = generator.permutation(len(sequences))[: -(-wanted // len(files))]
-        histories.append(sequences.states(pairs.rules, "test")[drawn])
-        user_rows.append(sequences.user_row[drawn])
-    history, user_row = np.concatenate(histories)[:wanted], np.concatenate(user_rows)[:wanted]
-    _put(job, "queries", embed.users(weights.load_user(job.towers.store), history, user_row, user_features(pairs)))
-    record = {"queries": len(history)}
+        parts.append(states.before_targets(sequences, pairs.rules, "test").take(drawn))
+    asked = States.concat(parts).take(np.arange(min(wanted, sum(map(len, parts)))))
+    _put(job, "queries", side.vectors(asked, user_features(pairs)))
+    record = {"queries": len(asked)}
     job.draft.finish_task(task, record)
     return record
 
@@ -283,7 +285,7 @@ def finish(
 def write_user_side(job: Job) -> None:
     """Copy into the release what turns a user into a vector, and what an answer shows of an item."""
     store, towers, pairs = job.draft.store, job.towers.store, Pairs.of(job.pairs)
-    for path in (weights.USER_FILE, weights.CONFIG_FILE):
+    for path in (weights.USER_FILE, weights.CONFIG_FILE, CONTEXT_FILE):
         content = towers.read(path)
         found, expected = hashlib.sha256(content).hexdigest(), job.towers.manifest.checksums[path]
         if found != expected:

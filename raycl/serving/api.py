@@ -20,6 +20,13 @@ class Query(BaseModel):
 
     history: Annotated[list[ItemId], Field(max_length=MOST_IDS)] = []
     """Item ids that the user met, the newest last; ids that the release does not know are passed over and counted."""
+    times: Annotated[list[float | None], Field(max_length=MOST_IDS)] = []
+    """When each event of ``history`` was, in seconds since 1970 (UTC), null where that is not known; by default none
+    is."""
+    time: float | None = None
+    """When the answer is asked for, in the same seconds; by default now."""
+    context: dict[str, Any] = {}
+    """What is known of the request, by the names of the config's ``context``."""
     user: dict[str, Any] = {}
     """What is known of the user, by the names of ``users.features``."""
     k: Annotated[int, Field(ge=1)] = 10

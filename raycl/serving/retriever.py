@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ from raycl.index.release import Release
 from raycl.model import embed, inputs
 from raycl.serving.api import Answer, Item, Query
 
-Encode = Callable[[npt.NDArray[np.int32], pa.Table], npt.NDArray[np.float32]]
-"""Histories (queries, max_history), newest first and then -1, and encoded user features, to vectors (queries, dim)."""
+Encode = Callable[[npt.NDArray[np.int32], pa.Table, npt.NDArray[np.float32], pa.Table], npt.NDArray[np.float32]]
+"""Histories (queries, max_history), newest first and then -1, encoded user features, seconds since each event or NaN
+(queries, max_history), and encoded context, to vectors (queries, dim)."""
 
 Search = Callable[
     [npt.NDArray[np.float32], npt.NDArray[np.int64]], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
@@ -32,22 +34,36 @@ Best first, and -1 where there are no more or no more were asked for.
 
 @dataclass(frozen=True)
 class Checked:
-    """A query that a release can answer, and what it says of the user as that release's encoders put it: one row."""
+    """A query that a release can answer, and what it says of user and request as that release's encoders put it."""
 
     query: Query
     features: pa.Table
+    """One row"""
+    context: pa.Table
+    """One row"""
+    age_s: npt.NDArray[np.float32]
+    """(events of the history,); NaN where that is not known"""
 
 
 class Retriever:
     """Answers from one release; ``encode`` and ``search`` may be its own or calls to elsewhere."""
 
     def __init__(
-        self, release: str, catalogue: pa.Table, encoders: Encoders, max_history: int, encode: Encode, search: Search
+        self,
+        release: str,
+        catalogue: pa.Table,
+        encoders: Encoders,
+        max_history: int,
+        encode: Encode,
+        search: Search,
+        context: Encoders | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """``catalogue``: one vocabulary row a row."""
+        """``catalogue``: one vocabulary row a row; ``clock`` says when a query is asked that does not say it itself."""
         self.release = release
         self._catalogue = catalogue
-        self._encoders = encoders
+        self._encoders, self._context = encoders, context or Encoders()
+        self._clock = clock
         self._max_history = max_history
         self._encode, self._search = encode, search
         self._ids = IdMap(catalogue["item"].combine_chunks())
@@ -56,12 +72,15 @@ class Retriever:
     @classmethod
     def of(cls, release: Release) -> Retriever:
         """A retriever that does all in this process."""
-        encoders = release.user_encoders
+        encoders, requests = release.user_encoders, release.context_encoders
 
-        def encode(history: npt.NDArray[np.int32], features: pa.Table) -> npt.NDArray[np.float32]:
+        def encode(
+            history: npt.NDArray[np.int32], features: pa.Table, age_s: npt.NDArray[np.float32], context: pa.Table
+        ) -> npt.NDArray[np.float32]:
             rows = np.arange(len(history), dtype=np.int32)
             described = inputs.from_table(features, encoders, len(history))
-            return embed.users(release.user_tower, history, rows, described)
+            said = inputs.from_table(context, requests, len(history))
+            return embed.users(release.user_tower, history, rows, described, age_s, said)
 
         return cls(
             release.name,
@@ -70,18 +89,17 @@ class Retriever:
             release.user_tower.max_history,
             encode,
             release.index.search,
+            requests,
         )
 
     def check(self, query: Query) -> Checked:
-        """The query with its user encoded; InputError, naming field, value and remedy, where there is no answer."""
-        known = [feature.column for feature in self._encoders.features]
-        for name in query.user:
-            if name not in known:
-                names = ", ".join(known) if known else "none"
-                raise InputError(
-                    f"user.{name}={query.user[name]!r}: the release knows no such feature; it knows {names}"
-                )
-        return Checked(query, self._encoders.encode_rows([query.user]))
+        """The query as it is encoded; InputError, naming field, value and remedy, where there is no answer."""
+        return Checked(
+            query,
+            _encoded("user", query.user, self._encoders),
+            _encoded("context", query.context, self._context),
+            _ages(query, self._clock),
+        )
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order; InputError as ``check`` raises it."""
@@ -92,11 +110,15 @@ class Retriever:
         queries = [one.query for one in checked]
         histories = [self._rows(query.history) for query in queries]
         states = np.full((len(queries), self._max_history), -1, dtype=np.int32)
-        for state, rows in zip(states, histories, strict=True):
-            newest = rows[rows >= 0][::-1][: self._max_history]
-            state[: len(newest)] = newest
+        ages = np.full(states.shape, np.nan, dtype=np.float32)
+        for state, age_s, rows, one in zip(states, ages, histories, checked, strict=True):
+            newest = np.flatnonzero(rows >= 0)[::-1][: self._max_history]
+            state[: len(newest)] = rows[newest]
+            age_s[: len(newest)] = one.age_s[newest]
+        features = pa.concat_tables([one.features for one in checked])
+        context = pa.concat_tables([one.context for one in checked])
         with torch.inference_mode():
-            vectors = self._encode(states, pa.concat_tables([one.features for one in checked]))
+            vectors = self._encode(states, features, ages, context)
         left_out = [
             np.concatenate([rows if query.exclude_history else rows[:0], self._rows(query.exclude)])
             for query, rows in zip(queries, histories, strict=True)
@@ -140,6 +162,29 @@ class Retriever:
         return Answer(
             release=self.release, items=items, short=len(items) < query.k, unknown_history=int((history < 0).sum())
         )
+
+
+def _encoded(name: str, known: dict[str, Any], encoders: Encoders) -> pa.Table:
+    """One row; InputError for a value that the release has no feature for."""
+    columns = [feature.column for feature in encoders.features]
+    for column in known:
+        if column not in columns:
+            names = ", ".join(columns) if columns else "none"
+            raise InputError(f"{name}.{column}={known[column]!r}: the release knows no such feature; it knows {names}")
+    return encoders.encode_rows([known], name)
+
+
+def _ages(query: Query, clock: Callable[[], float]) -> npt.NDArray[np.float32]:
+    """Seconds since each event of the history; InputError where there is not one time for each."""
+    if not query.times:
+        return np.full(len(query.history), np.nan, dtype=np.float32)
+    if len(query.times) != len(query.history):
+        raise InputError(
+            f"times has {len(query.times)} values and history {len(query.history)}: give the time of each event, null"
+            f" where it is not known, or leave times out"
+        )
+    asked = clock() if query.time is None else query.time
+    return (asked - np.array(query.times, dtype=np.float64)).astype(np.float32)
 
 
 def _whole(value: int | str) -> int | None:

@@ -56,6 +56,11 @@ def average(tensors: Sequence[Tensor | None]) -> None:
         tensor.copy_(part.view_as(tensor) / world_size())
 
 
+def own_rows(num_rows: int) -> slice:
+    """Where this process's ``num_rows`` rows stand among those of all, of which each has as many."""
+    return slice(rank() * num_rows, (rank() + 1) * num_rows)
+
+
 def total(tensor: Tensor) -> Tensor:
     """The sum over the processes, put into ``tensor`` and returned."""
     if world_size() > 1:

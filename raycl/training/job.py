@@ -34,6 +34,8 @@ class Inputs:
     """Row of each item's own embedding (num_items,), where rare items share some."""
     active: npt.NDArray[np.int64] | None = None
     """The items that may be retrieved (active items,), where not all may."""
+    mined: npt.NDArray[np.int32] | None = None
+    """Hard negatives of each item (num_items, loss.negatives.mined.pool), then -1; None where none were mined."""
 
     def to(self, device: torch.device) -> Inputs:
         """What a step needs on ``device``."""

@@ -6,12 +6,14 @@ import numpy as np
 import torch
 
 from raycl.config import Config
+from raycl.data import states
 from raycl.data.handoff import Pairs
 from raycl.data.reader import Limits, PairStream
 from raycl.errors import InputError
 from raycl.model import inputs
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage.store import Store
+from raycl.training import context, mining
 from raycl.training.job import Inputs, Job
 from raycl.training.watch import require_held_out
 
@@ -21,6 +23,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
 
     Raises InputError where the pairs do not fill one global batch, or have no validation part and the config needs one.
     """
+    requests = context.encoders(config.context, pairs, store)
     item_encoders, user_encoders = pairs.encoders("items"), pairs.encoders("users")
     num_items = pairs.num_items
     encoded_users = pairs.encoded("users")
@@ -32,6 +35,10 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
         config.train.global_batch_size,
         config.train.shuffle_pairs,
         config.seed,
+        with_ages=config.model.reads_times and states.has_ages(pairs.rules),
+        with_negatives=bool(config.loss.negatives.explicit),
+        context=tuple(feature.column for feature in requests.features),
+        encoders=requests,
         limits=Limits(num_items, num_users if user_encoders.features else None),
     )
     if stream.steps == 0:
@@ -50,6 +57,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             FeatureSizes.of(user_encoders),
             config.model,
             int(id_row.max()) + 1 if id_row is not None else None,
+            FeatureSizes.of(requests),
         ),
         config.train,
         config.loss,
@@ -61,6 +69,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             torch.from_numpy(pairs.train_targets().copy()),
             torch.from_numpy(id_row) if id_row is not None else None,
             np.flatnonzero(~retired) if retired.any() else None,
+            mining.load(store),
         ),
         store,
         config.seed,

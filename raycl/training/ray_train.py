@@ -18,7 +18,7 @@ from raycl.errors import ConfigError, RayclError
 from raycl.model import weights
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Version, Workspace
-from raycl.training import exchange, loop, ray_workers, stop, watch
+from raycl.training import exchange, loop, ray_mining, ray_workers, stop, watch
 from raycl.training.prepare import prepare
 
 STAGE = "towers"
@@ -41,6 +41,8 @@ def run(
     job = prepare(config, Pairs.of(pairs), draft.store)
     ray_runtime.connect(config.ray)
     use_gpu = _use_gpu(config.train)
+    how = config.loss.negatives.mined
+    mined = ray_mining.run(how, workspace, Pairs.of(pairs), draft, config.seed) if how is not None else None
     if draft.task_done("train") is None:
         if config.train.num_workers.max == 1 and not ray_runtime.joined_cluster():
             asked = threading.Event()
@@ -57,7 +59,7 @@ def run(
         raise RayclError("training ended without its record: look at the workers' logs")
     draft.store.write("metrics.json", json.dumps(record).encode())
     version = draft.commit(
-        inputs={"pairs": pairs.name},
+        inputs={"pairs": pairs.name} | ({"mined_from": mined["from"]} if mined and mined["from"] else {}),
         config=lineage.part(config, STAGE),
         counts={
             "pairs": job.stream.steps * config.train.global_batch_size,
@@ -67,6 +69,7 @@ def run(
         facts={
             **{name: record[name] for name in ("losses", "pairs_per_s", "validation", "kept_step", "kept")},
             "pairs_fingerprint": pairs.manifest.fingerprint,
+            "mined": mined,
         },
     )
     return version, True

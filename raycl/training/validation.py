@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
+from raycl.data.features import Encoders
 from raycl.data.held_out import HeldOut
 from raycl.data.packed import Ints
 from raycl.errors import RayclError
+from raycl.model.inputs import FeatureRows, from_table
 from raycl.model.towers import TwoTower
 from raycl.training import exchange
 from raycl.training.job import Inputs
@@ -41,9 +44,18 @@ class Validation:
     whose vectors (items / processes, dim) it holds meanwhile. Scores are never held beyond a block.
     """
 
-    def __init__(self, held: HeldOut, num_items: int, active: Ints | None, k: int) -> None:
-        """``active``: rows of the items that may be retrieved, all where it is None; lists are of length ``k``."""
+    def __init__(
+        self, held: HeldOut, num_items: int, active: Ints | None, k: int, encoders: Encoders | None = None
+    ) -> None:
+        """``active``: rows of the items that may be retrieved, all where it is None; lists are of length ``k``.
+
+        ``encoders`` are those of the context that ``held`` has.
+        """
         self._held, self._k = held, k
+        self._context: FeatureRows | None = None
+        if encoders is not None and encoders.features:
+            said = encoders.encode(pa.table(dict(held.state.context)))
+            self._context = from_table(said, encoders, len(held))
         self._items = np.arange(num_items) if active is None else active
         place = np.full(num_items, -1)
         place[self._items] = np.arange(len(self._items))
@@ -117,10 +129,27 @@ class Validation:
         """(users, dim), the same in every process."""
         found = torch.zeros(len(self._held), towers.spec.model.dim, device=inputs.users.numbers.device)
         for rows, is_mine in _dealt(len(self._held), _USERS):
-            vectors = _states(towers, self._held, rows, inputs)
+            vectors = self._states(towers, rows, inputs)
             if is_mine:
                 found[rows] = vectors
         return exchange.total(found)
+
+    def _states(self, towers: TwoTower, rows: slice, inputs: Inputs) -> Tensor:
+        """Vectors (rows, dim) of these users in the states before what they are asked for.
+
+        By both towers, and of no items: where they share what they read of an item, only those of the histories are
+        read, and not the whole catalogue as for a user tower that answers alone.
+        """
+        device, state = inputs.users.numbers.device, self._held.state
+        history = torch.from_numpy(state.history[rows].astype(np.int64)).to(device)
+        described = inputs.users.take(torch.from_numpy(state.user_row[rows].astype(np.int64)).to(device))
+        ages = None if state.age_s is None else torch.from_numpy(state.age_s[rows]).to(device)
+        context = None if self._context is None else self._context.part(rows).to(device)
+        none = torch.zeros(0, dtype=torch.int64, device=device)
+        nothing = inputs.items.take(none)
+        asked = towers(history, described, none, nothing, age_s=ages, context=context, catalogue=inputs.items)
+        vectors: Tensor = asked[0]
+        return vectors
 
     def _item_vectors(self, towers: TwoTower, inputs: Inputs) -> Iterator[tuple[int, Tensor]]:
         """This process's blocks of the catalogue: the place of the first item, and vectors (rows, dim)."""
@@ -129,20 +158,6 @@ class Validation:
             vectors = towers.item(rows, inputs.items.take(rows))
             if is_mine:
                 yield places.start, vectors
-
-
-def _states(towers: TwoTower, held: HeldOut, rows: slice, inputs: Inputs) -> Tensor:
-    """Vectors (rows, dim) of these users in the states before what they are asked for.
-
-    By both towers, and of no items: where they share what they read of an item, only those of the histories are read,
-    and not the whole catalogue as for a user tower that answers alone.
-    """
-    device = inputs.users.numbers.device
-    history = torch.from_numpy(held.history[rows].astype(np.int64)).to(device)
-    described = inputs.users.take(torch.from_numpy(held.user_row[rows].astype(np.int64)).to(device))
-    none = torch.zeros(0, dtype=torch.int64, device=device)
-    vectors: Tensor = towers(history, described, none, inputs.items.take(none), catalogue=inputs.items)[0]
-    return vectors
 
 
 def _dealt(total: int, size: int) -> Iterator[tuple[slice, bool]]:

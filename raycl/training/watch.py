@@ -69,9 +69,11 @@ class Watch:
         settings, stream = job.train.validation, job.stream
         if settings.users == 0:
             return
-        users = held_out.read(stream.store, job.held_out, stream.rules, "val", settings.users, stream.limits)
+        users = held_out.read(
+            stream.store, job.held_out, stream.rules, "val", settings.users, stream.limits, stream.context
+        )
         if require_held_out(job.train, len(users)):
-            self._validation = Validation(users, job.spec.num_items, job.inputs.active, settings.k)
+            self._validation = Validation(users, job.spec.num_items, job.inputs.active, settings.k, stream.encoders)
         elif exchange.rank() == 0:
             log.info("validation is off: the validation part of the pairs has no user with an item to find")
 

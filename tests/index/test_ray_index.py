@@ -99,6 +99,7 @@ def test_the_end_state_binds_the_towers_and_leaves_no_work(tiny: Config) -> None
         "shards/00001.faiss",
         "shards/00002.faiss",
         "user_tower/config.json",
+        "user_tower/context.json",
         "user_tower/features.json",
         "user_tower/user.safetensors",
     ]
@@ -277,9 +278,9 @@ def test_queries_are_drawn_before_they_are_embedded(workspace: Config, monkeypat
         expected.append(vectors[generator.permutation(len(vectors))[:4]])
     embedded: list[int] = []
 
-    def listen(tower: Any, history: Any, user_row: Any, features: Any) -> Vectors:
+    def listen(tower: Any, history: Any, *state: Any) -> Vectors:
         embedded.append(len(history))
-        return users(tower, history, user_row, features)
+        return users(tower, history, *state)
 
     users = embed.users
     monkeypatch.setattr(embed, "users", listen)

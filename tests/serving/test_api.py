@@ -11,7 +11,16 @@ from raycl.serving.api import Answer, Item, Query
 
 
 def test_everything_has_a_default() -> None:
-    assert Query().model_dump() == {"history": [], "user": {}, "k": 10, "exclude_history": True, "exclude": []}
+    assert Query().model_dump() == {
+        "history": [],
+        "times": [],
+        "time": None,
+        "context": {},
+        "user": {},
+        "k": 10,
+        "exclude_history": True,
+        "exclude": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,11 @@ def test_everything_has_a_default() -> None:
         ({"history": [1] * 10_001}, "history"),
         ({"exclude": [1] * 10_001}, "exclude"),
         ({"user": ["pe"]}, "user"),
+        ({"context": ["phone"]}, "context"),
+        ({"times": 3}, "times"),
+        ({"times": ["yesterday"]}, "times"),
+        ({"times": [1] * 10_001}, "times"),
+        ({"time": [1]}, "time"),
         ({"histroy": [101]}, "histroy"),
     ],
 )

@@ -14,10 +14,12 @@ import torch
 from raycl import journey
 from raycl.config import Config
 from raycl.data import held_out
+from raycl.data.features import Encoders
 from raycl.data.held_out import HeldOut
 from raycl.errors import RayclError
 from raycl.model import embed
 from raycl.model.towers import TwoTower
+from raycl.model.users import UserSide
 from raycl.training import loop, validation
 from raycl.training.job import Job
 from raycl.training.validation import Validation
@@ -29,11 +31,11 @@ CPU = torch.device("cpu")
 
 
 def users_of(run: Job) -> HeldOut:
-    return held_out.read(run.stream.store, run.held_out, run.stream.rules, "val", 1_000)
+    return held_out.read(run.stream.store, run.held_out, run.stream.rules, "val", 1_000, context=run.stream.context)
 
 
 def measure(run: Job, towers: TwoTower, k: int, active: Any = None) -> tuple[float, float]:
-    return Validation(users_of(run), NUM_ITEMS, active, k).measure(towers, run.inputs)
+    return Validation(users_of(run), NUM_ITEMS, active, k, run.stream.encoders).measure(towers, run.inputs)
 
 
 def looped(run: Job, towers: TwoTower, k: int, active: Any = None) -> tuple[float, float]:
@@ -42,7 +44,8 @@ def looped(run: Job, towers: TwoTower, k: int, active: Any = None) -> tuple[floa
     retrievable = set(range(NUM_ITEMS) if active is None else active.tolist())
     towers.eval()
     vectors = embed.items(towers.item, run.inputs.items)
-    users = embed.users(towers.user_alone(run.inputs.items), held.history, held.user_row, run.inputs.users)
+    side = UserSide(towers.user_alone(run.inputs.items), run.stream.encoders or Encoders())
+    users = side.vectors(held.state, run.inputs.users)
     scores = torch.from_numpy(users) @ torch.from_numpy(vectors).T
     lists, targets = [], []
     for user in range(len(held)):
@@ -59,9 +62,15 @@ def trained(run: Job) -> TwoTower:
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 1_000])
-@pytest.mark.parametrize("model", [{}, {"share_items": True, "pooling": "recency"}], ids=["own", "shared"])
-def test_recall_and_ndcg_are_those_of_sorted_lists(tmp_path: Path, k: int, model: dict[str, Any]) -> None:
-    run = job(tmp_path, model=model)
+@pytest.mark.parametrize(
+    ("model", "with_context"),
+    [({}, False), ({"share_items": True, "pooling": "recency"}, False), ({"pooling": "attention"}, True)],
+    ids=["own", "shared", "told"],
+)
+def test_recall_and_ndcg_are_those_of_sorted_lists(
+    tmp_path: Path, k: int, model: dict[str, Any], with_context: bool
+) -> None:
+    run = job(tmp_path, model=model, with_context=with_context)
     towers = trained(run)
     found = measure(run, towers, k)
     assert found == pytest.approx(looped(run, towers, k), abs=1e-12)

@@ -24,18 +24,31 @@ STEPS = 3
 MODEL = {"id_dropout": 0.3}
 
 CONTRASTING = ("softmax", "corrected_softmax", "multi_positive", "bpr", "triplet", "cosine_margin")
-NEGATIVES = {"uniform": 7, "bank": 24, "bank_after_steps": 1}
+NEGATIVES = {"uniform": 7, "bank": 24, "bank_after_steps": 1, "explicit": 2, "mined": {"per_pair": 2}}
 EVERYTHING: dict[str, Any] = {
     "terms": [*CONTRASTING, "rating", "views", "masked_features", "reconstruction"],
     "learn_temperature": True,
     "log_q": "streaming",
     "negatives": NEGATIVES,
 }
-CASES: dict[str, dict[str, dict[str, Any]]] = {
+EVERY_SETTING: dict[str, Any] = {
+    "loss": EVERYTHING,
+    "model": MODEL | {"pooling": "attention"},
+    "with_context": True,
+}
+CASES: dict[str, dict[str, Any]] = {
     **{
         f"{kind}, logQ {log_q}": {"loss": {"terms": kind, "log_q": log_q}}
         for kind in CONTRASTING
         for log_q in ("off", "static", "streaming")
+        if (kind, log_q) != ("corrected_softmax", "off")
+    },
+    **{
+        f"{kind}, explicit negatives, logQ {log_q}": {
+            "loss": {"terms": kind, "log_q": log_q, "negatives": {"explicit": True}}
+        }
+        for kind in CONTRASTING
+        for log_q in ("off", "static")
         if (kind, log_q) != ("corrected_softmax", "off")
     },
     **{f"{kind}, all negatives": {"loss": {"terms": kind, "negatives": NEGATIVES}} for kind in CONTRASTING},
@@ -47,15 +60,16 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "rating": {"loss": {"terms": {"kind": "rating", "low": 0.5, "high": 2.0}}},
     "learned temperature": {"loss": {"learn_temperature": True}},
     "small sketch": {"loss": {"log_q": "streaming", "sketch": {"width": 7, "num_hashes": 2, "rate": 0.2}}},
-    "hidden ids": {"model": {"id_dropout": 0.5}},
-    "everything": {"loss": EVERYTHING, "model": MODEL},
-    "everything in passes of 3": {"loss": EVERYTHING, "model": MODEL, "train": {"rows_per_pass": 3}},
-    "everything on shards": {"loss": EVERYTHING, "model": MODEL, "train": {"shard_tables": True}},
-    "everything on shards in passes of 3": {
-        "loss": EVERYTHING,
-        "model": MODEL,
-        "train": {"shard_tables": True, "rows_per_pass": 3},
+    "times and context": {
+        "loss": {"terms": ["softmax", "views"]},
+        "model": {"pooling": "transformer", "request_dropout": 0.3},
+        "with_context": True,
     },
+    "hidden ids": {"model": {"id_dropout": 0.5}},
+    "everything": EVERY_SETTING,
+    "everything in passes of 3": EVERY_SETTING | {"train": {"rows_per_pass": 3}},
+    "everything on shards": EVERY_SETTING | {"train": {"shard_tables": True}},
+    "everything on shards in passes of 3": EVERY_SETTING | {"train": {"shard_tables": True, "rows_per_pass": 3}},
     "shared items": {"model": {"share_items": True}},
     "shared items on shards": {"model": {"share_items": True}, "train": {"shard_tables": True}},
 }
@@ -73,6 +87,7 @@ def gradients(folder: Path, case: str) -> dict[str, Tensor]:
         train={"gradient_clip": 1e9} | settings.get("train", {}),
         loss=settings.get("loss"),
         model={"id_dropout": 0.0} | settings.get("model", {}),
+        with_context=settings.get("with_context", False),
     )
     learner = step.learner(run, loop.build(run), CPU)
     learner = replace(learner, optimizers=())
@@ -95,6 +110,7 @@ WATCHED: dict[str, Any] = {
 
 
 ASKED: dict[str, dict[str, Any]] = {
+    "told": {"model": {"pooling": "transformer"}, "with_context": True},
     "own": {},
     "shared": {"model": {"share_items": True}},
     "spread": {"train": {"shard_tables": True}},
@@ -113,8 +129,11 @@ def measured(folder: Path) -> dict[str, Tensor]:
             towers = loop.build(run)
             if run.train.shard_tables:
                 sharding.spread(towers)
-            held = held_out.read(run.stream.store, run.held_out, run.stream.rules, "val", 100)
-            asked = validation.Validation(held, run.spec.num_items, np.arange(1, run.spec.num_items), 4)
+            held = held_out.read(
+                run.stream.store, run.held_out, run.stream.rules, "val", 100, context=run.stream.context
+            )
+            among = np.arange(1, run.spec.num_items)
+            asked = validation.Validation(held, run.spec.num_items, among, 4, run.stream.encoders)
             found[name] = torch.tensor(asked.measure(towers, run.inputs), dtype=torch.float64)
     return found
 
