@@ -17,6 +17,7 @@ import ray
 import ray.train
 import ray.train.torch
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raycl import ray_runtime
 from raycl.config import TrainConfig
@@ -56,7 +57,9 @@ def run(work: Work, train: TrainConfig, store: Store, report: Report, *, use_gpu
     said so beforehand, or when a range of workers grows, they save first, and no count is kept. RayclError of a worker
     ends it at once. A signal to this process ends it by Stopped, with a checkpoint of the last step.
     """
-    events, wishes = Queue(actor_options={"num_cpus": 0}), Queue(actor_options={"num_cpus": 0})
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    # On this node, since a queue on another one would go away with that, or keep it from being drained.
+    events, wishes = (Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here}) for _ in range(2))
     asked, saved = threading.Event(), threading.Event()
     with (
         _relay(events, report, asked, saved, train.max_failures),

@@ -283,13 +283,14 @@ def test_a_range_of_workers_goes_on_with_fewer_when_a_node_is_lost(
 def test_a_range_of_workers_saves_when_a_node_is_drained_and_goes_on_with_fewer(
     made: Path, disturbed: Training
 ) -> None:
-    with nodes.head() as cluster, cluster.node("w1"):
+    with nodes.head() as cluster, cluster.node("w1") as node:
         cluster.wait_for(2)
 
         def disturb(leader: subprocess.Popen[bytes]) -> None:
             disturbed.reach(STEPS)
             cluster.drain(60)
             disturbed.hear("was told to end, and saved first")
+            processes.kill(node)
             disturbed.hear("training worker group of size 1:")
             disturbed.reach(disturbed.steps[-1] + 1)
             leader.terminate()
