@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raycl.data.handoff import Pairs
 from raycl.errors import ConfigError
 from raycl.index import build, release, stored, vectors
 from raycl.index.plan import Plan
@@ -78,7 +77,7 @@ def sample(job: Job, size: int) -> Vectors:
     Those of one block are in memory beside the sample.
     """
     generator = np.random.default_rng([job.config.seed, 1])
-    active = np.flatnonzero(~Pairs.of(job.pairs).retired())
+    active = np.flatnonzero(~job.retired)
     drawn = np.zeros(job.num_rows, dtype=np.bool_)
     drawn[active[generator.choice(len(active), min(size, len(active)), replace=False)]] = True
     all_rows, all_vectors = [], []

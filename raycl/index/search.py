@@ -73,8 +73,18 @@ def merge_in_turn(answers: Iterable[tuple[Ids, Scores]], k: int) -> tuple[Ids, S
 
 
 def order(ids: Ids, scores: Scores, k: int) -> npt.NDArray[np.intp]:
-    """Places of the best ``k`` in each row, best first, ties to the smaller id; an id of -1 comes last."""
-    return np.lexsort((ids, -np.where(ids < 0, -np.inf, scores)), axis=1)[:, :k]
+    """Places of the best ``k`` in each row, best first, ties to the smaller id; an id of -1 comes last.
+
+    One sort by score, and another by both only of the rows in which scores are equal.
+    """
+    keys = -np.where(ids < 0, -np.inf, scores)
+    places = np.argsort(keys, axis=1)[:, : k + 1]
+    best = np.take_along_axis(keys, places, axis=1)
+    tied = ((best[:, 1:] == best[:, :-1]) & np.isfinite(best[:, 1:])).any(axis=1)
+    places = places[:, :k]
+    if tied.any():
+        places[tied] = np.lexsort((ids[tied], keys[tied]), axis=1)[:, :k]
+    return places
 
 
 class Asked(NamedTuple):
@@ -148,9 +158,11 @@ class ShardedIndex:
         ``effort`` is lists of each shard, or candidates on the way through a graph; as many ``candidates``, where there
         are stored vectors, are put in order by them.
         """
+        width = max(k, candidates) if self._stored else k
+        answers = list(self.by_codes(queries, width, effort))
+        found, scores = merge(np.stack([ids for ids, _ in answers]), np.stack([scores for _, scores in answers]), width)
         if not self._stored or not candidates:
-            return merge_in_turn(self.by_codes(queries, k, effort), k)
-        found, _ = merge_in_turn(self.by_codes(queries, max(k, candidates), effort), max(k, candidates))
+            return found, scores
         return merge(found[None], self.exact_scores(queries, found)[None], k)
 
     def by_codes(self, queries: Vectors, k: int, effort: int) -> Iterator[tuple[Ids, Scores]]:

@@ -41,6 +41,11 @@ class Job:
         return Pairs.of(self.pairs).num_items
 
     @property
+    def retired(self) -> npt.NDArray[np.bool_]:
+        """Of each row, whether its item may no longer be retrieved."""
+        return Pairs.of(self.pairs).retired()
+
+    @property
     def num_blocks(self) -> int:
         """Runs of ``index.items_per_block`` rows."""
         return -(-self.num_rows // self.config.index.items_per_block)
