@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from raycl import config_loss, config_validation
+from raycl import config_index, config_loss, config_validation
 
 if TYPE_CHECKING:
     from raycl.config import Config, Feature, TableSource
 
 _MOST_EVENT_TYPES = 256  # an event's type is one byte
 _QUARANTINE_COLUMNS = ("reason", "row", "file")
+_EXACT = ("auto", "flat")  # auto is exact where there are few items, and then there may be few users
 _RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
 
 
@@ -353,8 +354,24 @@ def _validation_has_users(config: Config) -> str | None:
     return None
 
 
+def _index_has_what_it_needs(config: Config) -> str | None:
+    index, dim, wanted = config.index, config.model.dim, config.index.pq_bytes
+    if wanted is not None and dim % wanted:
+        divisors = [size for size in range(1, dim + 1) if dim % size == 0]
+        near = sorted(divisors, key=lambda size: abs(size - wanted))[:2]
+        return f"index.pq_bytes={wanted} must divide model.dim={dim}: use {' or '.join(map(str, sorted(near)))}"
+    if index.rerank == "always" and index.kind not in ("auto", *config_index.COMPRESSED):
+        return (
+            f"index.rerank=always is of no use with index.kind={index.kind}, whose scores are exact already: leave it"
+            f" out, or choose one of {', '.join(config_index.COMPRESSED)}"
+        )
+    if index.num_lists is not None and index.kind not in ("auto", *config_index.LISTED):
+        return f"index.num_lists={index.num_lists} with index.kind={index.kind}, which has none: leave it out"
+    return None
+
+
 def _gate_is_measured(config: Config) -> str | None:
-    if config.gate.min_index_recall > 0.0 and config.index.kind == "ivf_flat" and config.gate.num_queries < 100:
+    if config.gate.min_index_recall > 0.0 and config.index.kind not in _EXACT and config.gate.num_queries < 100:
         return (
             f"gate.num_queries={config.gate.num_queries} cannot tell a recall of {config.gate.min_index_recall:g}"
             f" from chance: use at least 100"
@@ -391,6 +408,7 @@ RULES = (
     _loss_compares,
     _negatives_are_carried,
     _validation_has_users,
+    _index_has_what_it_needs,
     _gate_is_measured,
     _replicas_ordered,
 )

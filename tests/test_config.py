@@ -315,6 +315,27 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "gate.num_queries=99 cannot tell a recall of 0.95 from chance: use at least 100",
         {"gate.num_queries": 100},
     ),
+    "a graph that measures by chance": (
+        {"index.kind": "hnsw", "gate.num_queries": 99},
+        "gate.num_queries=99 cannot tell a recall of 0.95 from chance: use at least 100",
+        {"gate.num_queries": 100},
+    ),
+    "product codes that do not divide a vector": (
+        {"index.pq_bytes": 12, "model.dim": 64},
+        "index.pq_bytes=12 must divide model.dim=64: use 8 or 16",
+        {"index.pq_bytes": 16},
+    ),
+    "exact scores that are to be re-ranked": (
+        {"index.kind": "hnsw", "index.rerank": "always"},
+        "index.rerank=always is of no use with index.kind=hnsw, whose scores are exact already: leave it out, or choose"
+        " one of sq8, ivf_sq8, ivf_pq",
+        {"index.kind": "ivf_sq8"},
+    ),
+    "lists of an index that has none": (
+        {"index.kind": "sq8", "index.num_lists": 10},
+        "index.num_lists=10 with index.kind=sq8, which has none: leave it out",
+        {"index.num_lists": None},
+    ),
     "fewer replicas at most than at least": (
         {"serving.min_replicas": 3},
         "serving.min_replicas=3 is above serving.max_replicas=2: raise the second or lower the first",

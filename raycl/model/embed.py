@@ -15,10 +15,12 @@ _ROWS = 8_192
 def items(tower: ItemTower, features: FeatureRows, first: int = 0) -> npt.NDArray[np.float32]:
     """Vectors (rows, dim) of the vocabulary rows from ``first`` on, whose ``features`` are given."""
     found = []
+    device = next(tower.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(features), _ROWS):
             within = torch.arange(start, min(start + _ROWS, len(features)))
-            found.append(tower(within + first, features.take(within)).numpy())
+            given = features.take(within).to(device)
+            found.append(tower((within + first).to(device), given).cpu().numpy())
     return np.concatenate(found)
 
 
