@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raycl import config_checks
+from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_loss import LossConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
@@ -277,16 +278,6 @@ class TrainConfig(Section):
     threads_per_worker: Positive = 2
     max_failures: Count = 3
     """Restarts of the worker group after a crash, each from the last checkpoint."""
-
-
-class EvaluationConfig(Section):
-    """What is measured, always over the full catalogue."""
-
-    ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (10, 20)
-    part: Literal["test", "val"] = "test"
-    """Choose settings on ``val``, and leave ``test`` for what is published."""
-    users_per_block: Positive = 512
-    """At most; fewer where the catalogue is large, so that a task's scores stay within 256 MB."""
 
 
 class IndexConfig(Section):

@@ -19,7 +19,6 @@ _LINES = {"index": ("plan", "reason"), "publish": ("reason",)}
 """Facts that are sentences, printed under a stage's table."""
 
 _SAY_EVERY_S = 30.0
-_METRICS = ("recall", "hit_rate", "ndcg", "mrr", "coverage")
 
 
 class Screen:
@@ -135,9 +134,8 @@ def _table(outcome: Outcome) -> Table:
 
 
 def _add_metrics(table: Table, facts: Mapping[str, Any]) -> None:
-    towers, popularity = facts["towers"], facts["popularity"]
+    towers, popularity, ends = facts["towers"], facts["popularity"], facts["intervals"]["towers"]
     for name, value in towers.items():
-        if name.endswith("_ci") or not name.startswith(_METRICS):
-            continue
-        interval = f" ± {towers[f'{name}_ci']:.4f}" if f"{name}_ci" in towers else ""
-        table.add_row(name, f"{value:.4f}{interval}   most popular {popularity[name]:.4f}")
+        interval = f" [{ends[name][0]:.4f}, {ends[name][1]:.4f}]" if name in ends else ""
+        beside = f"   most popular {popularity[name]:.4f}" if name in popularity else ""
+        table.add_row(name, f"{value:.4f}{interval}{beside}")

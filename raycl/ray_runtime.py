@@ -81,8 +81,12 @@ def map_tasks(
     task: Callable[[int], Mapping[str, Any]],
     num_tasks: int,
     finished: Callable[[int, Mapping[str, Any]], None] | None = None,
+    *,
+    num_gpus: int = 0,
 ) -> list[dict[str, Any]]:
     """Run ``task`` once for each number below ``num_tasks``, and return the records in that order.
+
+    Each has ``num_gpus`` GPUs for itself.
 
     ``finished`` hears of each number and record in threads of this process, while other tasks run.
 
@@ -103,7 +107,8 @@ def map_tasks(
     context.op_resource_reservation_enabled = False
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
-    rows: Any = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(one).iter_rows()
+    gpus: dict[str, Any] = {"num_gpus": num_gpus} if num_gpus else {}
+    rows: Any = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(one, **gpus).iter_rows()
     heard: list[Future[None]] = []
     # A refusal stops the tasks that are under way.
     with _threads_ended(), ThreadPoolExecutor(_LISTENERS) as pool, contextlib.closing(iter(rows)) as found:

@@ -16,8 +16,9 @@ from raycl.storage.versions import Version, Workspace
 FACTS: dict[str, dict[str, Any]] = {
     "train": {"losses": [3.25, 2.5], "pairs_per_s": [100.0, 200.0]},
     "evaluate": {
-        "towers": {"recall_at_10": 0.5, "recall_at_10_ci": 0.125, "coverage_at_10": 0.25},
-        "popularity": {"recall_at_10": 0.0625, "recall_at_10_ci": 0.0, "coverage_at_10": 0.03125},
+        "towers": {"recall_at_10": 0.5, "coverage_at_10": 0.25},
+        "popularity": {"recall_at_10": 0.0625, "coverage_at_10": 0.03125},
+        "intervals": {"towers": {"recall_at_10": [0.375, 0.625]}},
     },
     "index": {"index_recall": 0.984375, "plan": "30 items: exact search", "reason": "all is well"},
     "pairs": {"pairs_by_file": {"train": [7, 8]}, "val_from_ms": 5},
@@ -41,7 +42,7 @@ def event(epoch: int, step: int, *, done: bool = False) -> dict[str, Any]:
     [
         ("pairs", ["rows_in", "12,345", "dropped: null_user", "1,234"]),
         ("train", ["loss, epoch 1", "3.2500", "loss, epoch 2", "2.5000"]),
-        ("evaluate", ["recall_at_10", "0.5000 ± 0.1250   most popular 0.0625", "coverage_at_10"]),
+        ("evaluate", ["recall_at_10", "0.5000 [0.3750, 0.6250]   most popular 0.0625", "coverage_at_10"]),
         ("index", ["index_recall", "0.9844", "plan: 30 items: exact search", "reason: all is well"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import torch
 
@@ -47,7 +48,7 @@ def _on_ray(size: job.Size, cores: int) -> None:
     num_tasks = min(len(blocks), _TASKS_PER_CORE * cores)
     ray_runtime.map_tasks("warm_up", lambda number: {}, cores)
     began = time.perf_counter()
-    shared = ray.put((users.numpy(), items.numpy()))
+    shared: Any = ray.put((users.numpy(), items.numpy()))
 
     def answer(number: int) -> dict[str, list[dict[str, int]]]:
         mine, catalogue = map(topk.without_copy, ray.get(shared))
