@@ -84,6 +84,8 @@ class Screen:
         self._out.print(_table(outcome))
         for name in _LINES.get(outcome.stage, ()):
             self.say(f"{name}: {outcome.version.manifest.facts[name]}")
+        for feature, reason in outcome.version.manifest.facts.get("suspects", {}).items():
+            self.say(f"{feature} may know the future: {reason}")
         if schema.REPORT_PAGE in outcome.version.manifest.checksums:
             self.say(f"report: {outcome.version.store.uri}/{schema.REPORT_PAGE}")
 

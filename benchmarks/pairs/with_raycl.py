@@ -25,7 +25,7 @@ def start(cores: int) -> job.Engine:
 
     if sys.argv[4:] == ["kernel"]:
         ray_runtime.connect = lambda _: None  # type: ignore[assignment]
-        ray_runtime.map_tasks = _one_by_one
+        ray_runtime.map_tasks = _one_by_one  # type: ignore[assignment]
     else:
         from raycl.config import RayConfig
 

@@ -61,12 +61,14 @@ def run(
     def summarise(number: int) -> dict[str, Any]:
         if number < len(groups):
             return stage.sum_up(job, names, groups[number])
-        return tasks.exposure(job, measured.files, models[number - len(groups)], num_items)
+        if number < len(groups) + len(models):
+            return tasks.exposure(job, measured.files, models[number - len(groups)], num_items)
+        return tasks.suspects(job, len(records))
 
-    told = ray_runtime.map_tasks("summarise", summarise, len(groups) + len(models))
-    sums, spread = told[: len(groups)], told[len(groups) :]
+    told = ray_runtime.map_tasks("summarise", summarise, len(groups) + len(models) + 1)
+    sums, spread, suspects = told[: len(groups)], told[len(groups) : -1], told[-1]
     inputs = {"towers": towers.name, "pairs": held.name} | ({"release": index[0]} if index else {})
-    return stage.finish(job, config, held, found, measured, (sums, spread), inputs), True
+    return stage.finish(job, config, held, found, measured, (sums, spread, suspects), inputs), True
 
 
 def _gpus(config: Config) -> int:

@@ -30,8 +30,7 @@ def p_values(differences: Floats, users: Hashes, num_rounds: int, seed: int) -> 
         part = slice(start, start + _USERS_AT_ONCE)
         sums += signs(users[part], num_rounds, seed) @ differences[part]
     slack = 1e-9 * np.abs(differences).sum(0)  # sums of the same numbers in another order
-    num_as_far = (np.abs(sums) >= found - slack).sum(0)
-    return np.array([(1 + int(num)) / (num_rounds + 1) for num in num_as_far])
+    return np.asarray((1 + (np.abs(sums) >= found - slack).sum(0)) / (num_rounds + 1), dtype=np.float64)
 
 
 def signs(users: Hashes, num_rounds: int, seed: int) -> npt.NDArray[np.float64]:
@@ -39,7 +38,8 @@ def signs(users: Hashes, num_rounds: int, seed: int) -> npt.NDArray[np.float64]:
     key = mix(mix(np.array([seed % 2**64], np.uint64)) + np.uint64(1))
     rounds = mix(key ^ np.arange(-(-num_rounds // 64), dtype=np.uint64))
     drawn = np.ascontiguousarray(mix(users[:, None] ^ rounds)).view(np.uint8)
-    return 1.0 - 2.0 * np.unpackbits(drawn, axis=1)[:, :num_rounds].T
+    bits = np.unpackbits(drawn, axis=1)[:, :num_rounds].T
+    return np.where(bits, -1.0, 1.0)
 
 
 def corrected(p: Floats, correction: Correction) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from raycl.evaluation.tasks import Job, Shared
 from raycl.model import embed, weights
 from raycl.storage import tables
 from raycl.storage.versions import WORK, Version
+
+log = logging.getLogger(__name__)
 
 _BASELINES = f"{WORK}/baselines.npz"
 _FIT = "baselines"
@@ -148,10 +151,10 @@ def finish(
     held: Version,
     found: Shared,
     users: Measured,
-    told: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, float]]],
+    told: tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, float]], Mapping[str, str]],
     inputs: Mapping[str, str],
 ) -> Version:
-    """Put everything into one table and commit; ``told`` are the records of the sums and of coverage."""
+    """Put everything into one table and commit; ``told`` are the records of the sums, of coverage and of suspects."""
     names = metric_names(job, found)
     read = (
         summary.unpack(job.draft.store.read(record["path"]), [(model, segment) for model, segment in record["keys"]])
@@ -160,6 +163,8 @@ def finish(
     spread = dict(zip(users.models, told[1], strict=True))
     table = summary.table(summary.merged(read), names, users.models, spread)
     tables.write(job.draft.store, summary.METRICS_FILE, tasks.to_arrow(table))
+    for feature, reason in told[2].items():
+        log.warning("%s may know the future: %s", feature, reason)
     protocol = Protocol.of(
         config, job.pairs.rules, held.manifest.fingerprint, len(found.question.catalogue.train_counts), names
     )
@@ -168,6 +173,7 @@ def finish(
         **overall,
         "models": users.models,
         "left_out": found.fitted.left_out,
+        "suspects": dict(told[2]),
         "intervals": summary.intervals(table),
         "intervals_by": bootstrap.METHOD,
         "part": config.evaluation.part,

@@ -17,9 +17,9 @@ from raycl.config import EvaluationConfig
 from raycl.data.columns import whole
 from raycl.data.handoff import Pairs
 from raycl.data.hashing import hash_ids
-from raycl.data.packed import Flags, Ints, Rows, Sequences, has_targets
+from raycl.data.packed import Flags, Ints, Rows, Sequences, Spans, has_targets, ranges
 from raycl.errors import CorruptRelease, RayclError
-from raycl.evaluation import baselines, leaks, lists, per_user, perturbed, ranking, segments, topk
+from raycl.evaluation import baselines, feature_leaks, leaks, lists, per_user, perturbed, ranking, segments, topk
 from raycl.evaluation.baselines import Fitted
 from raycl.evaluation.per_user import Question
 from raycl.evaluation.ranking import Block, Rank, Ranking
@@ -33,6 +33,9 @@ from raycl.storage.versions import WORK, Draft
 Vectors = npt.NDArray[np.float32]
 Approximate = Callable[[Vectors, int], Ints]
 """Of user vectors (users, dim) the vocabulary rows (users, k) that an index finds, the best first, -1 where it ends."""
+
+_PROBED_USERS = 200_000
+"""Whose events are looked through for features that know the future."""
 
 TOWERS, POPULARITY, INDEX = "towers", "popularity", "index"
 
@@ -77,6 +80,11 @@ def exposed_file(number: int) -> str:
     return f"{WORK}/exposed/part-{number:06d}.parquet"
 
 
+def held_file(number: int) -> str:
+    """Some of the events of one file's users, for ``feature_leaks``."""
+    return f"{WORK}/held/part-{number:06d}.parquet"
+
+
 def measure_file(job: Job, number: int, shared: Shared) -> dict[str, Any]:
     """Measure the users of one file, a row a user, model and segment of the targets; the record counts the users.
 
@@ -99,6 +107,7 @@ def measure_file(job: Job, number: int, shared: Shared) -> dict[str, Any]:
     named = replace(sequences, items=(np.cumsum(shared.active) - 1)[sequences.items].astype(np.int32))
     known = segments.age(spans.context_end - sequences.offsets[:-1], config.new_below)
     divided = [known, *(one.take(sequences.user_row, missing=True) for one in shared.user_segments)]
+    tables.write(job.draft.store, held_file(number), _held(sequences, spans, len(job.files)))
     ranks = _ranks(job, shared, users)
     frames, exposed = [], {model: _Exposed(config.ks) for model in ranks}
     for block in ranking.blocks(named, spans, len(shared.question.catalogue.train_counts), config.users_per_block):
@@ -206,6 +215,30 @@ def exposure(job: Job, written: list[int], model: str, num_items: int) -> dict[s
             total[mine["item"].to_numpy()] += mine["count"].to_numpy()
     found = {f"coverage_at_{k}": lists.coverage(total) for k, total in totals.items()}
     return found | {f"gini_at_{k}": lists.gini(total) for k, total in totals.items()}
+
+
+def _held(sequences: Sequences, spans: Spans, num_files: int) -> pa.Table:
+    """``feature_leaks.Held`` of every n-th user, so that all files together have no more than fits one process."""
+    some = np.arange(0, len(sequences), max(-(-len(sequences) * num_files // _PROBED_USERS), 1))
+    context, owner = ranges(sequences.offsets[:-1][some], spans.context_end[some])
+    targets, target_owner = ranges(spans.first[some], spans.stop[some])
+    places = np.concatenate([context, targets])
+    users = sequences.user_row[some[np.concatenate([owner, target_owner])]]
+    is_target = np.arange(len(places)) >= len(context)
+    return pa.table({"user": users, "item": sequences.items[places], "is_target": is_target})
+
+
+def suspects(job: Job, num_files: int) -> dict[str, str]:
+    """Features that know the future, each with what gave it away."""
+    held = pa.concat_tables(tables.read(job.draft.store, held_file(number)) for number in range(num_files))
+    user, item, is_target = (whole(held[name]).to_numpy(zero_copy_only=False) for name in held.column_names)
+    events = feature_leaks.Held(user.astype(np.int64), item.astype(np.int64), is_target)
+    found: dict[str, str] = {}
+    if (encoded := job.pairs.encoded("users")) is not None:
+        found |= feature_leaks.of_users(events, job.pairs.encoders("users"), encoded, job.pairs.num_items)
+    if (encoded := job.pairs.encoded("items")) is not None:
+        found |= feature_leaks.of_items(events, job.pairs.encoders("items"), encoded, job.pairs.train_counts())
+    return found
 
 
 def training_events(pairs: Pairs, active: Flags) -> baselines.Events:

@@ -122,5 +122,5 @@ def test_what_cannot_be_learned_is_left_out_with_the_reason(monkeypatch: pytest.
         "als": "implicit is not installed: pip install 'raycl[als]', and evaluate with --force",
     }
     assert set(made.neighbours) == {"item_knn", "rp3beta"}
-    nothing = Events(*(np.zeros(0, np.int64) for _ in range(3)), 0, 4)
+    nothing = Events(none := np.zeros(0, np.int64), none, none, 0, 4)
     assert set(baselines.fit(nothing, BaselineConfig(), 0).left_out) == set(BaselineConfig().names)
