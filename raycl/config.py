@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raycl import config_checks
+from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_index import GateConfig as GateConfig
 from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
@@ -303,16 +304,6 @@ class TrainConfig(Section):
     max_failures: Count = 3
     """Restarts after a worker crashed, each from the last checkpoint. A node that says beforehand that it goes away is
     no crash, and neither is an error that another try would end in again."""
-
-
-class EvaluationConfig(Section):
-    """What is measured, always over the full catalogue."""
-
-    ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (10, 20)
-    part: Literal["test", "val"] = "test"
-    """Choose settings on ``val``, and leave ``test`` for what is published."""
-    users_per_block: Positive = 512
-    """At most; fewer where the catalogue is large, so that a task's scores stay within 256 MB."""
 
 
 class ServingConfig(Section):

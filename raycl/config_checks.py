@@ -370,6 +370,17 @@ def _index_has_what_it_needs(config: Config) -> str | None:
     return None
 
 
+def _segments_have_a_table(config: Config) -> str | None:
+    chosen = config.evaluation
+    for side, names in (("users", chosen.user_columns), ("items", chosen.item_columns)):
+        if names and getattr(config, side) is None:
+            field = f"evaluation.{side.removesuffix('s')}_columns={list(names)}"
+            return f"{field} needs the table {side}, which is null: describe it or leave the columns out"
+    if chosen.calibration is not None and config.items is None:
+        return f"evaluation.calibration={chosen.calibration} needs the table items, which is null: describe it"
+    return None
+
+
 def _gate_is_measured(config: Config) -> str | None:
     if config.gate.min_index_recall > 0.0 and config.index.kind not in _EXACT and config.gate.num_queries < 100:
         return (
@@ -409,6 +420,7 @@ RULES = (
     _negatives_are_carried,
     _validation_has_users,
     _index_has_what_it_needs,
+    _segments_have_a_table,
     _gate_is_measured,
     _replicas_ordered,
 )

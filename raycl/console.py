@@ -19,7 +19,6 @@ _LINES = {"train": ("kept",), "index": ("plan", "reason"), "publish": ("reason",
 """Facts that are sentences, printed under a stage's table."""
 
 _SAY_EVERY_S = 30.0
-_METRICS = ("recall", "hit_rate", "ndcg", "mrr", "coverage")
 
 
 class Screen:
@@ -85,6 +84,8 @@ class Screen:
         self._out.print(_table(outcome))
         for name in _LINES.get(outcome.stage, ()):
             self.say(f"{name}: {outcome.version.manifest.facts[name]}")
+        for feature, reason in outcome.version.manifest.facts.get("suspects", {}).items():
+            self.say(f"{feature} may know the future: {reason}")
         if schema.REPORT_PAGE in outcome.version.manifest.checksums:
             self.say(f"report: {outcome.version.store.uri}/{schema.REPORT_PAGE}")
 
@@ -141,9 +142,8 @@ def _recall(point: Mapping[str, Any] | None) -> str:
 
 
 def _add_metrics(table: Table, facts: Mapping[str, Any]) -> None:
-    towers, popularity = facts["towers"], facts["popularity"]
+    towers, popularity, ends = facts["towers"], facts["popularity"], facts["intervals"]["towers"]
     for name, value in towers.items():
-        if name.endswith("_ci") or not name.startswith(_METRICS):
-            continue
-        interval = f" ± {towers[f'{name}_ci']:.4f}" if f"{name}_ci" in towers else ""
-        table.add_row(name, f"{value:.4f}{interval}   most popular {popularity[name]:.4f}")
+        interval = f" [{ends[name][0]:.4f}, {ends[name][1]:.4f}]" if name in ends else ""
+        beside = f"   most popular {popularity[name]:.4f}" if name in popularity else ""
+        table.add_row(name, f"{value:.4f}{interval}{beside}")

@@ -17,7 +17,7 @@ PLACEMENT: dict[str, dict[str, frozenset[str]]] = {
             {"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps", "rows_per_pass"}
         )
     },
-    "evaluations": {"evaluation": frozenset({"users_per_block"})},
+    "evaluations": {"evaluation": frozenset({"users_per_block", "use_gpu"})},
     "releases": {"index": frozenset({"items_per_block", "use_gpu"})},
 }
 """Of each stage, by section: settings that change where and in what portions it runs, and of what comes out no more

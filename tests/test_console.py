@@ -24,8 +24,9 @@ FACTS: dict[str, dict[str, Any]] = {
         "kept": "step 10, in epoch 1",
     },
     "evaluate": {
-        "towers": {"recall_at_10": 0.5, "recall_at_10_ci": 0.125, "coverage_at_10": 0.25},
-        "popularity": {"recall_at_10": 0.0625, "recall_at_10_ci": 0.0, "coverage_at_10": 0.03125},
+        "towers": {"recall_at_10": 0.5, "coverage_at_10": 0.25},
+        "popularity": {"recall_at_10": 0.0625, "coverage_at_10": 0.03125},
+        "intervals": {"towers": {"recall_at_10": [0.375, 0.625]}},
     },
     "index": {"index_recall": 0.984375, "plan": "30 items: exact search", "reason": "all is well"},
     "pairs": {"pairs_by_file": {"train": [7, 8]}, "val_from_ms": 5},
@@ -53,7 +54,7 @@ def event(epoch: int, step: int, *, done: bool = False, recall: float | None = N
             "train",
             ["loss, epoch 1", "3.2500, recall@7 0.1250", "loss, epoch 2", "2.5000 ", "kept: step 10, in epoch 1"],
         ),
-        ("evaluate", ["recall_at_10", "0.5000 ± 0.1250   most popular 0.0625", "coverage_at_10"]),
+        ("evaluate", ["recall_at_10", "0.5000 [0.3750, 0.6250]   most popular 0.0625", "coverage_at_10"]),
         ("index", ["index_recall", "0.9844", "plan: 30 items: exact search", "reason: all is well"]),
     ],
 )

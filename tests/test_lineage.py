@@ -79,7 +79,7 @@ PLACEMENT = {"num_workers", "use_gpu", "threads_per_worker", "max_failures", "ch
 # Settings of the other stages that are placement, and what cuts the work that a killed run leaves.
 ELSEWHERE = {
     "pairs": {"pairs.rows_per_fragment=7"},
-    "evaluations": {"evaluation.users_per_block=7"},
+    "evaluations": {"evaluation.users_per_block=7", "evaluation.use_gpu=never"},
     "releases": {"index.items_per_block=7", "index.use_gpu=never"},
 }
 CUTS = ELSEWHERE["pairs"] | ELSEWHERE["releases"]

@@ -17,7 +17,7 @@ from raycl.config import Config
 from raycl.data import reader
 from raycl.data.handoff import Pairs
 from raycl.errors import CorruptRelease, GateRefused, RayclError
-from raycl.evaluation.tasks import item_features, user_features
+from raycl.evaluation.tasks import item_features, user_features, user_vectors
 from raycl.index import gate, previous, questions, release, search, tasks
 from raycl.index.work import Job
 from raycl.model import embed, weights
