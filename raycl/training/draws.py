@@ -32,10 +32,12 @@ def order(seed: int, number: int, num_columns: int) -> Ints:
     return np.asarray(_generator(seed, number, _ORDER).permutation(num_columns))
 
 
-def two_views(seed: int, number: int, history: Rows, how: ViewContrast) -> tuple[Rows, Rows]:
+def two_views(
+    seed: int, number: int, history: Rows, how: ViewContrast, neighbours: Rows | None = None
+) -> tuple[Rows, Rows]:
     """Two changed views of the histories of a whole global batch; a part of it alone would be drawn otherwise."""
-    shares = views.Augmentation(how.crop, how.mask, how.reorder)
-    return views.two_views(history, shares, _generator(seed, number, _VIEWS))
+    shares = views.Augmentation(how.crop, how.mask, how.reorder, how.substitute)
+    return views.two_views(history, shares, _generator(seed, number, _VIEWS), neighbours)
 
 
 def timeless(seed: int, number: int, num_rows: int, share: float) -> Flags:

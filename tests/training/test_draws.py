@@ -38,6 +38,14 @@ def test_views_keep_to_the_items_of_their_history() -> None:
             assert set(changed.tolist()) <= {*row.tolist(), -1}
 
 
+def test_a_view_may_put_a_neighbour_in_the_place_of_an_item() -> None:
+    history, neighbours = np.tile(np.arange(8, dtype=np.int32), (50, 1)), np.arange(8, dtype=np.int32) + 100
+    how = ViewContrast(kind="views", crop=None, mask=None, reorder=None, substitute=0.5)
+    for view in draws.two_views(0, 1, history, how, neighbours):
+        assert ((view == history) | (view == history + 100)).all()
+        assert (view > 99).sum(1).tolist() == [4] * 50
+
+
 @pytest.mark.parametrize("seed", [0, 10**30])
 def test_a_draw_depends_on_seed_and_number_and_nothing_else(seed: int) -> None:
     history = np.arange(400, dtype=np.int32).reshape(20, 20)
