@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from raycl import config_checks
 from raycl.config_loss import LossConfig
+from raycl.config_serving import ServingConfig as ServingConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
 from raycl.config_values import Count, HeldShare, Moment, Name, OneOrMore, Plain, Positive, Share
@@ -314,23 +315,6 @@ class GateConfig(Section):
     """Floor on the towers' recall at the largest ``evaluation.ks``, on the test part."""
     min_over_popularity: Annotated[float, Field(ge=0.0)] = 0.0
     """Floor on that recall divided by the popularity baseline's."""
-
-
-class ServingConfig(Section):
-    """The HTTP endpoint."""
-
-    host: Name = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """0 takes a free port."""
-    min_replicas: Positive = 1
-    max_replicas: Positive = 2
-    target_ongoing_requests: Positive = 32
-    max_batch_size: Positive = 64
-    batch_wait_ms: Annotated[float, Field(ge=0.0)] = 1.0
-    poll_s: Annotated[float, Field(gt=0.0)] = 5.0
-    """Seconds between looks for a newer release."""
-    max_k: Positive = 500
-    """Most items that a request may ask for; one that names no number gets 10, or this where it is less."""
 
 
 class RayConfig(Section):
