@@ -10,6 +10,8 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from raycl.index.selection import Selection
+
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float32]
@@ -68,10 +70,20 @@ class ShardedIndex:
         """Read shards that ``build_shard`` serialised; the caller has checked their checksums."""
         return cls([faiss.deserialize_index(np.frombuffer(shard, dtype=np.uint8)) for shard in shards], depths)
 
+    @property
+    def shards(self) -> tuple[Any, ...]:
+        """The FAISS index of each shard; ids are rows of the vocabulary."""
+        return self._shards
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return int(self._shards[0].d)
+
     def __len__(self) -> int:
         return sum(int(shard.ntotal) for shard in self._shards)
 
-    def search(self, queries: Vectors, k: int | Ids) -> tuple[Ids, Scores]:
+    def search(self, queries: Vectors, k: int | Ids, among: Selection | None = None) -> tuple[Ids, Scores]:
         """Ids and scores (num_queries, largest k) of the nearest by inner product, best first.
 
         ``k`` is one number, or one a query; a row is -1 and -inf from its own k on. Lists are probed as ``depths`` says
@@ -82,26 +94,29 @@ class ShardedIndex:
         width = int(np.max(k, initial=0))
         ids = np.full((len(queries), width), -1, dtype=np.int64)
         scores = np.full((len(queries), width), -np.inf, dtype=np.float32)
-        probes = self._probes(wanted)
+        available = len(self) if among is None else among.count
+        probes = self._probes(wanted if not available else -(-wanted * len(self) // available))
         rows = np.arange(len(queries))
         while len(rows):
             for nprobe in np.unique(probes[rows]):
                 mine = rows[probes[rows] == nprobe]
                 deepest = int(wanted[mine].max())
-                ids[mine, :deepest], scores[mine, :deepest] = self.probe(queries[mine], deepest, int(nprobe))
-            short = (ids[rows] >= 0).sum(1) < np.minimum(wanted[rows], len(self))
+                ids[mine, :deepest], scores[mine, :deepest] = self.probe(queries[mine], deepest, int(nprobe), among)
+            short = (ids[rows] >= 0).sum(1) < np.minimum(wanted[rows], available)
             rows = rows[short & (probes[rows] < self.num_lists)]
             probes[rows] = np.minimum(2 * probes[rows], self.num_lists)
         beyond = np.arange(width) >= wanted[:, None]
         ids[beyond], scores[beyond] = -1, -np.inf
         return ids, scores
 
-    def probe(self, queries: Vectors, k: int, nprobe: int) -> tuple[Ids, Scores]:
+    def probe(self, queries: Vectors, k: int, nprobe: int, among: Selection | None = None) -> tuple[Ids, Scores]:
         """Ids and scores (num_queries, k) from ``nprobe`` lists of each shard and no more; -1 where those end."""
         how: Any = None
+        chosen = {} if among is None else {"sel": among.selector}
         if self.num_lists:
-            how = faiss.SearchParametersIVF()
-            how.nprobe = nprobe
+            how = faiss.SearchParametersIVF(nprobe=nprobe, **chosen)
+        elif chosen:
+            how = faiss.SearchParameters(**chosen)
         answers = [shard.search(queries, k, params=how) for shard in self._shards]
         return merge(np.stack([ids for _, ids in answers]), np.stack([scores for scores, _ in answers]), k)
 
