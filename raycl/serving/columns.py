@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +33,9 @@ class Column(Protocol):
 
     def likeness(self, value: Any) -> npt.NDArray[np.float32]:
         """How alike each row is to a value, from 0 to 1; all 0 for one that the column cannot compare."""
+
+    def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """The same number for rows of the same value, -1 for none; TypeError for lists."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class Coded:
         """1 for the same text, or one of the texts."""
         given = value if isinstance(value, list) else [value]
         return self.among([one for one in given if isinstance(one, str)]).astype(np.float32)
+
+    def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """The codes; a list has none."""
+        if self.offsets is not None:
+            raise TypeError("holds lists, and a cap needs one value an item")
+        return self.codes[rows]
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,11 @@ class Numbers:
             alike[self.known] = np.clip(1.0 - np.abs(known - number) / span, 0.0, 1.0)
         return alike
 
+    def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """A number for each distinct value among the rows."""
+        _, groups = np.unique(self.values[rows], return_inverse=True)
+        return np.where(self.known[rows], groups, -1).astype(np.int32)
+
     def _number(self, value: Any) -> float | int:
         if self.moment is not None:
             if not isinstance(value, str):
@@ -152,6 +166,10 @@ class Flags:
     def likeness(self, value: Any) -> npt.NDArray[np.float32]:
         """1 for the same."""
         return self.among([value] if isinstance(value, bool) else []).astype(np.float32)
+
+    def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """0 and 1."""
+        return np.where(self.known[rows], self.values[rows], -1).astype(np.int32)
 
 
 def column(values: Any) -> Column | None:
@@ -217,14 +235,33 @@ class Columns:
             return self._available
         return self._of_column(node)
 
+    def groups(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """The same number for rows of the same value of a column, -1 for none; InputError where it has no groups."""
+        try:
+            return self._named(f"diversity.max_per.{name}", name).groups(rows)
+        except TypeError as error:
+            raise InputError(f"diversity.max_per.{name}: the column {error}") from error
+
+    def likest(self, features: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """How alike each row is to these values by column, from 0 to their number; other columns are passed over."""
+        alike = np.zeros(self.num_rows, dtype=np.float32)
+        for name, value in features.items():
+            if name in self.by_name:
+                alike += self.by_name[name].likeness(value)
+        return alike
+
+    def _named(self, place: str, name: str) -> Column:
+        found = self.by_name.get(name)
+        if found is None:
+            names = ", ".join(self.by_name) or "none"
+            raise InputError(f"{place}: column={name!r} cannot be filtered by; these can: {names}")
+        return found
+
     def _all(self) -> Mask:
         return np.ones(self.num_rows, dtype=np.bool_)
 
     def _of_column(self, node: filters.Equals | filters.In | filters.Range) -> Mask:
-        found = self.by_name.get(node.column)
-        if found is None:
-            names = ", ".join(self.by_name) or "none"
-            raise InputError(f"filter op={node.op}: column={node.column!r} cannot be filtered by; these can: {names}")
+        found = self._named(f"filter op={node.op}", node.column)
         try:
             if isinstance(node, filters.Range):
                 return found.between(node.min, node.max)

@@ -1,9 +1,10 @@
-"""From queries to answers within one release: encode, search, leave out, describe; a whole batch at a time."""
+"""From queries to answers within one release: encode, search, choose, explain, describe; a whole batch at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,143 +12,232 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from raycl.config_serving import ServingConfig
 from raycl.data.features import Encoders
-from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from raycl.index.release import Release
+from raycl.index.selection import Rows
+from raycl.index.selective import SelectiveIndex
 from raycl.model import embed, inputs
-from raycl.serving.api import Answer, Item, Query
+from raycl.serving import explain, pool
+from raycl.serving.api import Answer, Basis, Item, Query, Reason, Reasons
+from raycl.serving.catalogue import Catalogue
+from raycl.serving.checked import Checked, Index, Vectors
+from raycl.serving.filters import ItemId
 
-Encode = Callable[[npt.NDArray[np.int32], pa.Table], npt.NDArray[np.float32]]
-"""Histories (queries, max_history), newest first and then -1, and encoded user features, to vectors (queries, dim)."""
+States = npt.NDArray[np.int32]
+"""Vocabulary rows (queries, max_history), newest first and then -1."""
 
-Search = Callable[
-    [npt.NDArray[np.float32], npt.NDArray[np.int64]], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
-]
-"""Vectors (queries, dim) and how many items each is to get, to rows and scores (queries, most of these numbers).
+Encode = Callable[[States, pa.Table], Vectors]
+"""States and encoded user features, to vectors (queries, dim)."""
 
-Best first, and -1 where there are no more or no more were asked for.
-"""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A query that a release can answer, and what it says of the user as that release's encoders put it: one row."""
-
-    query: Query
-    features: pa.Table
+Observe = Callable[[str, float], None]
+"""Told the name of a phase and its seconds."""
 
 
 class Retriever:
-    """Answers from one release; ``encode`` and ``search`` may be its own or calls to elsewhere."""
+    """Answers from one release; threads may share it."""
 
     def __init__(
-        self, release: str, catalogue: pa.Table, encoders: Encoders, max_history: int, encode: Encode, search: Search
+        self,
+        release: str,
+        catalogue: pa.Table,
+        encoders: Encoders,
+        max_history: int,
+        encode: Encode,
+        index: Index,
+        config: ServingConfig | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``catalogue``: one vocabulary row a row."""
+        """``catalogue``: one vocabulary row a row; ``clock``: seconds, for what has a budget."""
         self.release = release
-        self._catalogue = catalogue
-        self._encoders = encoders
-        self._max_history = max_history
-        self._encode, self._search = encode, search
-        self._ids = IdMap(catalogue["item"].combine_chunks())
-        self._shown = [name for name in catalogue.column_names if name not in ("item", "title", "train_count")]
+        self._config = config or ServingConfig()
+        self._encoders, self._max_history = encoders, max_history
+        self._encode, self._index, self._clock = encode, index, clock
+        self.catalogue = Catalogue(catalogue, self._config.filters, index.selection)
 
     @classmethod
-    def of(cls, release: Release) -> Retriever:
+    def of(cls, release: Release, config: ServingConfig | None = None) -> Retriever:
         """A retriever that does all in this process."""
         encoders = release.user_encoders
 
-        def encode(history: npt.NDArray[np.int32], features: pa.Table) -> npt.NDArray[np.float32]:
+        def encode(history: States, features: pa.Table) -> Vectors:
             rows = np.arange(len(history), dtype=np.int32)
             described = inputs.from_table(features, encoders, len(history))
             return embed.users(release.user_tower, history, rows, described)
 
-        return cls(
-            release.name,
-            release.catalogue,
-            encoders,
-            release.user_tower.max_history,
-            encode,
-            release.index.search,
+        index = SelectiveIndex(release.index, release.catalogue.num_rows)
+        return cls(release.name, release.catalogue, encoders, release.user_tower.max_history, encode, index, config)
+
+    def warm(self) -> None:
+        """Answer once by each basis, so that the first caller does not wait for what is made at first use."""
+        self.answer(
+            [self.check(Query(history=self.catalogue.ids(self.catalogue.by_popularity[:2]))), self.check(Query())]
         )
 
-    def check(self, query: Query) -> Checked:
-        """The query with its user encoded; InputError, naming field, value and remedy, where there is no answer."""
+    def check(self, query: Query, fresh: Sequence[ItemId] = ()) -> Checked:
+        """What the query means here; InputError, naming field, value and remedy, where there is no answer.
+
+        ``fresh``: what this user did since, the newest last.
+        """
         known = [feature.column for feature in self._encoders.features]
         for name in query.user:
             if name not in known:
                 names = ", ".join(known) if known else "none"
                 raise InputError(
-                    f"user.{name}={query.user[name]!r}: the release knows no such feature; it knows {names}"
+                    f"user.{name}={repr(query.user[name])[:80]}: the release knows no such feature; it knows {names}"
                 )
-        return Checked(query, self._encoders.encode_rows([query.user]))
+        features = self._encoders.encode_rows([query.user])
+        met = {str(one) for one in query.history}
+        history = [*query.history, *(one for one in fresh if str(one) not in met)]
+        known_rows = self.catalogue.rows(history)
+        rows = known_rows.copy()
+        for place in np.flatnonzero(rows < 0).tolist():
+            likest = self.catalogue.likest(query.new_items.get(str(history[place]), {}))
+            rows[place] = likest[0] if len(likest) else -1
+        left_out = known_rows if query.exclude_history else known_rows[:0]  # a stand-in was not met
+        return self._checked(query, features, rows, left_out, self._basis(query, rows))
+
+    def check_similar(self, item: ItemId, features: Mapping[str, Any], query: Query) -> Checked:
+        """The query for items like this one; for one without a vector stand those that are likest by ``features``."""
+        (row,) = self.catalogue.rows([item])
+        basis: Basis = "item"
+        found = np.array([row], dtype=np.int64)
+        if row < 0 or not self.catalogue.all.kept[row]:
+            found = self.catalogue.likest(features)
+            basis = "features" if len(found) else "popularity"
+        vector = self._index.vectors(found).mean(0) if len(found) else None
+        asked = query.model_copy(update={"exclude": [item, *query.exclude]})
+        unknown = self._encoders.encode_rows([{}])
+        none = np.zeros(0, dtype=np.int32)
+        return self._checked(asked, unknown, none, none, basis, vector)
+
+    def _checked(
+        self,
+        query: Query,
+        features: pa.Table,
+        rows: npt.NDArray[np.int32],
+        met: npt.NDArray[np.int32],
+        basis: Basis,
+        vector: Vectors | None = None,
+    ) -> Checked:
+        if query.diversity is not None:
+            for name in query.diversity.max_per:
+                self.catalogue.columns.groups(name, np.zeros(0, dtype=np.int64))
+        left_out = np.unique(np.concatenate([self.catalogue.rows(query.exclude), met])).astype(np.int64)
+        among = self.catalogue.all if query.filter is None else self.catalogue.selection(query.filter)
+        return Checked(
+            query,
+            features,
+            rows[rows >= 0][::-1][: self._max_history],
+            left_out[left_out >= 0],
+            int((rows < 0).sum()),
+            among,
+            basis,
+            vector,
+        )
+
+    def _basis(self, query: Query, rows: npt.NDArray[np.int32]) -> Basis:
+        if (rows >= 0).any():
+            return "history"
+        return "features" if any(value is not None for value in query.user.values()) else "popularity"
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order; InputError as ``check`` raises it."""
         return self.answer([self.check(query) for query in queries])
 
-    def answer(self, checked: Sequence[Checked]) -> list[Answer]:
-        """One answer a query, in order, to what this retriever's ``check`` returned."""
-        queries = [one.query for one in checked]
-        histories = [self._rows(query.history) for query in queries]
-        states = np.full((len(queries), self._max_history), -1, dtype=np.int32)
-        for state, rows in zip(states, histories, strict=True):
-            newest = rows[rows >= 0][::-1][: self._max_history]
-            state[: len(newest)] = newest
-        with torch.inference_mode():
-            vectors = self._encode(states, pa.concat_tables([one.features for one in checked]))
-        left_out = [
-            np.concatenate([rows if query.exclude_history else rows[:0], self._rows(query.exclude)])
-            for query, rows in zip(queries, histories, strict=True)
+    def answer(self, checked: Sequence[Checked], observe: Observe = lambda phase, seconds: None) -> list[Answer]:
+        """One answer a query, in order, to what this retriever's ``check`` or ``check_similar`` returned."""
+        with self._timed("encode", observe):
+            vectors = self._vectors(checked)
+        with self._timed("search", observe):
+            sizes = [pool.num_candidates(one) for one in checked]
+            pools = pool.nearest(checked, vectors, sizes, self._index, self.catalogue)
+        with self._timed("rerank", observe):
+            chosen = [
+                pool.choose(one, vector, found, self._index, self.catalogue, self._budget())
+                for one, vector, found in zip(checked, vectors, pools, strict=True)
+            ]
+        with self._timed("explain", observe):
+            reasons = [
+                self._reasons(one, found.rows) if one.query.explain and one.basis in ("history", "features") else None
+                for one, found in zip(checked, chosen, strict=True)
+            ]
+        with self._timed("describe", observe):
+            return [self._answer(*parts) for parts in zip(checked, chosen, reasons, strict=True)]
+
+    def _budget(self) -> Callable[[], bool]:
+        end = self._clock() + self._config.rerank_ms / 1000
+        return lambda: self._clock() < end
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str, observe: Observe) -> Iterator[None]:
+        started = self._clock()
+        yield
+        observe(phase, self._clock() - started)
+
+    def _vectors(self, checked: Sequence[Checked]) -> list[Vectors | None]:
+        """Of each query its vector (dim,), None where popularity answers it."""
+        users = [
+            place for place, one in enumerate(checked) if one.basis in ("history", "features") and one.vector is None
         ]
-        wanted = [query.k + len(rows) for query, rows in zip(queries, left_out, strict=True)]
-        found, scores = self._search(vectors, np.minimum(wanted, len(self._ids)))
+        vectors = [one.vector for one in checked]
+        if users:
+            states = np.full((len(users), self._max_history), -1, dtype=np.int32)
+            for state, place in zip(states, users, strict=True):
+                state[: len(checked[place].events)] = checked[place].events
+            with torch.inference_mode():
+                found = self._encode(states, pa.concat_tables([checked[place].features for place in users]))
+            for place, vector in zip(users, found, strict=True):
+                vectors[place] = vector
+        return vectors
+
+    def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons]:
+        """Of each item, the worth of an empty history and the value of each event."""
+        events, items = checked.events, self._index.vectors(rows).astype(np.float64)
+
+        def worth(subsets: explain.Subsets) -> explain.Values:
+            states = np.full((len(subsets), self._max_history), -1, dtype=np.int32)
+            for state, subset in zip(states, subsets, strict=True):
+                state[: subset.sum()] = events[subset]
+            with torch.inference_mode():
+                vectors = self._encode(states, checked.features.take(pa.array(np.zeros(len(subsets), np.int64))))
+            return np.asarray(vectors.astype(np.float64) @ items.T)
+
+        base, values = explain.shapley(worth, len(events))
+        names = self.catalogue.ids(events.astype(np.int64))
         return [
-            self._answer(query, rows, left, ids, of_ids)
-            for query, rows, left, ids, of_ids in zip(queries, histories, left_out, found, scores, strict=True)
+            Reasons(
+                empty_history=float(base[place]),
+                events=[
+                    Reason(item_id=names[event], value=float(values[event, place]))
+                    for event in np.argsort(-values[:, place], kind="stable")
+                ],
+            )
+            for place in range(len(rows))
         ]
 
-    def _rows(self, ids: Sequence[int | str]) -> npt.NDArray[np.int32]:
-        """Vocabulary rows, -1 for an id that is not in it; an integer may come as text and text as an integer."""
-        if not pa.types.is_integer(self._ids.ids.type):
-            return np.array([self._ids.row_of_text(str(one)) for one in ids], dtype=np.int32)
-        numbers = [_whole(one) for one in ids]
-        rows = np.full(len(ids), -1, dtype=np.int32)
-        known = np.array([number is not None for number in numbers], dtype=np.bool_)
-        rows[known] = self._ids.rows(pa.array([number for number in numbers if number is not None], pa.int64()))
-        return rows
-
-    def _answer(
-        self,
-        query: Query,
-        history: npt.NDArray[np.int32],
-        left_out: npt.NDArray[np.int32],
-        ids: npt.NDArray[np.int64],
-        scores: npt.NDArray[np.float32],
-    ) -> Answer:
-        kept = np.flatnonzero((ids >= 0) & ~np.isin(ids, left_out))[: query.k]
-        rows = self._catalogue.take(pa.array(ids[kept])).to_pylist()
+    def _answer(self, checked: Checked, chosen: pool.Chosen, reasons: list[Reasons] | None) -> Answer:
         items = [
             Item(
-                item_id=row["item"],
-                score=float(score),
-                title=row.get("title"),
-                display={name: row[name] for name in self._shown},
+                item_id=item_id,
+                score=float(chosen.scores[place]),
+                title=title,
+                display=display,
+                explored=place in chosen.explored,
+                reasons=reasons[place] if reasons else None,
             )
-            for row, score in zip(rows, scores[kept], strict=True)
+            for place, (item_id, title, display) in enumerate(self.catalogue.shown(chosen.rows))
         ]
         return Answer(
-            release=self.release, items=items, short=len(items) < query.k, unknown_history=int((history < 0).sum())
+            release=self.release,
+            items=items,
+            short=len(items) < checked.query.k,
+            matched=checked.matched,
+            unknown_history=checked.unknown_history,
+            basis=checked.basis,
+            degraded=["diversity"] if chosen.out_of_time else [],
         )
-
-
-def _whole(value: int | str) -> int | None:
-    try:
-        number = int(value)
-    except ValueError:
-        return None
-    return number if -(2**63) <= number < 2**63 else None
 
 
 def describe(answer: Answer) -> list[dict[str, Any]]:
