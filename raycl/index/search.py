@@ -112,11 +112,13 @@ class ShardedIndex:
     def probe(self, queries: Vectors, k: int, nprobe: int, among: Selection | None = None) -> tuple[Ids, Scores]:
         """Ids and scores (num_queries, k) from ``nprobe`` lists of each shard and no more; -1 where those end."""
         how: Any = None
-        chosen = {} if among is None else {"sel": among.selector}
         if self.num_lists:
-            how = faiss.SearchParametersIVF(nprobe=nprobe, **chosen)
-        elif chosen:
-            how = faiss.SearchParameters(**chosen)
+            how = faiss.SearchParametersIVF()
+            how.nprobe = nprobe
+        elif among is not None:
+            how = faiss.SearchParameters()
+        if among is not None:
+            how.sel = among.selector
         answers = [shard.search(queries, k, params=how) for shard in self._shards]
         return merge(np.stack([ids for _, ids in answers]), np.stack([scores for scores, _ in answers]), k)
 

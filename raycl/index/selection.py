@@ -28,4 +28,5 @@ class Selection:
     @functools.cached_property
     def selector(self) -> Any:
         """A FAISS selector of one bit a row: a search looks up each row that it comes across in it."""
-        return faiss.IDSelectorBitmap(np.packbits(self.kept, bitorder="little"))
+        bitmap: Any = faiss.IDSelectorBitmap  # takes an array, whatever its stub says
+        return bitmap(np.packbits(self.kept, bitorder="little"))

@@ -16,6 +16,10 @@ DIRECT_UP_TO = 20_000
 look up each of 200,000 rows in a selector."""
 
 
+_BY_HASH = 2
+"""``DirectMap::Hashtable``: where each row lies in its list."""
+
+
 class SelectiveIndex:
     """A sharded index that also searches among a selection, and that gives the vectors of its rows."""
 
@@ -26,7 +30,7 @@ class SelectiveIndex:
         for number, shard in enumerate(index.shards):
             self._shard_of[_ids(shard)] = number
             if isinstance(shard, faiss.IndexIVF):
-                shard.set_direct_map_type(faiss.DirectMap.Hashtable)
+                shard.set_direct_map_type(_BY_HASH)
 
     @property
     def present(self) -> Mask:
@@ -78,7 +82,7 @@ def top(scores: Scores, k: int) -> Rows:
 def _ids(shard: Any) -> Sequence[int] | Rows:
     if not isinstance(shard, faiss.IndexIVF):
         return np.asarray(faiss.vector_to_array(shard.id_map))
-    lists = shard.invlists
+    lists: Any = shard.invlists
     sizes = [lists.list_size(number) for number in range(shard.nlist)]
     found = [np.array(faiss.rev_swig_ptr(lists.get_ids(number), size)) for number, size in enumerate(sizes) if size]
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)

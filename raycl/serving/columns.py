@@ -112,11 +112,12 @@ class Numbers:
         return held
 
     def likeness(self, value: Any) -> npt.NDArray[np.float32]:
-        """1 less the distance as a share of the column's whole range."""
+        """1 less the distance as a share of the column's whole range; a number may come as text."""
         alike = np.zeros(len(self.values), dtype=np.float32)
         try:
-            number = _as_float(self._number(value))
-        except TypeError:
+            is_text = isinstance(value, str) and self.moment is None
+            number = float(value) if is_text else _as_float(self._number(value))
+        except (TypeError, ValueError):
             return alike
         known = self.values[self.known].astype(np.float64)
         if known.size and math.isfinite(number):
@@ -164,7 +165,8 @@ class Flags:
         raise TypeError("is a bound, and the column is true or false: use eq")
 
     def likeness(self, value: Any) -> npt.NDArray[np.float32]:
-        """1 for the same."""
+        """1 for the same; it may come as text."""
+        value = {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
         return self.among([value] if isinstance(value, bool) else []).astype(np.float32)
 
     def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
@@ -219,9 +221,9 @@ class Columns:
     def keep(self, node: Filter) -> Mask:
         """The rows that an expression keeps, (num_rows,); InputError naming the column that cannot answer it."""
         if isinstance(node, filters.And):
-            return np.logical_and.reduce([self.keep(one) for one in node.of], initial=True, axis=0) & self._all()
+            return np.asarray(np.logical_and.reduce([self._all(), *(self.keep(one) for one in node.of)]))
         if isinstance(node, filters.Or):
-            return np.logical_or.reduce([self.keep(one) for one in node.of], initial=False, axis=0) & self._all()
+            return np.asarray(np.logical_or.reduce([~self._all(), *(self.keep(one) for one in node.of)]))
         if isinstance(node, filters.Not):
             return ~self.keep(node.of)
         if isinstance(node, filters.Items):

@@ -128,7 +128,7 @@ class _Dpp:
 
 def discounted(scores: Scores, counts: npt.NDArray[np.int64], discount: float, most: int) -> Scores:
     """Scores less ``discount`` times the logarithm of each item's count, as a share of that of the count ``most``."""
-    return (scores - discount * np.log1p(counts) / np.log1p(max(most, 1))).astype(np.float32)
+    return np.asarray(scores - discount * np.log1p(counts) / np.log1p(max(most, 1)), dtype=np.float32)
 
 
 def order(

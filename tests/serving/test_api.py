@@ -74,6 +74,7 @@ def body(value: object) -> Query | Queries:
 def test_a_body_is_one_query_or_many() -> None:
     assert body({"k": 3}) == Query(k=3)
     assert body({"queries": [{"k": 3}, {}]}) == Queries(queries=[Query(k=3), Query()])
+    wrong: object
     for wrong in ({"queries": []}, {"queries": [{"k": 3}], "k": 3}, {"queries": 3}, [], "k", None):
         with pytest.raises(ValidationError):
             body(wrong)

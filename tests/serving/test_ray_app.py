@@ -81,6 +81,7 @@ def service(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 "answer": running.post(history=[]),
                 "release": http.get("/v1/release"),
                 "health": http.get("/healthz"),
+                "ready": http.get("/readyz"),
             }
             running.publish(first)
             yield running
@@ -117,9 +118,9 @@ def test_a_bad_serving_part_is_told_by_field(serving: Any, told: str) -> None:
 
 def test_before_the_first_release_the_answer_is_503_and_says_what_to_run(service: Service) -> None:
     assert service.before["answer"].status_code == 503
-    assert service.before["answer"].json() == {
-        "detail": f"workspace={service.store.uri} has no published release: run raycl publish"
-    }
+    assert service.before["answer"].json()["detail"].startswith("no release answers yet: publish one, and ask again")
+    assert service.before["answer"].headers["retry-after"] == "1"
+    assert (service.before["ready"].status_code, service.http.get("/readyz").status_code) == (503, 200)
     assert service.before["release"].json() == {"release": None, "problem": None}
     assert service.before["health"].json() == {"status": "ok"}
 

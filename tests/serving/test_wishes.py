@@ -214,7 +214,7 @@ def similar(item: int | str, features: dict[str, Any] | None = None, **query: An
 def test_similar_items_are_the_nearest_to_its_vector_without_itself() -> None:
     def near(vectors: Vectors, k: Ids) -> tuple[Ids, Any]:
         assert vectors.tolist() == [[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]]
-        return builders.search(vectors + np.arange(6, dtype=np.float32) / 100, k)
+        return builders.search((vectors + np.arange(6) / 100).astype(np.float32), k)
 
     whole = retriever(table=table(), search=near)
     (answer,) = whole.answer([whole.check_similar("103", {}, Query(k=3))])
