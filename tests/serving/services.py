@@ -13,6 +13,7 @@ import pyarrow as pa
 from raycl.config import ServingConfig
 from raycl.serving import http
 from raycl.serving.current import Current
+from raycl.serving.meter import METRICS
 from raycl.serving.retriever import Retriever
 from raycl.serving.service import Batch, Service
 from raycl.serving.tokens import Tokens
@@ -31,22 +32,26 @@ def catalogue() -> pa.Table:
 
 
 class Noted:
-    """A meter that keeps what it is told."""
+    """A meter that keeps what it is told, and knows the metrics and their tags."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, float, dict[str, str]]] = []
 
     def add(self, name: str, value: float = 1.0, **tags: str) -> None:
         """Keep it."""
-        self.told.append((name, value, tags))
+        self._keep(name, value, tags)
 
     def observe(self, name: str, value: float, **tags: str) -> None:
         """Keep it."""
-        self.told.append((name, value, tags))
+        self._keep(name, value, tags)
 
     def set(self, name: str, value: float) -> None:
         """Keep it."""
-        self.told.append((name, value, {}))
+        self._keep(name, value, {})
+
+    def _keep(self, name: str, value: float, tags: dict[str, str]) -> None:
+        assert tuple(tags) == METRICS[name].tags
+        self.told.append((name, value, tags))
 
     def sum(self, wanted: str, **tags: str) -> float:
         """Of all values of a metric with these tags."""
