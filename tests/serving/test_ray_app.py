@@ -183,6 +183,25 @@ def test_a_body_that_is_no_json_is_refused(service: Service) -> None:
     assert response.status_code == 422
 
 
+def test_similar_items_fresh_events_and_wishes_go_through_the_replica(service: Service) -> None:
+    name = service.publish(service.first)
+    whole = service.truth(name)
+    similar = Answer.model_validate(service.http.get("/v1/items/103/similar", params={"k": 4}).json())
+    (expected,) = whole.answer([whole.check_similar("103", {}, Query(k=4))])
+    assert [item.item_id for item in similar.items] == [item.item_id for item in expected.items]
+    posted = [{"user_id": "ann", "item_id": item} for item in (104, 107)]
+    assert service.http.post("/v1/events", json={"events": posted}).json() == {"accepted": 2}
+    wish = {"filter": {"op": "eq", "column": "category", "value": "tea"}, "explain": True, "k": 4}
+    queries = [{"user_id": "ann", **wish}, {"history": [104, 107], "diversity": {"method": "dpp"}, "k": 4}]
+    found = service.post(queries=queries).json()
+    (fresh,) = whole.retrieve([Query.model_validate({"history": [104, 107], **wish})])
+    assert found["release"] == name
+    assert [item["item_id"] for item in found["answers"][0]["items"]] == [item.item_id for item in fresh.items]
+    assert {item["display"]["category"] for item in found["answers"][0]["items"]} == {"tea"}
+    assert {reason["item_id"] for reason in found["answers"][0]["items"][0]["reasons"]["events"]} == {104, 107}
+    assert len(found["answers"][1]["items"]) == 4
+
+
 def test_requests_at_once_answer_as_requests_in_turn(service: Service) -> None:
     """Concurrent queries share batches, and each gets its own answer."""
     queries = [{"history": [101 + row], "k": 1 + row % 7, "user": {"age": row}} for row in range(24)]
