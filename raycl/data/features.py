@@ -158,8 +158,11 @@ class Encoder:
         return owners[found != UNKNOWN], found[found != UNKNOWN]
 
     def numbers(self, column: Any) -> npt.NDArray[np.float32]:
-        """Transformed and standardised values of shape (rows,), NaN where they are unknown."""
-        return ((self._transformed(column) - self.mean) / self.deviation).astype(np.float32)
+        """Transformed and standardised values (rows,), NaN where they are unknown or too large for a float32."""
+        with np.errstate(over="ignore"):
+            found = ((self._transformed(column) - self.mean) / self.deviation).astype(np.float32)
+        found[np.isinf(found)] = np.nan
+        return found
 
     def _transformed(self, column: Any) -> npt.NDArray[np.float64]:
         """Values (rows,) before they are standardised; the logarithm is ``sign(x) log(1 + |x|)``."""

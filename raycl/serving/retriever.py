@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,10 @@ class Retriever:
         """One answer a query, in order, to what this retriever's ``check`` or ``check_similar`` returned."""
         with self._timed("encode", observe):
             vectors = self._vectors(checked)
+            checked = [
+                replace(one, basis="popularity") if vector is None else one
+                for one, vector in zip(checked, vectors, strict=True)
+            ]
         with self._timed("search", observe):
             sizes = [pool.num_candidates(one) for one in checked]
             pools = pool.nearest(checked, vectors, sizes, self._index, self.catalogue)
@@ -177,7 +182,7 @@ class Retriever:
         observe(phase, self._clock() - started)
 
     def _vectors(self, checked: Sequence[Checked]) -> list[Vectors | None]:
-        """Of each query its vector (dim,), None where popularity answers it."""
+        """Of each query its vector (dim,), None where popularity answers it: also where the tower's is not finite."""
         users = [
             place for place, one in enumerate(checked) if one.basis in ("history", "features") and one.vector is None
         ]
@@ -189,7 +194,7 @@ class Retriever:
             with torch.inference_mode():
                 found = self._encode(states, pa.concat_tables([checked[place].features for place in users]))
             for place, vector in zip(users, found, strict=True):
-                vectors[place] = vector
+                vectors[place] = vector if np.isfinite(vector).all() else None
         return vectors
 
     def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons]:

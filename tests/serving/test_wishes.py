@@ -166,6 +166,18 @@ def test_a_user_of_whom_nothing_is_known_is_given_what_is_popular() -> None:
     assert ask({"history": ["x", 999], "user": {"age": None}}).basis == "popularity"
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_vector_that_is_not_finite_is_answered_by_popularity(number: float) -> None:
+    def broken(history: builders.Histories, features: pa.Table) -> Vectors:
+        vectors = builders.encode(history, features)
+        vectors[0, 2] = number
+        return vectors
+
+    whole = retriever(table=table(), encode=broken)
+    bad, good = whole.retrieve([Query(history=[101], k=2, explain=True), Query(history=[104], k=2)])
+    assert (bad.basis, ids(bad), good.basis) == ("popularity", [103, 107], "history")
+
+
 def test_a_catalogue_without_training_events_is_popular_in_its_order() -> None:
     answer = ask({"k": 2}, retriever(table=table([0] * 6)))
     assert [(item.item_id, item.score) for item in answer.items] == [(101, 0.0), (102, 0.0)]
