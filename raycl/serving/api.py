@@ -12,6 +12,9 @@ from raycl.serving.filters import ItemId as ItemId
 MOST_IDS = 10_000
 """Of a history, and of what is to be left out beside it."""
 
+KeptId = Annotated[int, Field(ge=-(2**63), lt=2**64)] | Annotated[str, Field(max_length=1_024)]
+"""Bounded, as is what a log may hold, since a replica keeps it."""
+
 _MOST_NESTED = 8
 
 
@@ -72,7 +75,7 @@ class Query(_Asked):
     """Leave out what is in ``history``."""
     exclude: Annotated[list[ItemId], Field(max_length=MOST_IDS)] = []
     """Other items to leave out."""
-    user_id: ItemId | None = None
+    user_id: KeptId | None = None
     """Events posted for this user that are not in ``history`` follow it."""
     new_items: Annotated[dict[str, Features], Field(max_length=100)] = {}
     """Of ids in ``history`` that the release may not know: their values by column of the catalogue. The likest known
@@ -161,8 +164,8 @@ class Answers(BaseModel):
 class Event(_Asked):
     """That a user met an item just now."""
 
-    user_id: ItemId
-    item_id: ItemId
+    user_id: KeptId
+    item_id: KeptId
 
 
 class Events(_Asked):

@@ -76,9 +76,14 @@ def nearest(
 
 
 def _popular(checked: Checked, size: int, catalogue: Catalogue) -> Pool:
-    may_come = checked.among.kept.copy()
-    may_come[checked.left_out] = False
-    rows = catalogue.by_popularity[may_come[catalogue.by_popularity]][:size]
+    """Looked for from the most popular on, in ever larger steps, so that a large catalogue is seldom gone through."""
+    found: list[Rows] = []
+    start, step, count = 0, 4 * (size + len(checked.left_out)), 0
+    while count < size and start < len(catalogue.by_popularity):
+        rows = catalogue.by_popularity[start : start + step]
+        found.append(rows[checked.among.kept[rows] & ~np.isin(rows, checked.left_out)])
+        start, step, count = start + step, 4 * step, count + len(found[-1])
+    rows = np.concatenate([*found, catalogue.by_popularity[:0]])[:size]
     return Pool(rows, (catalogue.counts[rows] / max(catalogue.most, 1)).astype(np.float32))
 
 

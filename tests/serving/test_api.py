@@ -33,6 +33,8 @@ def test_everything_has_a_default() -> None:
         ({"history": [1] * 10_001}, "history"),
         ({"exclude": [1] * 10_001}, "exclude"),
         ({"user": ["pe"]}, "user"),
+        ({"user_id": "x" * 1_025}, "user_id"),
+        ({"user_id": 2**64}, "user_id"),
         ({"histroy": [101]}, "histroy"),
         ({"user": {"age": [[[[[[[[[1]]]]]]]]]}}, "user"),
         ({"new_items": {"1": 2}}, "new_items"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import threading
@@ -313,13 +314,16 @@ def test_serve_that_listens_elsewhere_already_is_a_bad_config(service: Service) 
 def test_a_service_that_is_started_again_answers_at_the_url_that_it_returns(service: Service) -> None:
     """The last test of this module: Serve keeps its first port for as long as its Ray lives.
 
-    It may give fewer items than the ten of a request that names no number.
+    It may give fewer items than the ten of a request that names no number, and ask for a token of its environment.
     """
     ray_serve.stop()
     assert service.http.get("/healthz").status_code == 404
-    url = ray_serve.start(builders.changed(service.first, "serving", max_k=4))
-    few = client.ask(url, Query())
+    token = os.environ["HOME"]
+    url = ray_serve.start(builders.changed(service.first, "serving", max_k=4, guard={"token_env": "HOME"}))
+    few = client.ask(url, Query(), token=token)
     assert (len(few.items), few.short) == (4, False)
     with pytest.raises(InputError, match=r"k=10 is above serving\.max_k=4"):
-        client.ask(url, Query(k=10))
-    assert client.ask(url, Query(k=2)).release == journey.publish(service.first).version.name
+        client.ask(url, Query(k=10), token=token)
+    assert client.ask(url, Query(k=2), token=token).release == journey.publish(service.first).version.name
+    with pytest.raises(RayclError, match="answered 401"):
+        client.ask(url, Query(k=2))

@@ -10,7 +10,9 @@ import pytest
 
 from raycl.config import ServingConfig
 from raycl.config_serving import FilterConfig
+from raycl.data.features import Encoders
 from raycl.errors import InputError
+from raycl.index.selection import Mask, Selection
 from raycl.serving.api import Answer, Query
 from raycl.serving.retriever import Retriever
 from tests.serving import builders
@@ -181,6 +183,24 @@ def test_a_vector_that_is_not_finite_is_answered_by_popularity(number: float) ->
 def test_a_catalogue_without_training_events_is_popular_in_its_order() -> None:
     answer = ask({"k": 2}, retriever(table=table([0] * 6)))
     assert [(item.item_id, item.score) for item in answer.items] == [(101, 0.0), (102, 0.0)]
+
+
+def test_the_popular_are_gone_through_until_enough_pass() -> None:
+    """Of 3,000 items those pass that are the least popular, and the first of them are left out."""
+    rows = 3_000
+    shown = pa.table(
+        {"item": np.arange(rows), "train_count": rows - np.arange(rows), "kind": ["a"] * 2_990 + ["b"] * 10}
+    )
+
+    class Every(builders.PlainIndex):
+        def selection(self, kept: Mask) -> Selection:
+            return Selection(kept)
+
+    whole = Retriever("r1", shown, Encoders(), 3, builders.encode, Every())
+    wanted = {"k": 5, "exclude": [2_990, 2_992], "filter": {"op": "eq", "column": "kind", "value": "b"}}
+    answer, none = whole.retrieve([Query.model_validate(wanted), Query(k=3, filter=None, exclude=[0, 1])])
+    assert ids(answer) == [2_991, 2_993, 2_994, 2_995, 2_996]
+    assert ids(none) == [2, 3, 4]
 
 
 def test_a_user_with_features_and_no_event_is_answered_by_the_tower() -> None:
