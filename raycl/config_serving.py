@@ -50,8 +50,11 @@ class GuardConfig(Section):
     """Of one caller at one replica, told apart by token, or without tokens by address; by default there is no limit."""
     burst: Positive = 100
     """Requests that a caller may make at once before that rate counts."""
+    max_queued: Positive = 256
+    """Requests that wait at each proxy while all replicas have 4 times ``target_ongoing_requests``; what comes on top
+    of them is turned away with 503."""
     max_in_flight: Positive = 256
-    """Requests that a replica works at; what comes on top of them is turned away with 503."""
+    """Requests that a replica takes whoever sends them; what comes on top of them is turned away with 503."""
     deadline_ms: Annotated[float, Field(gt=0.0)] = 5_000.0
     """A request that is not answered by then gets 504; callers may ask for less in ``x-request-timeout-ms``."""
 

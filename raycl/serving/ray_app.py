@@ -86,6 +86,8 @@ def build(args: dict[str, Any]) -> serve.Application:
     config = config_file.check_part(ServingConfig, "serving", args.get("serving", {}))
     bound = Retrieval.options(  # type: ignore[attr-defined]
         max_ongoing_requests=4 * config.target_ongoing_requests,
+        max_queued_requests=config.guard.max_queued,
+        backpressure_config={"status_code": 503, "retry_after_s": 1},
         autoscaling_config={
             "min_replicas": config.min_replicas,
             "max_replicas": config.max_replicas,

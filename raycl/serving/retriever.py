@@ -48,13 +48,13 @@ class Retriever:
         encode: Encode,
         index: Index,
         config: ServingConfig | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``catalogue``: one vocabulary row a row; ``clock``: seconds, for what has a budget."""
+        """``catalogue``: one vocabulary row a row; ``ticks``: seconds that never go back, for what has a budget."""
         self.release = release
         self._config = config or ServingConfig()
         self._encoders, self._max_history = encoders, max_history
-        self._encode, self._index, self._clock = encode, index, clock
+        self._encode, self._index, self._ticks = encode, index, ticks
         self.catalogue = Catalogue(catalogue, self._config.filters, index.selection)
 
     @classmethod
@@ -172,41 +172,43 @@ class Retriever:
             return [self._answer(*parts) for parts in zip(checked, chosen, reasons, strict=True)]
 
     def _budget(self) -> Callable[[], bool]:
-        end = self._clock() + self._config.rerank_ms / 1000
-        return lambda: self._clock() < end
+        end = self._ticks() + self._config.rerank_ms / 1000
+        return lambda: self._ticks() < end
 
     @contextlib.contextmanager
     def _timed(self, phase: str, observe: Observe) -> Iterator[None]:
-        started = self._clock()
+        started = self._ticks()
         yield
-        observe(phase, self._clock() - started)
+        observe(phase, self._ticks() - started)
 
     def _vectors(self, checked: Sequence[Checked]) -> list[Vectors | None]:
         """Of each query its vector (dim,), None where popularity answers it: also where the tower's is not finite."""
-        users = [
-            place for place, one in enumerate(checked) if one.basis in ("history", "features") and one.vector is None
-        ]
         vectors = [one.vector for one in checked]
+        users = [
+            place
+            for place, one in enumerate(checked)
+            if one.basis in ("history", "features") and vectors[place] is None
+        ]
         if users:
-            states = np.full((len(users), self._max_history), -1, dtype=np.int32)
-            for state, place in zip(states, users, strict=True):
-                state[: len(checked[place].events)] = checked[place].events
-            with torch.inference_mode():
-                found = self._encode(states, pa.concat_tables([checked[place].features for place in users]))
+            found = self._encoded([(checked[place], np.arange(len(checked[place].events))) for place in users])
             for place, vector in zip(users, found, strict=True):
                 vectors[place] = vector if np.isfinite(vector).all() else None
         return vectors
+
+    def _encoded(self, asked: Sequence[tuple[Checked, Rows]]) -> Vectors:
+        """Vectors (users, dim) of users who did no more than the events at these places of ``Checked.events``."""
+        states = np.full((len(asked), self._max_history), -1, dtype=np.int32)
+        for state, (one, places) in zip(states, asked, strict=True):
+            state[: len(places)] = one.events[places]
+        with torch.inference_mode():
+            return self._encode(states, pa.concat_tables([one.features for one, _ in asked]))
 
     def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons]:
         """Of each item, the worth of an empty history and the value of each event."""
         events, items = checked.events, self._index.vectors(rows).astype(np.float64)
 
         def worth(subsets: explain.Subsets) -> explain.Values:
-            states = np.full((len(subsets), self._max_history), -1, dtype=np.int32)
-            for state, subset in zip(states, subsets, strict=True):
-                state[: subset.sum()] = events[subset]
-            with torch.inference_mode():
-                vectors = self._encode(states, checked.features.take(pa.array(np.zeros(len(subsets), np.int64))))
+            vectors = self._encoded([(checked, np.flatnonzero(subset)) for subset in subsets])
             return np.asarray(vectors.astype(np.float64) @ items.T)
 
         base, values = explain.shapley(worth, len(events))

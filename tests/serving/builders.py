@@ -105,11 +105,11 @@ def retriever(
     release: str = "r1",
     table: pa.Table | None = None,
     config: ServingConfig | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    ticks: Callable[[], float] = time.monotonic,
 ) -> Retriever:
     """A retriever of these parts."""
     shown = catalogue(ids) if table is None else table
-    return Retriever(release, shown, encoders(), MAX_HISTORY, encode, PlainIndex(search), config, clock)
+    return Retriever(release, shown, encoders(), MAX_HISTORY, encode, PlainIndex(search), config, ticks)
 
 
 def seen_histories(query: Query) -> list[list[int]]:

@@ -120,8 +120,8 @@ def test_exploration_is_repeated_by_its_seed_and_marked() -> None:
 
 @pytest.mark.parametrize("method", ["mmr", "dpp"])
 def test_diversity_that_runs_out_of_time_says_so_and_answers_by_score(method: str) -> None:
-    ticks = iter(range(10**6))
-    slow = retriever(table=table(), clock=lambda: float(next(ticks)))
+    seconds = iter(range(10**6))
+    slow = retriever(table=table(), ticks=lambda: float(next(seconds)))
     body: dict[str, Any] = {"history": [101], "k": 3}
     answer = ask({**body, "diversity": {"method": method}}, slow)
     assert answer.degraded == ["diversity"]
