@@ -55,6 +55,8 @@ class Retriever:
         self._config = config or ServingConfig()
         self._encoders, self._max_history = encoders, max_history
         self._encode, self._index, self._ticks = encode, index, ticks
+        self._unknown = encoders.encode_rows([{}])
+        """A user of whom nothing is known."""
         self.catalogue = Catalogue(catalogue, self._config.filters, index.selection)
 
     @classmethod
@@ -81,14 +83,48 @@ class Retriever:
 
         ``fresh``: what this user did since, the newest last.
         """
+        (found,) = self.check_all([(query, fresh)])
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def check_all(self, asked: Sequence[tuple[Query, Sequence[ItemId]]]) -> list[Checked | InputError]:
+        """``check`` of each query and what its user did since; the features of all users are encoded together."""
+        try:
+            described = self._described([query.user for query, _ in asked])
+        except InputError:
+            described = [self._described_alone(query.user) for query, _ in asked]
+        found: list[Checked | InputError] = []
+        for (query, fresh), features in zip(asked, described, strict=True):
+            try:
+                found.append(features if isinstance(features, InputError) else self._check(query, fresh, features))
+            except InputError as error:
+                found.append(error)
+        return found
+
+    def _described(self, users: Sequence[Mapping[str, Any]]) -> list[pa.Table | InputError]:
+        """What is known of each user as the encoders put it, one row each; InputError where one cannot be encoded."""
         known = [feature.column for feature in self._encoders.features]
-        for name in query.user:
-            if name not in known:
+        for user in users:
+            for name in user.keys() - set(known):
                 names = ", ".join(known) if known else "none"
-                raise InputError(
-                    f"user.{name}={repr(query.user[name])[:80]}: the release knows no such feature; it knows {names}"
-                )
-        features = self._encoders.encode_rows([query.user])
+                value = repr(user[name])[:80]
+                raise InputError(f"user.{name}={value}: the release knows no such feature; it knows {names}")
+        told = [place for place, user in enumerate(users) if user]
+        encoded = self._encoders.encode_rows([users[place] for place in told]) if told else None
+        found: list[pa.Table | InputError] = [self._unknown] * len(users)
+        for row, place in enumerate(told):
+            assert encoded is not None
+            found[place] = encoded.slice(row, 1)
+        return found
+
+    def _described_alone(self, user: Mapping[str, Any]) -> pa.Table | InputError:
+        try:
+            return self._described([user])[0]
+        except InputError as error:
+            return error
+
+    def _check(self, query: Query, fresh: Sequence[ItemId], features: pa.Table) -> Checked:
         met = {str(one) for one in query.history}
         history = [*query.history, *(one for one in fresh if str(one) not in met)]
         known_rows = self.catalogue.rows(history)
@@ -109,9 +145,8 @@ class Retriever:
             basis = "features" if len(found) else "popularity"
         vector = self._index.vectors(found).mean(0) if len(found) else None
         asked = query.model_copy(update={"exclude": [item, *query.exclude]})
-        unknown = self._encoders.encode_rows([{}])
         none = np.zeros(0, dtype=np.int32)
-        return self._checked(asked, unknown, none, none, basis, vector)
+        return self._checked(asked, self._unknown, none, none, basis, vector)
 
     def _checked(
         self,
@@ -145,7 +180,11 @@ class Retriever:
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order; InputError as ``check`` raises it."""
-        return self.answer([self.check(query) for query in queries])
+        checked = self.check_all([(query, ()) for query in queries])
+        for one in checked:
+            if isinstance(one, InputError):
+                raise one
+        return self.answer([one for one in checked if isinstance(one, Checked)])
 
     def answer(self, checked: Sequence[Checked], observe: Observe = lambda phase, seconds: None) -> list[Answer]:
         """One answer a query, in order, to what this retriever's ``check`` or ``check_similar`` returned."""

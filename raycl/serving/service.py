@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from raycl.config_serving import ServingConfig
 from raycl.errors import InputError, RayclError
@@ -151,28 +151,34 @@ class Service:
 
         Blocks for as long as it takes: for a thread.
         """
-        retriever = self.current.retriever
+        retriever, now = self.current.retriever, self._clock()
         outcomes: list[Outcome] = [TooLate("the deadline passed while the request waited")] * len(works)
-        checked: dict[int, list[Checked]] = {}
-        now = self._clock()
-        for place, work in enumerate(works):
-            if work.deadline > now:
-                try:
-                    checked[place] = _checked(retriever, work)
-                except Exception as error:
-                    outcomes[place] = error
+        live = [place for place, work in enumerate(works) if work.deadline > now]
         try:
-            answers = iter(self._answers(retriever, [one for mine in checked.values() for one in mine]))
-            for place, mine in checked.items():
-                outcomes[place] = [next(answers) for _ in mine]
+            found = self._together(retriever, [works[place] for place in live])
         except Exception:
-            log.exception("a batch of %d requests cannot be answered together; each is tried alone", len(checked))
-            for place, mine in checked.items():
-                try:
-                    outcomes[place] = self._answers(retriever, mine)
-                except Exception as error:
-                    outcomes[place] = error
+            log.exception("a batch of %d requests cannot be answered together; each is tried alone", len(live))
+            found = [self._or_error(retriever, works[place]) for place in live]
+        for place, outcome in zip(live, found, strict=True):
+            outcomes[place] = outcome
         return outcomes
+
+    def _or_error(self, retriever: Retriever, work: Work) -> Outcome:
+        try:
+            return self._together(retriever, [work])[0]
+        except Exception as error:
+            return error
+
+    def _together(self, retriever: Retriever, works: Sequence[Work]) -> list[Outcome]:
+        """The answers of each request, or the first InputError of its queries."""
+        asked = [pair for work in works if not work.similar for pair in zip(work.queries, work.fresh, strict=True)]
+        checked = iter(retriever.check_all(asked))
+        mine = [_similar(retriever, work) if work.similar else [next(checked) for _ in work.queries] for work in works]
+        answers = iter(self._answers(retriever, [one for part in mine if _good(part) for one in part]))
+        return [
+            [next(answers) for _ in part] if _good(part) else next(one for one in part if isinstance(one, InputError))
+            for part in mine
+        ]
 
     def _answers(self, retriever: Retriever, checked: Sequence[Checked]) -> list[Answer]:
         if not checked:
@@ -192,7 +198,10 @@ class Service:
         return answers
 
 
-def _checked(retriever: Retriever, work: Work) -> list[Checked]:
-    if work.similar is not None:
-        return [retriever.check_similar(work.similar.item, work.similar.features, query) for query in work.queries]
-    return [retriever.check(query, fresh) for query, fresh in zip(work.queries, work.fresh, strict=True)]
+def _good(part: list[Checked | InputError]) -> TypeGuard[list[Checked]]:
+    return not any(isinstance(one, InputError) for one in part)
+
+
+def _similar(retriever: Retriever, work: Work) -> list[Checked | InputError]:
+    assert work.similar is not None
+    return [retriever.check_similar(work.similar.item, work.similar.features, query) for query in work.queries]

@@ -289,3 +289,27 @@ def test_a_release_without_user_features_says_so() -> None:
 def test_a_value_of_a_wrong_type_is_refused_by_name(name: str, value: Any, kind: str) -> None:
     with pytest.raises(InputError, match=rf"user\.{name}: .* is not a {kind} value"):
         retriever().check(Query(user={name: value}))
+
+
+def test_the_users_of_a_batch_are_encoded_together_and_one_that_cannot_be_is_told_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, calls = retriever(), []
+    encode_rows = Encoders.encode_rows
+
+    def listen(encoders: Encoders, rows: Any, *rest: Any) -> pa.Table:
+        calls.append(len(rows))
+        return encode_rows(encoders, rows, *rest)
+
+    monkeypatch.setattr(Encoders, "encode_rows", listen)
+    good = whole.check_all([(Query(user=user), ()) for user in USERS])
+    assert calls == [len(USERS) - 1], "nothing is known of the first"
+    alone = [whole.check(Query(user=user)) for user in USERS]
+    assert [one.features.to_pylist() for one in good if not isinstance(one, InputError)] == [
+        one.features.to_pylist() for one in alone
+    ]
+    bad = {"age": "old"}
+    found = whole.check_all([(Query(user=user), ()) for user in (USERS[1], bad, USERS[2], {"city": "lima"})])
+    assert [isinstance(one, InputError) for one in found] == [False, True, False, True]
+    assert "user.age: 'old'" in str(found[1])
+    assert "user.city='lima'" in str(found[3])
