@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raycl.index.search import Depth, ShardedIndex
 from raycl.index.selective import SelectiveIndex, top
 from tests.index.builders import sharded, unit_vectors
 
@@ -65,3 +66,17 @@ def test_a_selection_holds_no_row_without_a_vector() -> None:
 def test_the_top_are_the_first_of_a_stable_sort(scores: list[int], k: int) -> None:
     found = top(np.array(scores, dtype=np.float32), k)
     assert found.tolist() == sorted(range(len(scores)), key=lambda place: -scores[place])[:k]
+
+
+def test_lists_are_probed_as_deep_as_for_the_items_that_a_selection_passes_over() -> None:
+    """One in ten is chosen, so ten items are as deep in the lists as a hundred are without a selection."""
+    vectors = unit_vectors(400, 6)
+    parts = sharded(vectors, np.zeros(400, np.int64), 1, 20, 1)
+    index = SelectiveIndex(ShardedIndex(parts.shards, [Depth(10, 1, 1.0), Depth(100, 8, 1.0)]), 400, direct_up_to=0)
+    whole, _ = index.search(vectors[:5], 10)
+    chosen = index.selection(np.arange(400) % 10 == 3)
+    ids, _ = index.search(vectors[:5], 10, chosen)
+    deep, _ = parts.probe(vectors[:5], 10, 8, chosen)
+    assert (ids == deep).all()
+    assert (whole == parts.probe(vectors[:5], 10, 1)[0]).all()
+    assert (deep != parts.probe(vectors[:5], 10, 4, chosen)[0]).any()
