@@ -15,7 +15,7 @@ BENCH_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help venv demo test test-cluster bench-pairs lint types format check clean
+.PHONY: help venv demo test test-cluster bench-pairs bench-train bench-evaluate bench-index lint types format check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,22 @@ test-cluster: $(STAMP) ## Run the long tests: real Ray clusters, kills, faults, 
 bench-pairs: $(STAMP) ## Measure logs to pairs beside Polars, DuckDB and PySpark; needs Java, 24 GiB, half an hour
 	$(BIN)/pip install --quiet -r benchmarks/requirements.lock
 	$(BIN)/python -m benchmarks.pairs $(BENCH_ARGS)
+
+bench-train: $(STAMP) ## Measure training beside a bare PyTorch loop; 12 GiB, half an hour
+	$(BIN)/python -m benchmarks.train $(BENCH_ARGS)
+
+bench-evaluate: $(STAMP) ## Measure exact top-k beside torch.topk; 8 GiB, an hour
+	$(BIN)/python -m benchmarks.evaluate $(BENCH_ARGS)
+
+# autofaiss needs an older NumPy than raycl, and so an environment of its own.
+AUTOFAISS := benchmarks/scratch/autofaiss
+$(AUTOFAISS)/.stamp: benchmarks/index/requirements-autofaiss.lock
+	$(PYTHON) -m venv --clear $(AUTOFAISS)
+	$(AUTOFAISS)/bin/pip install --quiet -r $<
+	@touch $@
+
+bench-index: $(STAMP) $(AUTOFAISS)/.stamp ## Measure the sharded build beside FAISS and autofaiss; 12 GiB, an hour
+	$(BIN)/python -m benchmarks.index --autofaiss $(AUTOFAISS)/bin/python $(BENCH_ARGS)
 
 lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ class Run:
 
 
 def run(command: Sequence[str], cores: Sequence[int], env: Mapping[str, str] | None = None) -> Run:
-    """Run ``command`` on these cores; CalledProcessError with its output where it fails."""
+    """Run ``command`` on these cores; what it wrote is printed and CalledProcessError raised where it fails."""
     began = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -45,6 +46,7 @@ def run(command: Sequence[str], cores: Sequence[int], env: Mapping[str, str] | N
     wall_s = time.perf_counter() - began
     watched.stop()
     if process.returncode:
+        sys.stderr.write(out + err)
         raise subprocess.CalledProcessError(process.returncode, list(command), out, err)
     return Run(json.loads(out.splitlines()[-1]), wall_s, watched.cpu_s, watched.peak_bytes)
 

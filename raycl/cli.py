@@ -57,9 +57,59 @@ def train(config: ConfigPath, overrides: Overrides = None, force: Force = False,
 
 
 @app.command()
-def evaluate(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
-    """Stage 3: metrics on the full catalogue, beside the most popular items."""
-    _stage(config, overrides, as_json, lambda loaded, _: journey.evaluate(loaded, force=force))
+def evaluate(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    force: Force = False,
+    index: Annotated[
+        bool, typer.Option("--index", help="Measure the lists of the config's finished release too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stage 3: metrics on the full catalogue with intervals, by segment, beside simple baselines."""
+    outcome = _stage(config, overrides, as_json, lambda loaded, _: journey.evaluate(loaded, force=force, index=index))
+    if not as_json:
+        from raycl.evaluation import shown
+        from raycl.evaluation.comparison import Evaluation
+
+        screen, found = Screen(as_json=False), Evaluation(outcome.version)
+        screen.rows("towers and baselines", shown.models(found))
+        screen.rows("segments, towers", shown.segments(found))
+        for line in found.protocol.lines():
+            screen.say(line)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="Folder of an evaluation, or a config file.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one, measured by the same protocol.")],
+    model: Annotated[str, typer.Option(help="What of A is compared: the towers or a baseline.")] = "towers",
+    with_model: Annotated[str | None, typer.Option("--with", help="What of B; by default the same.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Such as ndcg_at_10; by default all.")] = None,
+    segment: Annotated[list[str] | None, typer.Option(help="Such as all or items.age=new; by default all.")] = None,
+    correction: Annotated[str, typer.Option(help="holm or benjamini_hochberg.")] = "holm",
+    as_json: AsJson = False,
+) -> None:
+    """How two evaluations differ over the same users, with intervals and a paired test corrected for their number."""
+    from raycl.evaluation import comparison, finished, shown
+
+    one, other = finished.load(first), finished.load(second)
+    found = comparison.compare(
+        one,
+        other,
+        models=(model, with_model or model),
+        metrics=metric or (),
+        segments=segment or (),
+        correction=comparison.correction_of(correction),
+    )
+    screen = Screen(as_json=as_json)
+    if as_json:
+        screen.json({"protocol": one.protocol.name, "test": comparison.METHOD, "rows": found.to_dicts()})
+        return
+    screen.rows(f"{other.version.name} less {one.version.name}", shown.compared(found))
+    screen.say(f"p: {comparison.METHOD}; p_corrected: {correction} over {found.height} rows")
+    for line in one.protocol.lines():
+        screen.say(line)
 
 
 @app.command()
@@ -261,9 +311,11 @@ def _exit_code(command: Callable[[], Any]) -> int:
 
 def _stage(
     config: Path, overrides: list[str] | None, as_json: bool, stage: Callable[[Config, Screen], Outcome]
-) -> None:
+) -> Outcome:
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
     try:
-        screen.outcome(stage(loaded, screen))
+        outcome = stage(loaded, screen)
+        screen.outcome(outcome)
+        return outcome
     finally:
         screen.end_epochs()

@@ -7,14 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raycl import config_checks
+from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
+from raycl.config_index import GateConfig as GateConfig
+from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
 from raycl.config_serving import ServingConfig as ServingConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
-from raycl.config_values import Count, HeldShare, Moment, Name, OneOrMore, Plain, Positive, Share
+from raycl.config_validation import Cosine, EarlyStop, Schedule, Validation
+from raycl.config_values import Count, HeldShare, Moment, Name, NumWorkers, OneOrMore, Plain, Positive, Share
 from raycl.config_values import Section as Section
-
-_MOST_SECONDS = 10**10
+from raycl.config_values import Workers as Workers
 
 
 class Columns(Section):
@@ -191,7 +194,7 @@ class UserRate(Section):
     """More than ``events`` events of one user in any ``window_s`` seconds are a robot's."""
 
     events: Positive
-    window_s: Annotated[int, Field(ge=1, le=_MOST_SECONDS)]
+    window_s: Annotated[int, Field(ge=1, le=10**10)]
 
 
 class PairRules(Section):
@@ -221,7 +224,7 @@ class PairRules(Section):
     """A user with more events is a robot; all of that user's rows are dropped and counted."""
     max_user_rate: UserRate | None = None
     """A user who is faster in any window is a robot too."""
-    repeat_window_s: Annotated[int, Field(ge=0, le=_MOST_SECONDS)] = 0
+    repeat_window_s: Annotated[int, Field(ge=0, le=10**10)] = 0
     """An event less than this after a kept one of the same user, item and type is dropped as ``repeat``."""
     core_rounds: Count = 0
     """Rounds at most of dropping items under ``min_item_events`` and then users under ``min_user_events``, until all
@@ -260,61 +263,48 @@ class TrainConfig(Section):
     global_batch_size: Positive = 2048
     """Pairs in one step over all workers."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.003
+    table_optimizer: Literal["adam", "adagrad"] = "adam"
+    """For embedding tables, of which a step reads and moves only the rows that it needs: lazy Adam, or row-wise Adagrad
+    with one number of state a row in place of two vectors."""
+    shard_tables: bool = False
+    """Spread the rows of each embedding table over the workers, for tables that do not fit one device. A step then
+    fetches the rows that it needs from the workers that hold them. The whole must fit the memory of one host."""
+    table_learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    """Peak rate of the tables, by default that of the rest; Adagrad wants about ten times as much."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-5
+    """Of the tables, it reaches the rows of a step."""
     warmup_share: Share = 0.05
-    """Share of all steps in which the learning rate rises; then it falls as a cosine."""
+    """Share of all steps in which the learning rate rises."""
+    schedule: Schedule = Cosine(kind="cosine")
+    """The learning rate after that: ``cosine``, ``linear``, ``constant``, or ``plateau``, a name or a mapping such as
+    ``{kind: plateau, factor: 0.3}``."""
     gradient_clip: Annotated[float, Field(gt=0.0)] = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    """Let ``torch.compile`` fuse the towers' layers; it needs a C++ compiler, on a GPU Triton, and a minute at the
+    start."""
     shuffle_pairs: Positive = 4_000_000
     """Pairs shuffled together in memory; more is closer to a full shuffle."""
     rows_per_pass: Positive | None = None
     """Rows that one pass through the towers holds in memory, by default all of a worker's. With fewer, the passes are
     made twice and the batch may be any size (gradient caching)."""
+    validation: Validation = Validation()
+    early_stop: EarlyStop | None = None
+    """By default all epochs are trained."""
+    keep: Literal["auto", "best", "last"] = "auto"
+    """Which towers training ends with: those of the validation with the best recall, or the last ones; ``auto``: the
+    best where something is validated."""
     checkpoint_steps: Positive = 2_000
     """Steps between checkpoints; the end of an epoch is always one."""
-    num_workers: Positive = 1
+    num_workers: NumWorkers = Workers(min=1, max=1)
+    """A number, or a range such as ``{min: 2, max: 4}``: training starts once there is room for the fewest, and goes on
+    with more or fewer, at the step where it is, as nodes come and go. A global batch is the same for any number."""
     use_gpu: Literal["auto", "always", "never"] = "auto"
-    """``auto``: one GPU a worker where the cluster has that many."""
+    """``auto``: one GPU a worker where the cluster has that many, of a range at least for the fewest."""
     threads_per_worker: Positive = 2
     max_failures: Count = 3
-    """Restarts of the worker group after a crash, each from the last checkpoint."""
-
-
-class EvaluationConfig(Section):
-    """What is measured, always over the full catalogue."""
-
-    ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (10, 20)
-    part: Literal["test", "val"] = "test"
-    """Choose settings on ``val``, and leave ``test`` for what is published."""
-    users_per_block: Positive = 512
-    """At most; fewer where the catalogue is large, so that a task's scores stay within 256 MB."""
-
-
-class IndexConfig(Section):
-    """The sharded index of item vectors."""
-
-    kind: Literal["auto", "flat", "ivf_flat"] = "auto"
-    """``auto``: exact (flat) up to 50,000 items, inverted lists above."""
-    num_shards: Positive = 2
-    num_lists: Positive | None = None
-    """Inverted lists over the whole index; by default 4 times the square root of the number of items."""
-    items_per_block: Positive = 100_000
-    use_gpu: Literal["auto", "always", "never"] = "auto"
-
-
-class GateConfig(Section):
-    """When a release may be published."""
-
-    index_recall_at: Positive = 100
-    """Items that the search is judged at; it is made as good at 5 and at 20 times as many, since what an answer leaves
-    out is searched for too."""
-    min_index_recall: Share = 0.95
-    """Against exact search, with held-out users as queries; inverted lists are probed deeper until it holds."""
-    num_queries: Positive = 2_000
-    min_recall: Share = 0.0
-    """Floor on the towers' recall at the largest ``evaluation.ks``, on the test part."""
-    min_over_popularity: Annotated[float, Field(ge=0.0)] = 0.0
-    """Floor on that recall divided by the popularity baseline's."""
+    """Restarts after a worker crashed, each from the last checkpoint. A node that says beforehand that it goes away is
+    no crash, and neither is an error that another try would end in again."""
 
 
 class RayConfig(Section):
@@ -335,6 +325,8 @@ class Config(Section):
     """Weight of each event type, of which there are at most 256; a type that is not named here is quarantined."""
     items: ItemTable | None = None
     users: UserTable | None = None
+    context: tuple[Feature, ...] = ()
+    """Features of the request, of ``columns.context``: of any kind but ``vector``, and fitted when training starts."""
     pairs: PairRules = PairRules()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

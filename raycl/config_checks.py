@@ -5,25 +5,33 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from raycl import config_loss
+from raycl import config_index, config_loss, config_validation
 
 if TYPE_CHECKING:
     from raycl.config import Config, Feature, TableSource
 
 _MOST_EVENT_TYPES = 256  # an event's type is one byte
 _QUARANTINE_COLUMNS = ("reason", "row", "file")
+_EXACT = ("auto", "flat")  # auto is exact where there are few items, and then there may be few users
 _RELEASE_COLUMNS = ("item", "title", "train_count", "train_targets")
 
 
 def _workers_divide_batch(config: Config) -> str | None:
-    batch, workers = config.train.global_batch_size, config.train.num_workers
-    if batch % workers == 0 and batch // workers >= 2:
+    batch, fewest, most = config.train.global_batch_size, config.train.num_workers.min, config.train.num_workers.max
+    if fewest > most:
+        return (
+            f"train.num_workers.min={fewest} is above train.num_workers.max={most}: raise the second or lower the first"
+        )
+    unit = math.lcm(*range(fewest, most + 1))
+    if batch % unit == 0 and batch // most >= 2:
         return None
-    below, above = batch // workers * workers, math.ceil(batch / workers) * workers
-    choices = sorted({size for size in (below, above) if size >= 2 * workers} or {2 * workers})
+    least = -(-2 * most // unit) * unit
+    choices = sorted({size for size in (batch // unit * unit, -(-batch // unit) * unit) if size >= least} or {least})
+    workers = f"train.num_workers={most}" if fewest == most else f"each of train.num_workers={fewest} to {most}"
+    narrower = "" if fewest == most else ", or a narrower range"
     return (
-        f"train.global_batch_size={batch} must divide evenly by train.num_workers={workers}, with at least two pairs"
-        f" a worker: use {' or '.join(map(str, choices))}"
+        f"train.global_batch_size={batch} must divide evenly by {workers}, with at least two pairs a worker: use"
+        f" {' or '.join(map(str, choices))}{narrower}"
     )
 
 
@@ -191,14 +199,37 @@ def _tables(config: Config) -> list[tuple[str, TableSource, list[str]]]:
 
 
 def _features_are_distinct(config: Config) -> str | None:
-    for name, table in (("items", config.items), ("users", config.users)):
+    for name, features in _features(config):
         first: dict[str, int] = {}
-        for position, feature in enumerate(table.features if table else ()):
+        for position, feature in enumerate(features):
             if first.setdefault(feature.column, position) != position:
                 return (
-                    f"{name}.features.{position}.column={feature.column} is {name}.features.{first[feature.column]}"
-                    f" already: remove one of them, or copy the column under another name in the table"
+                    f"{name}.{position}.column={feature.column} is {name}.{first[feature.column]} already: remove one"
+                    f" of them, or copy the column under another name in the table"
                 )
+    return None
+
+
+def _features(config: Config) -> list[tuple[str, tuple[Feature, ...]]]:
+    """Every list of features with its field of the config."""
+    return [
+        ("items.features", config.items.features if config.items else ()),
+        ("users.features", config.users.features if config.users else ()),
+        ("context", config.context),
+    ]
+
+
+def _context_is_carried(config: Config) -> str | None:
+    carried = config.logs[0].columns.context
+    for position, feature in enumerate(config.context):
+        if feature.column not in carried:
+            named = f"has {', '.join(carried)}" if carried else "is empty"
+            return (
+                f"context.{position}.column={feature.column} is not carried by the pairs, since"
+                f" logs.0.columns.context {named}: name the column there"
+            )
+        if feature.kind == "vector":
+            return f"context.{position}.kind=vector: a log's context holds single values; use another kind"
     return None
 
 
@@ -206,10 +237,10 @@ _OF_ONE_KIND = {"num_hashes": ("hashed", 2), "transform": ("numeric", "standard"
 
 
 def _features_fit_their_kind(config: Config) -> str | None:
-    for name, table in (("items", config.items), ("users", config.users)):
-        for position, feature in enumerate(table.features if table else ()):
+    for name, features in _features(config):
+        for position, feature in enumerate(features):
             if problem := _misfit(feature):
-                return f"{name}.features.{position}.{problem}"
+                return f"{name}.{position}.{problem}"
     return None
 
 
@@ -279,6 +310,21 @@ def _loss_has_what_it_needs(config: Config) -> str | None:
     return None
 
 
+def _negatives_are_carried(config: Config) -> str | None:
+    explicit, rules = config.loss.negatives.explicit, config.pairs
+    if explicit and not rules.has_negatives:
+        return (
+            f"loss.negatives.explicit={str(explicit).lower()} needs explicit negatives in the pairs: name event types"
+            f" in pairs.negative_events, or set pairs.negative_below"
+        )
+    if config.loss.negatives.num_explicit(rules.max_negatives) > rules.max_negatives:
+        return (
+            f"loss.negatives.explicit={explicit} is more than pairs.max_negatives={rules.max_negatives}, which a pair"
+            f" has beside it: lower the first or raise the second"
+        )
+    return None
+
+
 def _loss_compares(config: Config) -> str | None:
     loss, contrasting, tempered = config.loss, config_loss.CONTRASTING, config_loss.TEMPERED
     if not loss.has(*contrasting, "rating"):
@@ -286,14 +332,57 @@ def _loss_compares(config: Config) -> str | None:
         return f"loss.terms.0.kind={first} does not bring users and items together: add a term such as softmax"
     if loss.learn_temperature and not loss.has(*tempered):
         return f"loss.learn_temperature=true needs a term with a temperature: add one of {', '.join(tempered)}"
-    for name, value in loss.negatives.model_dump(include={"uniform", "bank", "hard", "random"}).items():
+    for name, value in loss.negatives.model_dump(
+        include={"explicit", "mined", "uniform", "bank", "hard", "random"}
+    ).items():
         if value and not loss.has(*contrasting):
-            return f"loss.negatives.{name}={value} needs a term with negatives: add one of {', '.join(contrasting)}"
+            shown = "" if isinstance(value, dict) else f"={str(value).lower()}"
+            return f"loss.negatives.{name}{shown} needs a term with negatives: add one of {', '.join(contrasting)}"
+    return None
+
+
+def _validation_has_users(config: Config) -> str | None:
+    train, split = config.train, config.pairs.split
+    needed = config_validation.needed_by(train)
+    if train.validation.users == 0:
+        if needed is None and train.validation.steps is not None:
+            needed = f"train.validation.steps={train.validation.steps}"
+        if needed is not None:
+            return f"{needed} needs validation, and train.validation.users=0 measures nothing: raise it or drop one"
+    if needed is not None and split.kind == "leave_last_n" and split.num_val == 0:
+        return f"{needed} needs a validation part, and pairs.split.num_val=0 makes none: raise it or drop one"
+    return None
+
+
+def _index_has_what_it_needs(config: Config) -> str | None:
+    index, dim, wanted = config.index, config.model.dim, config.index.pq_bytes
+    if wanted is not None and dim % wanted:
+        divisors = [size for size in range(1, dim + 1) if dim % size == 0]
+        near = sorted(divisors, key=lambda size: abs(size - wanted))[:2]
+        return f"index.pq_bytes={wanted} must divide model.dim={dim}: use {' or '.join(map(str, sorted(near)))}"
+    if index.rerank == "always" and index.kind not in ("auto", *config_index.COMPRESSED):
+        return (
+            f"index.rerank=always is of no use with index.kind={index.kind}, whose scores are exact already: leave it"
+            f" out, or choose one of {', '.join(config_index.COMPRESSED)}"
+        )
+    if index.num_lists is not None and index.kind not in ("auto", *config_index.LISTED):
+        return f"index.num_lists={index.num_lists} with index.kind={index.kind}, which has none: leave it out"
+    return None
+
+
+def _segments_have_a_table(config: Config) -> str | None:
+    chosen = config.evaluation
+    for side, names in (("users", chosen.user_columns), ("items", chosen.item_columns)):
+        if names and getattr(config, side) is None:
+            field = f"evaluation.{side.removesuffix('s')}_columns={list(names)}"
+            return f"{field} needs the table {side}, which is null: describe it or leave the columns out"
+    if chosen.calibration is not None and config.items is None:
+        return f"evaluation.calibration={chosen.calibration} needs the table items, which is null: describe it"
     return None
 
 
 def _gate_is_measured(config: Config) -> str | None:
-    if config.gate.min_index_recall > 0.0 and config.index.kind == "ivf_flat" and config.gate.num_queries < 100:
+    if config.gate.min_index_recall > 0.0 and config.index.kind not in _EXACT and config.gate.num_queries < 100:
         return (
             f"gate.num_queries={config.gate.num_queries} cannot tell a recall of {config.gate.min_index_recall:g}"
             f" from chance: use at least 100"
@@ -331,11 +420,16 @@ RULES = (
     _defaults_are_read,
     _features_are_distinct,
     _features_fit_their_kind,
+    _context_is_carried,
     _heads_divide,
     _display_is_free,
     _items_are_described,
     _loss_has_what_it_needs,
     _loss_compares,
+    _negatives_are_carried,
+    _validation_has_users,
+    _index_has_what_it_needs,
+    _segments_have_a_table,
     _gate_is_measured,
     _replicas_ordered,
     _filters_have_columns,

@@ -145,9 +145,46 @@ def _to_terms(value: Any) -> Any:
     return [{"kind": one} if isinstance(one, str) else one for one in terms] if isinstance(terms, list) else terms
 
 
+class Mined(Section):
+    """Items that the newest towers before took for near a pair's own item: hard negatives of that pair alone.
+
+    Of a catalogue of more than 262,144 items, ranks are those among as many drawn from it.
+    """
+
+    per_pair: Positive = 1
+    """How many a pair is compared with, drawn anew in each step; beside those that all pairs are compared with, since
+    hard ones alone hurt."""
+    pool: Positive = 16
+    """How many are kept of each item to draw from."""
+    range_min: Count = 10
+    """Nearer ones than this rank are left out: they may be the same thing."""
+    range_max: Positive = 100
+    """Ranks from this one on are left out."""
+    max_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    """So are those with a higher cosine: the item's own, with itself, is 1."""
+
+    @model_validator(mode="after")
+    def _has_range(self) -> Self:
+        if self.range_max - self.range_min < self.pool:
+            raise ValueError(
+                f"range_max={self.range_max} leaves fewer ranks from range_min={self.range_min} on than pool="
+                f"{self.pool}: raise it, or lower pool"
+            )
+        if self.per_pair > self.pool:
+            raise ValueError(f"per_pair={self.per_pair} is more than pool={self.pool}: raise pool or lower per_pair")
+        return self
+
+
 class Negatives(Section):
     """What an own item is contrasted with, besides the other items of the batch."""
 
+    explicit: bool | Positive = False
+    """What the user turned down before (``pairs.negative_events``, ``pairs.negative_below``) is a negative of that pair
+    alone: as many as ``pairs.max_negatives``, or this many of the newest."""
+
+    mined: Mined | None = None
+    """Hard negatives from the newest finished towers of the workspace, such as ``{per_pair: 2}``. The first run has no
+    towers to mine from and goes without."""
     uniform: Count = 0
     """Items of the whole catalogue drawn evenly in each step, for all users alike (mixed negative sampling)."""
     bank: Count = 0
@@ -155,8 +192,13 @@ class Negatives(Section):
     bank_after_steps: Count = 1_000
     """Steps before the bank starts: vectors of the first steps are stale at once."""
     hard: Count = 0
-    """Of all of these, only this many of the nearest to each user count, and ``random`` others; 0 and 0: all count."""
+    """Of all that every user is compared with, only this many of the nearest to each count, and ``random`` others; 0
+    and 0: all count. Explicit and mined negatives count beside them."""
     random: Count = 0
+
+    def num_explicit(self, most: int) -> int:
+        """Explicit negatives of a pair at most, where the pairs have ``most``."""
+        return most * self.explicit if isinstance(self.explicit, bool) else self.explicit
 
 
 class Sketch(Section):

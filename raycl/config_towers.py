@@ -72,6 +72,14 @@ class ModelConfig(Section):
     id_dropout: Share = 0.1
     """Share of items whose own embedding is hidden in a training step, so that features learn to carry new items."""
     feature_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of feature values, and of histories' times, that are hidden in a training step, so that what stands for the
-    unknown is learned where little is unknown in training. Every worker draws its own."""
+    """Share of feature values that are hidden in a training step, so that what stands for the unknown is learned where
+    little is unknown in training. Every worker draws its own."""
+    request_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share of pairs whose times are hidden in a training step, and of those whose context is, each drawn alone: what a
+    request may leave out, so that one that does is answered by what was learned for it."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether the pooling tells events apart by their age."""
+        return self.pooling in ("attention", "transformer")

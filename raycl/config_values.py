@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -53,3 +53,28 @@ class Section(BaseModel):
     """A part of the tree: frozen, and closed to keys that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Workers(Section):
+    """How many processes train together: as many as there is room for, from ``min`` to ``max``."""
+
+    min: Positive
+    max: Positive
+
+
+def _to_workers(value: Any) -> Any:
+    if isinstance(value, (Workers, dict)):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("write a number of 1 or more, or a range such as {min: 2, max: 4}")
+    return Workers(min=value, max=value)
+
+
+def _of_workers(workers: Workers) -> int | dict[str, int]:
+    return workers.min if workers.min == workers.max else workers.model_dump()
+
+
+NumWorkers = Annotated[
+    Workers, BeforeValidator(_to_workers, json_schema_input_type=Positive | Workers), PlainSerializer(_of_workers)
+]
+"""A number, or a range as ``{min: 2, max: 4}``."""

@@ -15,11 +15,10 @@ from rich.table import Table
 from raycl import schema
 from raycl.journey import Outcome
 
-_LINES = {"index": ("plan", "reason"), "publish": ("reason",)}
+_LINES = {"train": ("kept",), "index": ("plan", "reason"), "publish": ("reason",)}
 """Facts that are sentences, printed under a stage's table."""
 
 _SAY_EVERY_S = 30.0
-_METRICS = ("recall", "hit_rate", "ndcg", "mrr", "coverage")
 
 
 class Screen:
@@ -49,7 +48,7 @@ class Screen:
 
     def epoch(self, event: Mapping[str, Any]) -> None:
         """Draw the bar of an epoch; where there is no terminal, print a line now and then, and one at its end."""
-        loss, rate = f"{event['loss']:.4f}", f"{event['pairs_per_s']:,.0f} pairs/s"
+        loss, rate = f"{event['loss']:.4f}{_recall(event['validation'])}", f"{event['pairs_per_s']:,.0f} pairs/s"
         number = int(event["epoch"])
         if not self._err.is_terminal:
             if event["done"] or self._clock() - self._said_s > _SAY_EVERY_S:
@@ -85,6 +84,8 @@ class Screen:
         self._out.print(_table(outcome))
         for name in _LINES.get(outcome.stage, ()):
             self.say(f"{name}: {outcome.version.manifest.facts[name]}")
+        for feature, reason in outcome.version.manifest.facts.get("suspects", {}).items():
+            self.say(f"{feature} may know the future: {reason}")
         if schema.REPORT_PAGE in outcome.version.manifest.checksums:
             self.say(f"report: {outcome.version.store.uri}/{schema.REPORT_PAGE}")
 
@@ -125,8 +126,9 @@ def _table(outcome: Outcome) -> Table:
         table.add_row(f"dropped: {reason}", f"{count:,}")
     match outcome.stage:
         case "train":
-            for epoch, loss in enumerate(manifest.facts["losses"], start=1):
-                table.add_row(f"loss, epoch {epoch}", f"{loss:.4f}")
+            ends = {point["epoch"]: point for point in manifest.facts["validation"]}
+            for epoch, loss in enumerate(manifest.facts["losses"]):
+                table.add_row(f"loss, epoch {epoch + 1}", f"{loss:.4f}{_recall(ends.get(epoch))}")
         case "evaluate":
             _add_metrics(table, manifest.facts)
         case "index" | "publish":
@@ -134,10 +136,14 @@ def _table(outcome: Outcome) -> Table:
     return table
 
 
+def _recall(point: Mapping[str, Any] | None) -> str:
+    """The words that go on after a loss; none where nothing was validated."""
+    return "" if point is None else f", recall@{point['k']} {point['recall']:.4f}"
+
+
 def _add_metrics(table: Table, facts: Mapping[str, Any]) -> None:
-    towers, popularity = facts["towers"], facts["popularity"]
+    towers, popularity, ends = facts["towers"], facts["popularity"], facts["intervals"]["towers"]
     for name, value in towers.items():
-        if name.endswith("_ci") or not name.startswith(_METRICS):
-            continue
-        interval = f" ± {towers[f'{name}_ci']:.4f}" if f"{name}_ci" in towers else ""
-        table.add_row(name, f"{value:.4f}{interval}   most popular {popularity[name]:.4f}")
+        interval = f" [{ends[name][0]:.4f}, {ends[name][1]:.4f}]" if name in ends else ""
+        beside = f"   most popular {popularity[name]:.4f}" if name in popularity else ""
+        table.add_row(name, f"{value:.4f}{interval}{beside}")

@@ -78,12 +78,20 @@ def train(config: Config, report: Report, *, force: bool = False) -> Outcome:
     return _timed("train", lambda: ray_train.run(config, workspace(config), made_from, report, force=force))
 
 
-def evaluate(config: Config, *, force: bool = False) -> Outcome:
-    """Towers to metrics on the test part."""
+def evaluate(config: Config, *, force: bool = False, index: bool = False) -> Outcome:
+    """Towers to metrics on held-out users; with ``index`` the lists of this config's release are measured too."""
     measured = lineage.towers(config, workspace(config))
+    searched = None
+    if index:
+        from raycl.index.approximate import ReleaseSearch
+
+        built = lineage.release(config, workspace(config))
+        searched = built.name, ReleaseSearch(built.store)
     from raycl.evaluation import ray_evaluate
 
-    return _timed("evaluate", lambda: ray_evaluate.run(config, workspace(config), measured, force=force))
+    return _timed(
+        "evaluate", lambda: ray_evaluate.run(config, workspace(config), measured, force=force, index=searched)
+    )
 
 
 def index(config: Config, *, force: bool = False) -> Outcome:

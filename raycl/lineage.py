@@ -17,7 +17,7 @@ PLACEMENT: dict[str, dict[str, frozenset[str]]] = {
             {"num_workers", "use_gpu", "threads_per_worker", "max_failures", "checkpoint_steps", "rows_per_pass"}
         )
     },
-    "evaluations": {"evaluation": frozenset({"users_per_block"})},
+    "evaluations": {"evaluation": frozenset({"users_per_block", "use_gpu"})},
     "releases": {"index": frozenset({"items_per_block", "use_gpu"})},
 }
 """Of each stage, by section: settings that change where and in what portions it runs, and of what comes out no more
@@ -26,7 +26,8 @@ than the rounding. Four of them shape the output after all, in some configs:
 - ``pairs.rows_per_fragment`` with a split by time, whose cuts come from a sketch of each fragment;
 - ``pairs.incremental`` without ``pairs.num_buckets``, where a log that has grown keeps the buckets that it had;
 - ``train.num_workers`` and ``train.rows_per_pass`` with ``model.dropout`` or ``model.feature_dropout``, which every
-  pass of each worker draws anew.
+  pass of each worker draws anew; and where two validations are so near each other that rounding decides which is the
+  best, or a gain.
 
 ``pairs.num_buckets`` is none of them: it makes the files that training shuffles by.
 """
@@ -38,7 +39,7 @@ _CUTS = {
 
 _PARTS = {
     "pairs": {"seed", "logs", "event_weights", "items", "users", "pairs"},
-    "towers": {"seed", "model", "loss", "train"},
+    "towers": {"seed", "context", "model", "loss", "train"},
     "evaluations": {"evaluation"},
     "releases": {"seed", "index", "gate"},
 }

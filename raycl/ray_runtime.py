@@ -81,10 +81,13 @@ def map_tasks(
     task: Callable[[int], Mapping[str, Any]],
     num_tasks: int,
     finished: Callable[[int, Mapping[str, Any]], None] | None = None,
+    *,
+    num_gpus: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Run ``task`` once for each number below ``num_tasks``, and return the records in that order.
 
-    ``finished`` hears of each number and record in threads of this process, while other tasks run.
+    ``finished`` hears of each number and record in threads of this process, while other tasks run. A task holds
+    ``num_gpus``, which may be a part of one.
 
     Records cross as JSON, since Arrow would give every row the keys of all. On a terminal Ray Data draws its bars;
     elsewhere a line now and then says how far it is. A RayclError of a task is raised here as it was there.
@@ -103,7 +106,8 @@ def map_tasks(
     context.op_resource_reservation_enabled = False
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
-    rows: Any = ray.data.range(num_tasks, override_num_blocks=num_tasks).map(one).iter_rows()
+    numbers = ray.data.range(num_tasks, override_num_blocks=num_tasks)
+    rows: Any = numbers.map(one, num_gpus=num_gpus or None).iter_rows()
     heard: list[Future[None]] = []
     # A refusal stops the tasks that are under way.
     with _threads_ended(), ThreadPoolExecutor(_LISTENERS) as pool, contextlib.closing(iter(rows)) as found:

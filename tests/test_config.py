@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raycl import config as config_module
-from raycl import config_file, config_loss, config_serving
+from raycl import config_evaluation, config_file, config_loss, config_serving, config_validation
 from raycl.config import Config, TableSource
 from raycl.config_values import Section
 from raycl.errors import ConfigError
@@ -22,7 +22,7 @@ SMALLEST: dict[str, Any] = {"workspace": "w", "logs": [{"uri": "log"}]}
 NO_TIME = {"uri": "log", "columns": {"time": None, "split": "part"}}
 SECTIONS: set[type[Section]] = {
     kind
-    for module in (config_module, config_loss, config_serving)
+    for module in (config_module, config_evaluation, config_loss, config_serving, config_validation)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Section)
 }
@@ -77,6 +77,17 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "train.global_batch_size=1000 must divide evenly by train.num_workers=3, with at least two pairs a worker:"
         " use 999 or 1002",
         {"train.global_batch_size": 1002},
+    ),
+    "a batch that some number of workers cannot share": (
+        {"train.num_workers": {"min": 2, "max": 4}},
+        "train.global_batch_size=2048 must divide evenly by each of train.num_workers=2 to 4, with at least two pairs a"
+        " worker: use 2040 or 2052, or a narrower range",
+        {"train.global_batch_size": 2052},
+    ),
+    "fewer workers at most than at least": (
+        {"train.num_workers": {"min": 4, "max": 2}},
+        "train.num_workers.min=4 is above train.num_workers.max=2: raise the second or lower the first",
+        {"train.num_workers": {"min": 2, "max": 2}},
     ),
     "a batch of one pair a worker": (
         {"train.global_batch_size": 4, "train.num_workers": 4},
@@ -209,6 +220,34 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         " another name in the table",
         {"items": {"uri": "items", "features": TWICE[:2]}},
     ),
+    "context that no log has": (
+        {"context": [{"column": "device"}]},
+        "context.0.column=device is not carried by the pairs, since logs.0.columns.context is empty: name the"
+        " column there",
+        {"logs": [{"uri": "log", "columns": {"context": "device"}}], "context": [{"column": "device"}]},
+    ),
+    "context of another name": (
+        {"logs": [CARRYING], "context": [{"column": "device"}, {"column": "town"}]},
+        "context.1.column=town is not carried by the pairs, since logs.0.columns.context has device, country:"
+        " name the column there",
+        {"logs": [CARRYING], "context": [{"column": "device"}, {"column": "country"}]},
+    ),
+    "a feature of the context twice": (
+        {"logs": [CARRYING], "context": [{"column": "country"}, {"column": "country", "kind": "numeric"}]},
+        "context.1.column=country is context.0 already: remove one of them, or copy the column under another name"
+        " in the table",
+        {"logs": [CARRYING], "context": [{"column": "country", "kind": "numeric"}]},
+    ),
+    "vectors as context": (
+        {"logs": [CARRYING], "context": [{"column": "country", "kind": "vector", "length": 3}]},
+        "context.0.kind=vector: a log's context holds single values; use another kind",
+        {"logs": [CARRYING], "context": [{"column": "country", "kind": "text", "ngrams": 3}]},
+    ),
+    "context with a setting of another kind": (
+        {"logs": [CARRYING], "context": [{"column": "country", "ngrams": 3}]},
+        "context.0.ngrams=3 is of kind=text, and the kind is categorical: set that or leave it out",
+        {"logs": [CARRYING], "context": [{"column": "country"}]},
+    ),
     "two user features on one column": (
         {"users": {"uri": "users", "features": TWICE}},
         "users.features.2.column=category is users.features.0 already: remove one of them, or copy the column under"
@@ -275,6 +314,27 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         {"index.kind": "ivf_flat", "gate.num_queries": 99},
         "gate.num_queries=99 cannot tell a recall of 0.95 from chance: use at least 100",
         {"gate.num_queries": 100},
+    ),
+    "a graph that measures by chance": (
+        {"index.kind": "hnsw", "gate.num_queries": 99},
+        "gate.num_queries=99 cannot tell a recall of 0.95 from chance: use at least 100",
+        {"gate.num_queries": 100},
+    ),
+    "product codes that do not divide a vector": (
+        {"index.pq_bytes": 12, "model.dim": 64},
+        "index.pq_bytes=12 must divide model.dim=64: use 8 or 16",
+        {"index.pq_bytes": 16},
+    ),
+    "exact scores that are to be re-ranked": (
+        {"index.kind": "hnsw", "index.rerank": "always"},
+        "index.rerank=always is of no use with index.kind=hnsw, whose scores are exact already: leave it out, or choose"
+        " one of sq8, ivf_sq8, ivf_pq",
+        {"index.kind": "ivf_sq8"},
+    ),
+    "lists of an index that has none": (
+        {"index.kind": "sq8", "index.num_lists": 10},
+        "index.num_lists=10 with index.kind=sq8, which has none: leave it out",
+        {"index.num_lists": None},
     ),
     "fewer replicas at most than at least": (
         {"serving.min_replicas": 3},
@@ -356,6 +416,38 @@ def test_a_batch_is_refused_when_workers_cannot_share_it_and_every_size_offered_
         config_file.check(tree(changes | {"train.global_batch_size": size}))
 
 
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(st.integers(1, 400), st.integers(1, 6), st.integers(0, 3))
+def test_a_batch_that_a_range_of_workers_takes_is_taken_by_every_number_of_it(
+    batch: int, fewest: int, more: int
+) -> None:
+    def taken(workers: Any) -> bool:
+        try:
+            config_file.check(tree({"train.global_batch_size": batch, "train.num_workers": workers}))
+        except ConfigError:
+            return False
+        return True
+
+    each = [taken(workers) for workers in range(fewest, fewest + more + 1)]
+    assert taken({"min": fewest, "max": fewest + more}) is all(each)
+
+
+def test_a_number_of_workers_is_a_range_of_one_and_is_written_as_a_number() -> None:
+    for written in (2, {"min": 2, "max": 2}):
+        config = config_file.check(tree({"train.num_workers": written}))
+        assert config.train.num_workers == config_module.Workers(min=2, max=2)
+        assert config.model_dump(mode="json")["train"]["num_workers"] == 2
+    config = config_file.check(tree({"train.global_batch_size": 12, "train.num_workers": {"min": 2, "max": 4}}))
+    assert config.model_dump(mode="json")["train"]["num_workers"] == {"min": 2, "max": 4}
+    assert config_file.check(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "two", [2, 4], None])
+def test_workers_of_a_wrong_form_are_told_the_right_one(value: Any) -> None:
+    expected = f"train.num_workers={value}: write a number of 1 or more, or a range such as {{min: 2, max: 4}}"
+    assert refusal({"train.num_workers": value}) == expected
+
+
 # One value past each kind of bound.
 OUT_OF_BOUNDS = {
     "seed": -1,
@@ -380,6 +472,7 @@ OUT_OF_BOUNDS = {
     "loss.sketch.rate": 0.0,
     "train.epochs": "three",
     "train.learning_rate": 0,
+    "train.num_workers": 0,
     "train.use_gpu": "maybe",
     "evaluation.ks": [10, 0],
     "gate.min_recall": 1.5,

@@ -13,6 +13,11 @@ from raycl.config_loss import Bpr, LossConfig, Softmax, Triplet, ViewContrast
 from raycl.errors import ConfigError
 
 SMALLEST: dict[str, Any] = {"workspace": "w", "logs": [{"uri": "log"}]}
+TURNED_DOWN = {
+    "logs": [{"uri": "log", "columns": {"event": "kind"}}],
+    "event_weights": {"view": 1.0},
+    "pairs": {"negative_events": ["skip"]},
+}
 DESCRIBED = {"items": {"uri": "items", "features": [{"column": "category"}]}}
 
 
@@ -104,6 +109,46 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]
         " multi_positive, bpr",
         {"terms": ["triplet", "bpr"], "learn_temperature": True},
     ),
+    "mined negatives of ratings": (
+        {"terms": "rating", "negatives": {"mined": {}}},
+        {},
+        "loss.negatives.mined needs a term with negatives: add one of softmax, corrected_softmax, multi_positive, bpr,"
+        " triplet, cosine_margin",
+        {"terms": ["rating", "bpr"], "negatives": {"mined": {}}},
+    ),
+    "explicit negatives of ratings": (
+        {"terms": "rating", "negatives": {"explicit": True}},
+        TURNED_DOWN,
+        "loss.negatives.explicit=true needs a term with negatives: add one of softmax, corrected_softmax,"
+        " multi_positive, bpr, triplet, cosine_margin",
+        {"terms": ["rating", "bpr"], "negatives": {"explicit": True}},
+    ),
+    "fewer ranks than are kept": (
+        {"negatives": {"mined": {"range_min": 90, "range_max": 100}}},
+        {},
+        "range_max=100 leaves fewer ranks from range_min=90 on than pool=16: raise it, or lower pool",
+        {"negatives": {"mined": {"range_min": 90, "range_max": 106}}},
+    ),
+    "more mined negatives than are kept": (
+        {"negatives": {"mined": {"per_pair": 17}}},
+        {},
+        "per_pair=17 is more than pool=16: raise pool or lower per_pair",
+        {"negatives": {"mined": {"per_pair": 17, "pool": 17}}},
+    ),
+    "explicit negatives that no pair has": (
+        {"negatives": {"explicit": True}},
+        {},
+        "loss.negatives.explicit=true needs explicit negatives in the pairs: name event types in"
+        " pairs.negative_events, or set pairs.negative_below",
+        {"negatives": {"explicit": False}},
+    ),
+    "more explicit negatives than a pair has": (
+        {"negatives": {"explicit": 6}},
+        TURNED_DOWN,
+        "loss.negatives.explicit=6 is more than pairs.max_negatives=5, which a pair has beside it: lower the first or"
+        " raise the second",
+        {"negatives": {"explicit": 5}},
+    ),
     **{
         f"{name} negatives of ratings": (
             {"terms": "rating", "negatives": {name: 8}},
@@ -115,6 +160,12 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]
         for name in ("uniform", "bank", "hard", "random")
     },
 }
+
+
+def test_explicit_negatives_are_all_of_a_pair_or_this_many() -> None:
+    for explicit, expected in ((False, 0), (True, 5), (1, 1), (3, 3)):
+        found = loss({"negatives": {"explicit": explicit}}, **TURNED_DOWN)
+        assert found.negatives.num_explicit(5) == expected
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)

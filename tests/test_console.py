@@ -14,10 +14,19 @@ from raycl.storage.store import Store
 from raycl.storage.versions import Version, Workspace
 
 FACTS: dict[str, dict[str, Any]] = {
-    "train": {"losses": [3.25, 2.5], "pairs_per_s": [100.0, 200.0]},
+    "train": {
+        "losses": [3.25, 2.5],
+        "pairs_per_s": [100.0, 200.0],
+        "validation": [
+            {"epoch": 0, "step": 5, "k": 7, "recall": 0.0625, "ndcg": 0.5, "users": 9},
+            {"epoch": 0, "step": 10, "k": 7, "recall": 0.125, "ndcg": 0.5, "users": 9},
+        ],
+        "kept": "step 10, in epoch 1",
+    },
     "evaluate": {
-        "towers": {"recall_at_10": 0.5, "recall_at_10_ci": 0.125, "coverage_at_10": 0.25},
-        "popularity": {"recall_at_10": 0.0625, "recall_at_10_ci": 0.0, "coverage_at_10": 0.03125},
+        "towers": {"recall_at_10": 0.5, "coverage_at_10": 0.25},
+        "popularity": {"recall_at_10": 0.0625, "coverage_at_10": 0.03125},
+        "intervals": {"towers": {"recall_at_10": [0.375, 0.625]}},
     },
     "index": {"index_recall": 0.984375, "plan": "30 items: exact search", "reason": "all is well"},
     "pairs": {"pairs_by_file": {"train": [7, 8]}, "val_from_ms": 5},
@@ -32,16 +41,20 @@ def made(folder: Path, stage: str) -> Version:
     )
 
 
-def event(epoch: int, step: int, *, done: bool = False) -> dict[str, Any]:
-    return {"epoch": epoch, "step": step, "steps": 2_000, "loss": 1.5, "pairs_per_s": 30_000.0, "done": done}
+def event(epoch: int, step: int, *, done: bool = False, recall: float | None = None) -> dict[str, Any]:
+    told = {"epoch": epoch, "step": step, "steps": 2_000, "loss": 1.5, "pairs_per_s": 30_000.0, "done": done}
+    return {**told, "validation": None if recall is None else {"k": 7, "recall": recall}}
 
 
 @pytest.mark.parametrize(
     ("stage", "told"),
     [
         ("pairs", ["rows_in", "12,345", "dropped: null_user", "1,234"]),
-        ("train", ["loss, epoch 1", "3.2500", "loss, epoch 2", "2.5000"]),
-        ("evaluate", ["recall_at_10", "0.5000 ± 0.1250   most popular 0.0625", "coverage_at_10"]),
+        (
+            "train",
+            ["loss, epoch 1", "3.2500, recall@7 0.1250", "loss, epoch 2", "2.5000 ", "kept: step 10, in epoch 1"],
+        ),
+        ("evaluate", ["recall_at_10", "0.5000 [0.3750, 0.6250]   most popular 0.0625", "coverage_at_10"]),
         ("index", ["index_recall", "0.9844", "plan: 30 items: exact search", "reason: all is well"]),
     ],
 )
@@ -91,12 +104,12 @@ def test_where_there_is_no_terminal_an_epoch_is_a_line_at_its_end_and_every_half
     screen.epoch(event(0, 1_000))
     now += 29.0
     screen.epoch(event(0, 1_500))
-    screen.epoch(event(0, 2_000, done=True))
+    screen.epoch(event(0, 2_000, done=True, recall=0.125))
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
         "epoch 1: step 1,000 of 2,000, loss 1.5000, 30,000 pairs/s",
-        "epoch 1: loss 1.5000, 30,000 pairs/s",
+        "epoch 1: loss 1.5000, recall@7 0.1250, 30,000 pairs/s",
     ]
 
 

@@ -21,7 +21,7 @@ from raycl.storage.versions import Version, Workspace
 STAGES = ("pairs", "towers", "evaluations", "releases")
 BASE: dict[str, Any] = {
     "workspace": "w",
-    "logs": [{"uri": "log"}],
+    "logs": [{"uri": "log", "columns": {"context": ["device"]}}],
     "items": {"uri": "items"},
     "users": {"uri": "users"},
     "train": {"epochs": 1},
@@ -32,6 +32,14 @@ TRAIN: dict[str, Any] = {
     "epochs": 2,
     "global_batch_size": 512,
     "learning_rate": 0.5,
+    "table_optimizer": "adagrad",
+    "shard_tables": True,
+    "compile": True,
+    "table_learning_rate": 0.5,
+    "schedule": {"kind": "linear"},
+    "validation": {"users": 7},
+    "early_stop": {"patience": 7},
+    "keep": "best",
     "weight_decay": 0.5,
     "warmup_share": 0.5,
     "gradient_clip": 0.5,
@@ -55,6 +63,7 @@ MODEL: dict[str, Any] = {
     "item_id": False,
     "id_dropout": 0.5,
     "feature_dropout": 0.5,
+    "request_dropout": 0.5,
     "dropout": 0.5,
 }
 LOSS: dict[str, Any] = {
@@ -70,7 +79,7 @@ PLACEMENT = {"num_workers", "use_gpu", "threads_per_worker", "max_failures", "ch
 # Settings of the other stages that are placement, and what cuts the work that a killed run leaves.
 ELSEWHERE = {
     "pairs": {"pairs.rows_per_fragment=7"},
-    "evaluations": {"evaluation.users_per_block=7"},
+    "evaluations": {"evaluation.users_per_block=7", "evaluation.use_gpu=never"},
     "releases": {"index.items_per_block=7", "index.use_gpu=never"},
 }
 CUTS = ELSEWHERE["pairs"] | ELSEWHERE["releases"]
@@ -83,6 +92,7 @@ REACH: dict[str, tuple[str, set[str]]] = {
     "event_weights": ("event_weights.view=2", {"pairs"}),
     "items": ("items.uri=other", {"pairs"}),
     "users": ("users.uri=other", {"pairs"}),
+    "context": ("context=[{column: device}]", {"towers"}),
     "pairs": ("pairs.max_history=7", {"pairs"}),
     "model": ("model.dim=7", {"towers"}),
     "loss": ("loss.temperature=0.5", {"towers"}),

@@ -78,7 +78,12 @@ def tiny_tree(folder: Path) -> dict[str, Any]:
         "pairs": {"num_buckets": 2, "max_history": 5},
         "model": {"dim": 8, "hidden": [16]},
         "train": {"epochs": 2, "global_batch_size": 32, "learning_rate": 0.02, "threads_per_worker": 1},
-        "evaluation": {"ks": [3, 10], "users_per_block": 7},
+        "evaluation": {
+            "ks": [3, 10],
+            "users_per_block": 7,
+            "resamples": 100,
+            "baselines": {"neighbours": 5, "als_factors": 4, "als_iterations": 2},
+        },
         "index": {"num_shards": 3, "items_per_block": 11},
         "gate": {"index_recall_at": 10},
         "serving": {"port": 0, "max_replicas": 1, "poll_s": 0.1, "max_k": 20},

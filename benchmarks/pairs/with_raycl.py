@@ -61,6 +61,8 @@ def _one_by_one(
     task: Callable[[int], Record],
     num_tasks: int,
     finished: Callable[[int, Record], None] | None = None,
+    *,
+    num_gpus: float = 0.0,
 ) -> list[dict[str, Any]]:
     with ThreadPoolExecutor(4) as pool:
         records, heard = [], []

@@ -40,7 +40,7 @@ def write(store: Store, config: Config, inputs: Inputs, known: Known | None) -> 
             listed["features"] = fitted["users"].plain(table)
         tables.write(store, schema.USERS_FILE, pa.table(listed))
         encoded = fitted["users"].encode(table)
-        counts |= _missing_vectors(fitted["users"], table, encoded, "users")
+        counts |= _unusable(fitted["users"], table, encoded, "users")
         tables.write(store, schema.USER_FEATURES_FILE, encoded)
     plain = {kind: encoders.to_json() for kind, encoders in fitted.items()}
     store.write(schema.FEATURES_FILE, json.dumps(plain).encode())
@@ -65,7 +65,7 @@ def _write_items(
     shown |= {name: table[name] for name in items.display}
     tables.write(store, schema.CATALOGUE_FILE, pa.table(shown))
     encoded, listed = fitted.encode(table), pc.is_valid(places)
-    counts |= _missing_vectors(fitted, table.filter(listed), encoded.filter(listed), "items")
+    counts |= _unusable(fitted, table.filter(listed), encoded.filter(listed), "items")
     tables.write(store, schema.ITEM_FEATURES_FILE, encoded)
     return fitted
 
@@ -91,5 +91,5 @@ def _distinct(table: pa.Table, column: str, wanted: pa.DataType, kind: str, coun
     return chosen
 
 
-def _missing_vectors(fitted: features.Encoders, table: pa.Table, encoded: pa.Table, kind: str) -> dict[str, int]:
-    return {f"{kind}_{name}": count for name, count in fitted.missing_vectors(table, encoded).items()}
+def _unusable(fitted: features.Encoders, table: pa.Table, encoded: pa.Table, kind: str) -> dict[str, int]:
+    return {f"{kind}_{name}": count for name, count in fitted.unusable(table, encoded).items()}

@@ -17,10 +17,30 @@ _MOST = 1e15
 """A component beyond this is none of a real vector, and its square would not be a float32."""
 
 
+_MOST_NUMBER = 1e100
+"""The square of a number beyond this, summed over a column, would not be a float64."""
+
+
 def numbers(column: Any) -> npt.NDArray[np.float64]:
     """Values (rows,); NaN where they are null or not finite."""
-    found = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
-    return np.where(np.isfinite(found), found, np.nan)
+    found = _floats(column)
+    return np.where(np.abs(found) <= _MOST_NUMBER, found, np.nan)
+
+
+def num_infinite(column: Any) -> int:
+    """How many numbers are infinite, or nearly so; NaN says that nothing is known, and is none."""
+    return int((np.abs(_floats(column)) > _MOST_NUMBER).sum())
+
+
+def standardised(values: npt.NDArray[np.float64], mean: float, deviation: float) -> npt.NDArray[np.float32]:
+    """Values less the mean, over the deviation; NaN where that is beyond what a tower can read."""
+    with np.errstate(over="ignore"):
+        found = (values - mean) / deviation
+    return np.where(np.abs(found) <= _MOST, found, np.nan).astype(np.float32)
+
+
+def _floats(column: Any) -> npt.NDArray[np.float64]:
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def texts(column: Any, kind: str, separator: str) -> tuple[Owners, Any]:

@@ -158,11 +158,8 @@ class Encoder:
         return owners[found != UNKNOWN], found[found != UNKNOWN]
 
     def numbers(self, column: Any) -> npt.NDArray[np.float32]:
-        """Transformed and standardised values (rows,), NaN where they are unknown or too large for a float32."""
-        with np.errstate(over="ignore"):
-            found = ((self._transformed(column) - self.mean) / self.deviation).astype(np.float32)
-        found[np.isinf(found)] = np.nan
-        return found
+        """Transformed and standardised values of shape (rows,), NaN where they are unknown."""
+        return feature_values.standardised(self._transformed(column), self.mean, self.deviation)
 
     def _transformed(self, column: Any) -> npt.NDArray[np.float64]:
         """Values (rows,) before they are standardised; the logarithm is ``sign(x) log(1 + |x|)``."""
@@ -234,9 +231,15 @@ class Encoders:
         encoded = {feature.column: feature.encode(whole(table[feature.column])) for feature in self.features}
         return pa.table(encoded) if encoded else pa.table({"_": pa.nulls(table.num_rows)}).select([])
 
-    def missing_vectors(self, table: pa.Table, encoded: pa.Table) -> dict[str, int]:
-        """Rows of ``table`` whose vector is missing in its ``encoded`` form, by ``<column>_<reason>``."""
+    def unusable(self, table: pa.Table, encoded: pa.Table) -> dict[str, int]:
+        """Rows of ``table`` without a vector in its ``encoded`` form, and rows with an infinite number, unknown there.
+
+        By ``<column>_<reason>``; of numbers only where there are some.
+        """
         found: dict[str, int] = {}
+        for feature in self.features:
+            if feature.kind == "numeric" and (count := feature_values.num_infinite(whole(table[feature.column]))):
+                found[f"{feature.column}_not_finite"] = count
         for feature in self.vectors:
             usable = table.num_rows - encoded[feature.column].null_count
             reasons = feature_values.missing_vectors(whole(table[feature.column]), feature.length, usable)
@@ -251,10 +254,11 @@ class Encoders:
         columns = [feature.plain(whole(table[feature.column])) for feature in self.features]
         return pa.StructArray.from_arrays(columns, [feature.column for feature in self.features])
 
-    def encode_rows(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    def encode_rows(self, rows: Sequence[Mapping[str, Any]], name: str = "user") -> pa.Table:
         """Encode plain dictionaries; an absent or null feature is unknown.
 
-        InputError for a value of a wrong type, and for a vector that is not of its length or not finite.
+        InputError for a value of a wrong type, and for a vector that is not of its length or not finite; it calls the
+        rows ``name``.
         """
         columns = {}
         for feature in self.features:
@@ -266,7 +270,7 @@ class Encoders:
             except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
                 given = repr(values[0])
                 raise InputError(
-                    f"user.{feature.column}: {given if len(given) <= 80 else given[:77] + '...'} is not a"
+                    f"{name}.{feature.column}: {given if len(given) <= 80 else given[:77] + '...'} is not a"
                     f" {feature.kind} value ({error})"
                 ) from error
         return self.encode(pa.table(columns)) if columns else self.encode(pa.table({"_": pa.nulls(len(rows))}))

@@ -213,13 +213,16 @@ class Sequences:
         """
         spans = self.spans(part, rules)
         if rules.history == "before":
-            ends = np.minimum(self.moment[spans.first], spans.context_end) if len(self) else spans.first
-            return last_of(self.items, self.offsets[:-1], ends, rules.max_history)
+            return last_of(self.items, self.offsets[:-1], self.history_ends(spans), rules.max_history)
         users = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         is_context = np.arange(len(self.items)) < spans.first[users]
         drawn = mix(np.arange(len(self.items), dtype=np.uint64))
         shuffled = self.items[np.lexsort((drawn, ~is_context, users))]
         return last_of(shuffled, self.offsets[:-1], spans.first, rules.max_history)
+
+    def history_ends(self, spans: Spans) -> Ints:
+        """Of each user the flat place before which the history of the first of these targets ends."""
+        return np.minimum(self.moment[spans.first], spans.context_end) if len(self) else spans.first
 
     def trained_on(self) -> Sequences:
         """The same users with what training knows of them alone."""

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raycl import schema
 from raycl.config import PairRules
+from raycl.data.ahead import ahead
+from raycl.data.columns import whole
+from raycl.data.features import Encoders
 from raycl.data.packed import Ints, Rows, Sequences, last_of
+from raycl.errors import InputError
 from raycl.storage import tables
 from raycl.storage.store import Store
+
+
+class Limits(NamedTuple):
+    """How many rows the tables have that sequences point into."""
+
+    num_items: int
+    num_users: int | None
+    """None where nothing is looked up of a user."""
+
+    def require(self, table: pa.Table, place: str) -> None:
+        """InputError that names ``place`` where the table points outside."""
+        counts = {"items": self.num_items, schema.NEGATIVES[0]: self.num_items, "user_row": self.num_users}
+        for name, count in counts.items():
+            if name in table.column_names and count is not None:
+                values = whole(table[name])
+                found = pc.min_max(values if name == "user_row" else values.flatten()).as_py()
+                least = -1 if name == "user_row" else 0
+                outside = [row for row in found.values() if row is not None and not least <= row < count]
+                if outside:
+                    raise InputError(
+                        f"{place} points at row {outside[0]} in column '{name}', and there are {count:,}: the file is"
+                        f" not of these pairs; run 'raycl pairs --force'"
+                    )
 
 
 @dataclass(frozen=True)
@@ -39,7 +68,7 @@ class Batch:
     first; of a log without time any of it. The target itself may be among them, if the user came round to it. None
     where the rules have no negatives."""
     context: Mapping[str, Any] = field(default_factory=dict)
-    """By column of the log: an Arrow array (size,) of what the target's event carries."""
+    """By column of the log: an Arrow array (size,) of what the target's event carries, as the log has it or encoded."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -130,6 +159,24 @@ def _batch_of_others(
 
 
 @dataclass(frozen=True)
+class _Window:
+    """The pairs of some files, shuffled together."""
+
+    start: int
+    """Pairs of the epoch before these."""
+    places: Ints
+    make: Callable[[Ints], Batch]
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.places)
+
+    def batch(self, first: int, last: int) -> Batch:
+        """Those of the epoch's pairs from ``first`` to before ``last`` that are in this window."""
+        return self.make(self.places[max(first - self.start, 0) : last - self.start])
+
+
+@dataclass(frozen=True)
 class PairStream:
     """The training pairs, shuffled anew each epoch and cut into global batches.
 
@@ -151,37 +198,69 @@ class PairStream:
     """Whether batches have ``negatives``, where the rules have any."""
     context: tuple[str, ...] = ()
     """Columns of the log that batches have, of those that the pairs were made with."""
+    encoders: Encoders | None = None
+    """What encodes them, a window at a time; None leaves them as they are in the log."""
+    limits: Limits | None = None
+    """What the files may point to; None does not look."""
 
     @property
     def steps(self) -> int:
         """Global batches an epoch; the last pairs that do not fill one wait for another epoch's shuffle."""
         return sum(pairs for _, pairs in self.files) // self.global_batch_size
 
+    @property
+    def order(self) -> dict[str, int]:
+        """What the global batches of an epoch follow from, besides the pairs themselves."""
+        return {
+            "seed": self.seed,
+            "train.global_batch_size": self.global_batch_size,
+            "train.shuffle_pairs": self.shuffle_pairs,
+        }
+
     def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> Iterator[Batch]:
-        """This rank's part of each global batch, from ``first_step`` on."""
+        """This rank's part of each global batch, from ``first_step`` on.
+
+        While the pairs of a window are handed out, the next window is read and shuffled; no more than these two are in
+        memory. Close the iterator to end early.
+        """
+        size, step = self.global_batch_size, first_step
+        first, last = rank * size // world_size, (rank + 1) * size // world_size
+        pieces: list[Batch] = []
+        with contextlib.closing(ahead(self._shuffled(epoch, first_step * size), 1)) as windows:
+            for window in windows:
+                while step < self.steps and step * size + first < window.stop:
+                    pieces.append(window.batch(step * size + first, step * size + last))
+                    if step * size + last > window.stop:
+                        break
+                    yield _join(pieces)
+                    pieces, step = [], step + 1
+
+    def _shuffled(self, epoch: int, first_pair: int) -> Iterator[_Window]:
+        """The windows of an epoch that hold pairs of its batches, from its pair number ``first_pair`` on."""
         generator = np.random.default_rng([self.seed, epoch])
-        size, step = self.global_batch_size, 0
-        left: Batch | None = None
-        for window in self._windows(generator):
-            sequences = read(self.store, window, "train", self._more_columns)
-            if self.rules.history == "others":
-                sequences = sequences.trained_on()
-            places = sequences.targets(self.rules)
-            generator.shuffle(places)
-            make = self._maker(sequences, generator)
-            start = 0
-            while start + size - (len(left) if left else 0) <= len(places):
-                stop = start + size - (len(left) if left else 0)
-                if step >= first_step:
-                    chosen = places[start:stop]
-                    if left is None:
-                        chosen = chosen[rank * size // world_size : (rank + 1) * size // world_size]
-                    made = make(chosen)
-                    yield _join([left, made]).part(rank, world_size) if left is not None else made
-                step, start, left = step + 1, stop, None
-            rest = make(places[start:])
-            left = _join([left, rest]) if left is not None else rest
-            left = left if len(left) else None
+        start, last_stop = 0, self.steps * self.global_batch_size
+        for paths, pairs in self._windows(generator):
+            stop = start + pairs
+            if max(start, first_pair) < min(stop, last_stop):
+                yield self._window(paths, start, generator)
+            elif self._draws_events:
+                self._window(paths, start, generator)
+            else:
+                generator.shuffle(np.arange(pairs))  # the same draws as of the places that are not read
+            start = stop
+
+    def _window(self, paths: Sequence[str], start: int, generator: np.random.Generator) -> _Window:
+        sequences = self._encoded(read(self.store, paths, "train", self._more_columns, self.limits))
+        if self.rules.history == "others":
+            sequences = sequences.trained_on()
+        places = sequences.targets(self.rules)
+        generator.shuffle(places)
+        return _Window(start, places, self._maker(sequences, generator))
+
+    @property
+    def _draws_events(self) -> bool:
+        """Whether what is drawn for a window depends on more than its number of pairs."""
+        return self.rules.history == "others" or self.rules.kind == "item_to_item"
 
     def _maker(self, sequences: Sequences, generator: np.random.Generator) -> Callable[[Ints], Batch]:
         """Flat places of a window to pairs; what is drawn is drawn for the whole window, the same for every rank."""
@@ -194,32 +273,52 @@ class PairStream:
             return lambda places: _batch_of_anchors(sequences, places, rules, anchors_from, drawn, with_ages=with_ages)
         return lambda places: batch(sequences, places, rules, with_ages=with_ages)
 
+    def _encoded(self, sequences: Sequences) -> Sequences:
+        if self.encoders is None or not sequences.context:
+            return sequences
+        encoded = self.encoders.encode(pa.table(dict(sequences.context)))
+        return replace(sequences, context={name: whole(encoded[name]) for name in encoded.column_names})
+
     @property
     def _more_columns(self) -> list[str]:
         """Columns of the files that these batches need besides those of every pair."""
         negatives = schema.NEGATIVES if self.with_negatives and self.rules.has_negatives else ()
         return [*negatives, *map(schema.context_column, self.context)]
 
-    def _windows(self, generator: np.random.Generator) -> Iterator[list[str]]:
-        window, pairs = [], 0
+    def _windows(self, generator: np.random.Generator) -> Iterator[tuple[list[str], int]]:
+        """Files of each window, and how many pairs they have."""
+        window: list[str] = []
+        pairs = 0
         for position in generator.permutation(len(self.files)):
             path, file_pairs = self.files[position]
             window.append(path)
             pairs += file_pairs
             if pairs >= self.shuffle_pairs:
-                yield window
+                yield window, pairs
                 window, pairs = [], 0
         if window:
-            yield window
+            yield window, pairs
 
 
-def read(store: Store, paths: Sequence[str], part: str, more: Sequence[str] = ()) -> Sequences:
-    """The sequences of the users with targets in ``part``, in the order of these files; ``more`` are other columns."""
+def read(
+    store: Store, paths: Sequence[str], part: str, more: Sequence[str] = (), limits: Limits | None = None
+) -> Sequences:
+    """The sequences of the users with targets in ``part``, in the order of these files; ``more`` are other columns.
+
+    InputError names a file that points outside the ``limits``.
+    """
     columns = ["items", "weights", "times_ms", "user_row", *schema.BOUNDS, *more]
-    return Sequences.from_table(pa.concat_tables(tables.read(store, path, columns) for path in paths), part)
+    found = []
+    for path in paths:
+        found.append(tables.read(store, path, columns))
+        if limits is not None:
+            limits.require(found[-1], f"{store.uri}/{path}")
+    return Sequences.from_table(pa.concat_tables(found), part)
 
 
 def _join(batches: Sequence[Batch]) -> Batch:
+    if len(batches) == 1:
+        return batches[0]
     columns = {name: np.concatenate([one.arrays[name] for one in batches]) for name in batches[0].arrays}
     names = batches[0].context
     return Batch(**columns, context={name: pa.concat_arrays([one.context[name] for one in batches]) for name in names})

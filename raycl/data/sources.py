@@ -161,6 +161,11 @@ def open_inputs(config: Config) -> Inputs:
     return Inputs(logs, items, users, id_types, context)
 
 
+def open_columns(field: str, table: TableSource, columns: Sequence[Column]) -> Source:
+    """Open a table for these columns alone; InputError as ``open_inputs`` raises it."""
+    return _open(field, table, columns)
+
+
 def fragments(logs: Iterable[Source], max_rows: int) -> list[Fragment]:
     """Cut the logs into runs of row groups of at most ``max_rows`` rows; a larger row group stands alone.
 

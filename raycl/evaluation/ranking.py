@@ -1,110 +1,157 @@
-"""Exact top-k of the full catalogue, users in blocks, items that a user has already met left out."""
+"""Who is ranked for whom: users in blocks, what they met and what is to be found, and the ways to score items."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import sparse
 from torch import Tensor
 
-from raycl.data.packed import Ints, Sequences, Spans, ranges
-from raycl.evaluation.metrics import Sums, measure
+from raycl.data.packed import Sequences, Spans, ranges
+from raycl.evaluation import topk
+from raycl.evaluation.metrics import Ints
+from raycl.evaluation.topk import Cells, Score
+
+Float32s = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Block:
-    """A run of users, and the cells (user in the run, item row) of what they met and of what is to be found."""
+    """A run of users, and cells (user in the run, item row) of what they met and of what is to be found.
+
+    Each ``wanted`` cell is there once, has not been met, and is of an event of weight ``rating``.
+    """
 
     users: slice
     met: tuple[Ints, Ints]
     wanted: tuple[Ints, Ints]
+    rating: Float32s
+    num_items: int
 
     def __len__(self) -> int:
         return int(self.users.stop - self.users.start)
 
+    @cached_property
+    def history(self) -> sparse.csr_array:
+        """How often each user met each item, (users, num_items)."""
+        shape = (len(self), self.num_items)
+        return sparse.csr_array((np.ones(len(self.met[0]), np.float32), self.met), shape=shape)
 
-Rank = Callable[[Block, int], Ints]
-"""Item rows (users, k) of a block, the best first and none that the user met, -1 where a list ends early."""
+    @cached_property
+    def num_targets(self) -> Ints:
+        """Of each user, (users,)."""
+        return np.bincount(self.wanted[0], minlength=len(self))
+
+    @cached_property
+    def num_others(self) -> Ints:
+        """Of each user, the candidates that are no targets, (users,)."""
+        met: Ints = np.diff(self.history.indptr)
+        return self.num_items - met - self.num_targets
 
 
-def by_score(score: Callable[[slice], Tensor]) -> Rank:
-    """Rank by ``score``, which gives a run of users a new tensor (users, num_items); higher is better."""
+@dataclass(frozen=True)
+class Ranking:
+    """Item rows (users, k), the best first, -1 where a list ends.
 
-    def rank(block: Block, k: int) -> Ints:
-        scores = score(block.users)
-        scores[torch.from_numpy(block.met[0]), torch.from_numpy(block.met[1])] = -torch.inf
-        values, rows = scores.topk(k, dim=1)
-        return np.asarray(torch.where(values > -torch.inf, rows, -1).numpy())
+    Of each wanted cell, where they were worked out: its score, and how many of the user's candidates that are no
+    targets score higher, and how many the same.
+    """
+
+    rows: Ints
+    scores: Float32s | None = None
+    higher: Ints | None = None
+    same: Ints | None = None
+
+
+Rank = Callable[[Block, int], Ranking]
+"""The best ``k`` items of each user of a block, none that the user met."""
+
+Scorer = Callable[[Block], Score]
+
+
+def exact(scorer: Scorer, *, auc: bool, device: str = "cpu") -> Rank:
+    """Rank the full catalogue by ``scorer``, which scores on ``device``; with ``auc`` count what beats each target."""
+
+    def rank(block: Block, k: int) -> Ranking:
+        score = scorer(block)
+        size = len(block), block.num_items
+        met, wanted = (_cells(cells, device) for cells in (block.met, block.wanted))
+        rows, _, scores = topk.best(score, *size, k, met, wanted, device=device)
+        found = Ranking(rows.cpu().numpy(), scores.cpu().numpy())
+        if not auc:
+            return found
+        both = [np.concatenate(pair) for pair in zip(block.met, block.wanted, strict=True)]
+        left_out = _cells((both[0], both[1]), device)
+        higher, same = topk.beaten_by(score, *size, wanted, scores, left_out, device=device)
+        return Ranking(found.rows, found.scores, higher.cpu().numpy(), same.cpu().numpy())
 
     return rank
 
 
-def by_popularity(train_counts: Ints) -> Rank:
-    """Rank every item by its events in training, ties by row: the same order for all, less what each user met."""
-    order = np.lexsort((np.arange(len(train_counts)), -train_counts))
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-
-    def rank(block: Block, k: int) -> Ints:
-        user, item = block.met
-        most = int(np.bincount(user, minlength=1).max())
-        head = order[: k + most]
-        met = np.zeros((len(block), len(head)), dtype=np.bool_)
-        inside = places[item] < len(head)
-        met[user[inside], places[item[inside]]] = True
-        first = np.argsort(met, axis=1, kind="stable")[:, :k]
-        return np.where(np.take_along_axis(met, first, axis=1), -1, head[first])
-
-    return rank
+def by_vectors(users: Tensor, items: Tensor) -> Scorer:
+    """Inner products of ``users`` (all users, dim) and ``items`` (num_items, dim)."""
+    return lambda block: topk.vectors(users[block.users].to(items.device), items)
 
 
-def evaluate(
-    sequences: Sequences,
-    spans: Spans,
-    rank: Rank,
-    ks: tuple[int, ...],
-    num_items: int,
-    users_per_block: int,
-    measured: npt.NDArray[np.bool_] | None = None,
-) -> Sums:
-    """Metrics of every user, or of the ``measured`` (users,), with a target that is not already in the context.
+def by_factors(fold_in: Callable[[sparse.csr_array], Float32s], items: Tensor) -> Scorer:
+    """Inner products of ``items`` and the vectors that ``fold_in`` makes of histories (users, num_items)."""
+    return lambda block: topk.vectors(torch.from_numpy(fold_in(block.history)), items)
+
+
+def by_counts(counts: Ints) -> Scorer:
+    """The same for all: every item by its count."""
+    # Places among the distinct counts are exact in float32, where large counts are not.
+    places = torch.from_numpy(np.unique(counts, return_inverse=True)[1].astype(np.float32))
+
+    def score(first: int, stop: int, out: Tensor) -> None:
+        out.copy_(places[first:stop].expand_as(out))
+
+    return lambda _: score
+
+
+def by_neighbours(neighbours: sparse.csr_array) -> Scorer:
+    """The sum over the distinct items that a user met of what they say of an item, (num_items, num_items)."""
+
+    def scorer(block: Block) -> Score:
+        met = block.history.copy()
+        met.data[:] = 1.0
+        columns = (met @ neighbours).tocsc()
+
+        def score(first: int, stop: int, out: Tensor) -> None:
+            out.copy_(torch.from_numpy(columns[:, first:stop].toarray()))
+
+        return score
+
+    return scorer
+
+
+def blocks(sequences: Sequences, spans: Spans, num_items: int, users_per_block: int) -> Iterator[Block]:
+    """The users in runs.
 
     ``spans`` say where each user's context ends and where the targets lie. A target that the user met before cannot be
-    retrieved, since met items are left out; it is not counted.
+    retrieved, since met items are left out; it is not wanted. One that comes twice is wanted once.
     """
-    sums = Sums()
-    k = min(max(ks), num_items)
-    for block in _blocks(sequences, spans, users_per_block):
-        rows = rank(block, k)
-        wanted = np.unique(block.wanted[0] * num_items + block.wanted[1])
-        hits = np.isin(np.arange(len(block))[:, None] * num_items + rows, wanted) & (rows >= 0)
-        num_targets = np.bincount(wanted // num_items, minlength=len(block))
-        kept = num_targets > 0
-        if measured is not None:
-            kept &= measured[block.users]
-        sums.add(measure(rows[kept], hits[kept], num_targets[kept], ks, num_items))
-    return sums
-
-
-def _blocks(sequences: Sequences, spans: Spans, users_per_block: int) -> Iterator[Block]:
     for start in range(0, len(sequences), users_per_block):
         users = slice(start, min(start + users_per_block, len(sequences)))
-        met = _cells(sequences, sequences.offsets[:-1][users], spans.context_end[users])
-        targets = _cells(sequences, spans.first[users], spans.stop[users])
-        new = ~_among(targets, met)
-        yield Block(users, met, (targets[0][new], targets[1][new]))
+        met_places, met_user = ranges(sequences.offsets[:-1][users], spans.context_end[users])
+        places, user = ranges(spans.first[users], spans.stop[users])
+        met = met_user * num_items + sequences.items[met_places]
+        cells, first = np.unique(user * num_items + sequences.items[places], return_index=True)
+        new = ~np.isin(cells, met)
+        cells, ratings = cells[new], sequences.weights[places[first[new]]]
+        yield Block(
+            users,
+            (met // num_items, met % num_items),
+            (cells // num_items, cells % num_items),
+            ratings,
+            num_items,
+        )
 
 
-def _cells(sequences: Sequences, starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
-    """User in the run, and item row, of the events from each start to before its stop."""
-    places, owner = ranges(starts, stops)
-    return owner, sequences.items[places].astype(np.int64)
-
-
-def _among(cells: tuple[Ints, Ints], others: tuple[Ints, Ints]) -> npt.NDArray[np.bool_]:
-    """Whether each cell is one of the others."""
-    width = int(max(cells[1].max(initial=0), others[1].max(initial=0))) + 1
-    return np.asarray(np.isin(cells[0] * width + cells[1], others[0] * width + others[1]))
+def _cells(cells: tuple[Ints, Ints], device: str) -> Cells:
+    return Cells.of(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in cells))

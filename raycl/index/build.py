@@ -1,74 +1,109 @@
-"""FAISS indexes of the shards: one quantizer trained once, so that the shards together answer as one index would."""
+"""FAISS indexes of the shards: one is trained and all begin as a copy of it, so that they answer as one would."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from raycl.config import IndexConfig
+from raycl.index.plan import Plan
 
 Vectors = npt.NDArray[np.float32]
 
-FLAT_UP_TO = 50_000
-_TRAIN_PER_LIST = 64
+METRICS = {"inner_product": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}
+_CHUNK = 1 << 20
+_FAISS: Any = faiss
+"""Its type stubs do not know all of it."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The kind that was chosen, ``flat`` or ``ivf_flat``, its number of lists, and why."""
-
-    kind: str
-    num_lists: int
-    reason: str
+def num_gpus() -> int:
+    """GPUs that FAISS finds here; 0 with faiss-cpu."""
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
 
 
-def plan(config: IndexConfig, num_items: int) -> Plan:
-    """Choose the index for this many items."""
-    kind = config.kind
-    if kind == "auto":
-        kind = "flat" if num_items <= FLAT_UP_TO else "ivf_flat"
-    if kind == "flat":
-        return Plan(kind, 0, f"{num_items:,} items: exact search ({config.kind})")
-    wanted = config.num_lists or 4 * math.isqrt(num_items)
-    num_lists = max(1, min(wanted, num_items // 8))
-    return Plan(kind, num_lists, f"{num_items:,} items: {num_lists:,} inverted lists ({config.kind})")
+def train(plan: Plan, sample: Vectors, seed: int, *, use_gpu: bool = False) -> Any:
+    """An index without vectors, its coarse quantizer and codec learnt from ``sample`` (rows, dim).
+
+    With ``use_gpu`` the k-means of the inverted lists runs on all GPUs; what comes out is an index of the CPU.
+    """
+    dim = sample.shape[1]
+    index: Any = faiss.index_factory(dim, plan.factory, METRICS[plan.metric])
+    inner: Any = faiss.downcast_index(index.index) if isinstance(index, _FAISS.IndexPreTransform) else index
+    if isinstance(index, _FAISS.IndexPreTransform):
+        rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
+        # Its own, of which the warnings about a small sample can be turned off.
+        codes = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
+        _quietly(codes.cp, seed)
+        rotation.pq = codes
+    if isinstance(inner, _FAISS.IndexIVF):
+        _quietly(inner.cp, seed)
+        if use_gpu:
+            flat = faiss.IndexFlatIP(inner.d) if plan.metric == "inner_product" else faiss.IndexFlatL2(inner.d)
+            on_gpu = faiss.index_cpu_to_all_gpus(flat)
+            inner.clustering_index = on_gpu
+    if isinstance(inner, _FAISS.IndexIVFPQ):
+        _quietly(inner.pq.cp, seed)
+    if isinstance(inner, _FAISS.IndexHNSW):
+        inner.hnsw.efConstruction = plan.build_depth
+    if not index.is_trained:
+        index.train(np.ascontiguousarray(sample))
+    if isinstance(inner, _FAISS.IndexIVF):
+        inner.clustering_index = None
+        return index
+    return faiss.IndexIDMap2(_given_away(index))
 
 
-def train_quantizer(sample: Vectors, num_lists: int, seed: int, *, use_gpu: bool) -> Vectors:
-    """Centroids (num_lists, dim) of unit length, by spherical k-means on ``sample`` (rows, dim)."""
-    kmeans = faiss.Kmeans(
-        sample.shape[1],
-        num_lists,
-        spherical=True,
-        seed=seed + 1,
-        gpu=use_gpu,
-        min_points_per_centroid=1,
-        max_points_per_centroid=_TRAIN_PER_LIST * 4,
-    )
-    kmeans.train(sample)
-    return np.asarray(kmeans.centroids, dtype=np.float32)
-
-
-def sample_size(num_lists: int) -> int:
-    """Vectors that training the quantizer asks for."""
-    return num_lists * _TRAIN_PER_LIST
-
-
-def build_shard(vectors: Vectors, rows: npt.NDArray[np.int64], centroids: Vectors | None) -> bytes:
-    """The serialised index of one shard: inner product, vocabulary ``rows`` (n,) as ids of ``vectors`` (n, dim)."""
-    dim = vectors.shape[1]
-    if centroids is None:
-        index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
-    else:
-        quantizer = faiss.IndexFlatIP(dim)
-        quantizer.add(centroids)
-        index = faiss.IndexIVFFlat(quantizer, dim, len(centroids), faiss.METRIC_INNER_PRODUCT)
-        index.is_trained = True
+def add(index: Any, vectors: Vectors, rows: npt.NDArray[np.int64]) -> None:
+    """Add ``vectors`` (n, dim) with vocabulary ``rows`` (n,) as their ids."""
     if len(rows):
         index.add_with_ids(np.ascontiguousarray(vectors), rows)
-    return bytes(faiss.serialize_index(index).tobytes())
+
+
+def write(index: Any, stream: Any) -> tuple[int, str]:
+    """Write the index into a stream, a piece at a time; returns its bytes and their SHA-256."""
+    digest, size = hashlib.sha256(), 0
+
+    def take(piece: bytes) -> int:
+        nonlocal size
+        digest.update(piece)
+        stream.write(piece)
+        size += len(piece)
+        return len(piece)
+
+    writer = _FAISS.PyCallbackIOWriter(take, _CHUNK)
+    faiss.write_index(index, writer)
+    del writer  # which passes on what it still holds
+    return size, digest.hexdigest()
+
+
+def read(content: bytes) -> Any:
+    """The index that ``write`` wrote; RuntimeError where it is none."""
+    return faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+
+
+@contextlib.contextmanager
+def all_threads() -> Iterator[None]:
+    """Within it FAISS uses every core that this process may: for a task that no other runs beside."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _quietly(clustering: Any, seed: int) -> None:
+    clustering.seed = seed + 1
+    clustering.min_points_per_centroid = 1
+
+
+def _given_away(index: Any) -> Any:
+    """``index``, which from now on belongs to the one that is made of it."""
+    index.this.disown()
+    return index

@@ -1,7 +1,8 @@
 """A release on storage: user tower, index shards and catalogue, bound to one another by checksum.
 
-user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user)
-shards/       00000.faiss ...
+user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user) and context.json
+              (the same of a request)
+shards/       00000.faiss ..., and where answers are re-ranked 00000.vectors.arrow ...
 catalogue/    items.parquet: one vocabulary row a row
 search.json   how to search, and which item tower made the vectors: the weights that the embedding tasks read
 lineage.json  the versions that it came from, and the checksums that the towers' manifest has
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from raycl.index.gate import Evidence, Verdict
 from raycl.index.search import Depth, ShardedIndex
 from raycl.model import weights
 from raycl.model.towers import UserTower
+from raycl.model.users import UserSide
 from raycl.storage import tables
 from raycl.storage.manifest import Manifest
 from raycl.storage.store import Store
@@ -41,6 +43,11 @@ def shard_file(number: int) -> str:
     return f"shards/{number:05d}.faiss"
 
 
+def stored_file(number: int) -> str:
+    """Path of the vectors of 16 bits of a shard, within a release that re-ranks."""
+    return f"shards/{number:05d}.vectors.arrow"
+
+
 @dataclass(frozen=True)
 class Search:
     """How to search a release; ``item_tower`` is the SHA-256 of the tower that made the vectors."""
@@ -51,6 +58,11 @@ class Search:
     depths: tuple[Depth, ...]
     dim: int
     item_tower: str
+    metric: str = "inner_product"
+    factory: str = ""
+    """The shards' kind in FAISS's own words."""
+    rerank: bool = False
+    """Whether vectors are stored beside the shards."""
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Self:
@@ -76,6 +88,7 @@ class Release:
     name: str
     user_tower: UserTower
     user_encoders: Encoders
+    context_encoders: Encoders
     index: ShardedIndex
     catalogue: pa.Table
 
@@ -94,7 +107,7 @@ def verify(store: Store) -> Manifest:
     """
     manifest = Manifest.read(store)
     manifest.verify(store)
-    search = _search(store)
+    search = search_of(store)
     with _readable(store, LINEAGE_FILE):
         lineage = Lineage(**json.loads(store.read(LINEAGE_FILE)))
     held = manifest.checksums.get(f"{USER_TOWER}/{weights.USER_FILE}", "missing")
@@ -117,19 +130,34 @@ def load(store: Store) -> Release:
     Raises CorruptRelease, naming the file, also for one that is as it was built and still cannot be read here.
     """
     manifest = verify(store)
-    search = _search(store)
-    user_tower = weights.load_user(store.under(USER_TOWER))
+    search = search_of(store)
+    side = UserSide.load(store.under(USER_TOWER))
     with _readable(store, FEATURES_FILE):
         encoders = Encoders.from_json(json.loads(store.read(FEATURES_FILE)))
     with _readable(store, "shards"):
-        shards = [store.read(shard_file(number)) for number in range(search.num_shards)]
-        index = ShardedIndex.from_bytes(shards, search.depths)
+        numbers = range(search.num_shards)
+        shards = [store.read(shard_file(number)) for number in numbers]
+        stored = [store.read(stored_file(number)) for number in numbers] if search.rerank else []
+        index = ShardedIndex.from_bytes(shards, search.depths, stored)
     with _readable(store, CATALOGUE_FILE):
         catalogue = tables.read(store, CATALOGUE_FILE)
-    return Release(manifest.version, user_tower, encoders, index, catalogue)
+    return Release(manifest.version, side.tower, encoders, side.context, index, catalogue)
 
 
-def _search(store: Store) -> Search:
+def load_shard(store: Store, search: Search, number: int) -> ShardedIndex:
+    """One shard of a verified release, as an index of its own; CorruptRelease where it cannot be read here."""
+    with _readable(store, shard_file(number)):
+        return read_shard(store, number, search.depths, rerank=search.rerank)
+
+
+def read_shard(store: Store, number: int, depths: Sequence[Depth], *, rerank: bool) -> ShardedIndex:
+    """One shard as an index of its own, with its stored vectors where there are some."""
+    stored = [store.read(stored_file(number))] if rerank else []
+    return ShardedIndex.from_bytes([store.read(shard_file(number))], depths, stored)
+
+
+def search_of(store: Store) -> Search:
+    """How the release under ``store`` is searched."""
     with _readable(store, SEARCH_FILE):
         return Search.from_json(json.loads(store.read(SEARCH_FILE)))
 

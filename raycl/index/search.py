@@ -1,29 +1,45 @@
-"""Search over shards: each answers alone, the answers are merged, and lists are probed as deep as the answer needs."""
+"""Search over shards: each answers alone, the answers are merged, and the search goes as deep as the answer needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
+from raycl.index import build
 from raycl.index.selection import Selection
+from raycl.index.stored import Stored
 
 Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float32]
 
+_FAISS: Any = faiss
+"""Its type stubs do not know all of it."""
+
 
 @dataclass(frozen=True)
 class Depth:
-    """Up to ``k`` wanted items, ``nprobe`` inverted lists of each shard are looked at; that finds this ``recall``."""
+    """How deep to search for up to ``k`` items; that finds this ``recall`` of the exact answers."""
 
     k: int
     nprobe: int
+    """Inverted lists that are looked at, in each shard the same ones."""
     recall: float
+    ef: int = 0
+    """Of a graph: candidates kept on the way through each shard."""
+    candidates: int = 0
+    """Best items of all shards by their codes that are put in order by the stored vectors."""
+
+    @property
+    def effort(self) -> int:
+        """The one of ``nprobe`` and ``ef`` that the index knows."""
+        return self.ef or self.nprobe
 
 
 def merge(ids: Ids, scores: Scores, k: int) -> tuple[Ids, Scores]:
@@ -36,9 +52,9 @@ def merge(ids: Ids, scores: Scores, k: int) -> tuple[Ids, Scores]:
     flat_ids = ids.transpose(1, 0, 2).reshape(num_queries, -1)
     flat_scores = scores.transpose(1, 0, 2).reshape(num_queries, -1)
     flat_scores = np.where(flat_ids < 0, -np.inf, flat_scores).astype(np.float32)
-    order = np.lexsort((flat_ids, -flat_scores), axis=1)[:, :k]
-    merged_ids = np.take_along_axis(flat_ids, order, axis=1)
-    merged_scores = np.take_along_axis(flat_scores, order, axis=1)
+    best = order(flat_ids, flat_scores, k)
+    merged_ids = np.take_along_axis(flat_ids, best, axis=1)
+    merged_scores = np.take_along_axis(flat_scores, best, axis=1)
     short = k - merged_ids.shape[1]
     if short > 0:
         merged_ids = np.pad(merged_ids, ((0, 0), (0, short)), constant_values=-1)
@@ -47,33 +63,78 @@ def merge(ids: Ids, scores: Scores, k: int) -> tuple[Ids, Scores]:
 
 
 def merge_in_turn(answers: Iterable[tuple[Ids, Scores]], k: int) -> tuple[Ids, Scores]:
-    """``merge`` of answers (num_queries, k) of which two are in memory at a time; there is at least one."""
+    """``merge`` of answers (num_queries, any) of which two are in memory at a time; there is at least one."""
     rest = iter(answers)
-    best = next(rest)
+    ids, scores = next(rest)
+    best = merge(ids[None], scores[None], k)
     for ids, scores in rest:
-        best = merge(np.stack([best[0], ids]), np.stack([best[1], scores]), k)
+        both = np.concatenate([best[0], ids], axis=1), np.concatenate([best[1], scores], axis=1)
+        best = merge(both[0][None], both[1][None], k)
     return best
+
+
+def order(ids: Ids, scores: Scores, k: int) -> npt.NDArray[np.intp]:
+    """Places of the best ``k`` in each row, best first, ties to the smaller id; an id of -1 comes last.
+
+    One sort by score, and another by both only of the rows in which scores are equal.
+    """
+    keys = -np.where(ids < 0, -np.inf, scores)
+    places = np.argsort(keys, axis=1)[:, : k + 1]
+    best = np.take_along_axis(keys, places, axis=1)
+    tied = ((best[:, 1:] == best[:, :-1]) & np.isfinite(best[:, 1:])).any(axis=1)
+    places = places[:, :k]
+    if tied.any():
+        places[tied] = np.lexsort((ids[tied], keys[tied]), axis=1)[:, :k]
+    return places
+
+
+class Asked(NamedTuple):
+    """Queries as the shards understand them, with what all shards have in common worked out once."""
+
+    queries: Vectors
+    lists: Ids | None
+    """Of an index of inverted lists: (num_queries, nprobe), the nearest first."""
+    distances: Scores | None
+    """To their centroids."""
+    ef: int
+    selector: Any
+    """FAISS's word for what may be found; None for all."""
 
 
 class ShardedIndex:
     """All shards of a release in one process; searches may run in several threads at once."""
 
-    def __init__(self, shards: Sequence[Any], depths: Sequence[Depth]) -> None:
-        """``shards``: FAISS indexes; ``depths``: how deep inverted lists are probed (flat shards know no lists)."""
-        self._shards = tuple(shards)
+    def __init__(self, shards: Sequence[Any], depths: Sequence[Depth], stored: Sequence[Stored] = ()) -> None:
+        """``shards``: FAISS indexes; ``depths``: how deep to search them; ``stored``: their vectors, to re-rank by.
+
+        ValueError where stored vectors are not those of their shard.
+        """
+        self._shards, self._stored = tuple(shards), tuple(stored)
         self.depths = tuple(sorted(depths, key=lambda depth: depth.k))
-        lists = [int(shard.nlist) for shard in self._shards if isinstance(shard, faiss.IndexIVF)]
-        self.num_lists = max(lists, default=0)
+        for number, (shard, held) in enumerate(zip(self._shards, self._stored, strict=bool(stored))):
+            if int(shard.ntotal) != len(held):
+                raise ValueError(f"shard {number} has {shard.ntotal} items and {len(held)} stored vectors")
+        self._lists = [found for shard in self._shards if (found := listed(shard)) is not None]
+        self.num_lists = max((int(one.nlist) for one in self._lists), default=0)
+        self.is_graph = any(_is_graph(shard) for shard in self._shards)
+        largest = max((int(shard.ntotal) for shard in self._shards), default=0)
+        self.most_effort = self.num_lists or (largest if self.is_graph else 0)
+        self.metric = "l2" if any(shard.metric_type == faiss.METRIC_L2 for shard in self._shards) else "inner_product"
 
     @classmethod
-    def from_bytes(cls, shards: Sequence[bytes], depths: Sequence[Depth]) -> ShardedIndex:
-        """Read shards that ``build_shard`` serialised; the caller has checked their checksums."""
-        return cls([faiss.deserialize_index(np.frombuffer(shard, dtype=np.uint8)) for shard in shards], depths)
+    def from_bytes(cls, shards: Sequence[bytes], depths: Sequence[Depth], stored: Sequence[bytes] = ()) -> ShardedIndex:
+        """Read shards that ``build.write`` wrote, and stored vectors; the caller has checked their checksums."""
+        return cls([build.read(shard) for shard in shards], depths, [Stored.from_bytes(one) for one in stored])
 
     @property
     def shards(self) -> tuple[Any, ...]:
         """The FAISS index of each shard; ids are rows of the vocabulary."""
         return self._shards
+
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        """The vectors of each shard that answers are re-ranked by; none where they are not."""
+        return self._stored
 
     @property
     def dim(self) -> int:
@@ -84,64 +145,165 @@ class ShardedIndex:
         return sum(int(shard.ntotal) for shard in self._shards)
 
     def search(self, queries: Vectors, k: int | Ids, among: Selection | None = None) -> tuple[Ids, Scores]:
-        """Ids and scores (num_queries, largest k) of the nearest by inner product, best first.
+        """Ids and scores (num_queries, largest k) of the nearest, best first; with ``among`` of those that it keeps.
 
-        ``k`` is one number, or one a query; a row is -1 and -inf from its own k on. Lists are probed as ``depths`` says
-        for that k, in proportion beyond the largest, and twice as many again for a query that finds too few, so a row
-        ends early only where the index does. What a query finds does not depend on the others.
+        ``k`` is one number, or one a query; a row is -1 and -inf from its own k on. The search goes as deep as
+        ``depths`` says for that k, in proportion beyond the largest, and twice as deep again for a query that finds too
+        few, so a row ends early only where the index does, or a graph of which parts are out of reach. What a query
+        finds does not depend on the others.
         """
         wanted = np.broadcast_to(np.asarray(k, dtype=np.int64), len(queries))
         width = int(np.max(k, initial=0))
         ids = np.full((len(queries), width), -1, dtype=np.int64)
         scores = np.full((len(queries), width), -np.inf, dtype=np.float32)
         available = len(self) if among is None else among.count
-        probes = self._probes(wanted if not available else -(-wanted * len(self) // available))
+        efforts, candidates = self._depths(wanted, available)
         rows = np.arange(len(queries))
         while len(rows):
-            for nprobe in np.unique(probes[rows]):
-                mine = rows[probes[rows] == nprobe]
+            for effort, most in np.unique(np.stack([efforts[rows], candidates[rows]]), axis=1).T:
+                mine = rows[(efforts[rows] == effort) & (candidates[rows] == most)]
                 deepest = int(wanted[mine].max())
-                ids[mine, :deepest], scores[mine, :deepest] = self.probe(queries[mine], deepest, int(nprobe), among)
+                ids[mine, :deepest], scores[mine, :deepest] = self.probe(
+                    queries[mine], deepest, int(effort), int(most), among
+                )
             short = (ids[rows] >= 0).sum(1) < np.minimum(wanted[rows], available)
-            rows = rows[short & (probes[rows] < self.num_lists)]
-            probes[rows] = np.minimum(2 * probes[rows], self.num_lists)
+            rows = rows[short & (efforts[rows] < self.most_effort)]
+            efforts[rows] = np.minimum(2 * efforts[rows], self.most_effort)
         beyond = np.arange(width) >= wanted[:, None]
         ids[beyond], scores[beyond] = -1, -np.inf
         return ids, scores
 
-    def probe(self, queries: Vectors, k: int, nprobe: int, among: Selection | None = None) -> tuple[Ids, Scores]:
-        """Ids and scores (num_queries, k) from ``nprobe`` lists of each shard and no more; -1 where those end."""
-        how: Any = None
-        if self.num_lists:
-            how = faiss.SearchParametersIVF()
-            how.nprobe = nprobe
-        elif among is not None:
-            how = faiss.SearchParameters()
-        if among is not None:
-            how.sel = among.selector
-        answers = [shard.search(queries, k, params=how) for shard in self._shards]
-        return merge(np.stack([ids for _, ids in answers]), np.stack([scores for scores, _ in answers]), k)
+    def probe(
+        self, queries: Vectors, k: int, effort: int, candidates: int = 0, among: Selection | None = None
+    ) -> tuple[Ids, Scores]:
+        """Ids and scores (num_queries, k) by this effort and no more; -1 where that finds no more.
 
-    def _probes(self, wanted: Ids) -> Ids:
-        """Lists to begin with, (num_queries,)."""
-        if not self.num_lists or not self.depths:
-            return np.full(len(wanted), self.num_lists, dtype=np.int64)
+        ``effort`` is lists of each shard, or candidates on the way through a graph; as many ``candidates``, where there
+        are stored vectors, are put in order by them, all of them of ``among``.
+        """
+        width = max(k, candidates) if self._stored else k
+        answers = list(self.by_codes(queries, width, effort, among))
+        found, scores = merge(np.stack([ids for ids, _ in answers]), np.stack([scores for _, scores in answers]), width)
+        if not self._stored or not candidates:
+            return found, scores
+        return merge(found[None], self.exact_scores(queries, found)[None], k)
+
+    def by_codes(
+        self, queries: Vectors, k: int, effort: int, among: Selection | None = None
+    ) -> Iterator[tuple[Ids, Scores]]:
+        """What each shard answers by what its index holds, (num_queries, k); at least one answer."""
+        asked = self._ask(queries, effort, among)
+        for shard in self._shards:
+            width = min(self._width(shard, k), k) if among is None else k  # a shard may hold all that is kept
+            scores, ids = _answer(shard, asked, width)
+            yield np.pad(ids, ((0, 0), (0, k - width)), constant_values=-1), np.pad(scores, ((0, 0), (0, k - width)))
+
+    def exact_scores(self, queries: Vectors, ids: Ids) -> Scores:
+        """Scores (num_queries, any) of ``ids`` by the stored vectors; -inf for an id that is not held here."""
+        scores = np.full(ids.shape, -np.inf, dtype=np.float32)
+        for held in self._stored:
+            held.score(queries, ids, scores, self.metric)
+        return scores
+
+    def _ask(self, queries: Vectors, effort: int, among: Selection | None) -> Asked:
+        selector = None if among is None else among.selector
+        if not self._lists:
+            return Asked(queries, None, None, effort if self.is_graph else 0, selector)
+        shard: Any = self._shards[0]
+        turned = shard.chain.at(0).apply(queries) if isinstance(shard, _FAISS.IndexPreTransform) else queries
+        distances, lists = self._lists[0].quantizer.search(turned, min(effort, self.num_lists))
+        return Asked(turned, lists, distances, 0, selector)
+
+    def _width(self, shard: Any, k: int) -> int:
+        """How many of the best ``k`` a shard is asked for.
+
+        Items fall to shards by a hash, so of the best k one shard has a share, and more than 6 deviations above it in
+        one of a billion answers. A graph, whose answer is not exact anyway, is spared the rest; one that is asked for
+        more than it holds, or for all that there is, gives all.
+        """
+        if not self.is_graph or len(self._shards) == 1 or not len(self):
+            return k
+        share = k * int(shard.ntotal) / len(self)
+        return math.ceil(share + 6 * math.sqrt(share)) + 6
+
+    def _depths(self, wanted: Ids, available: int) -> tuple[Ids, Ids]:
+        """Effort to begin with and candidates, each (num_queries,), where so many items may be found.
+
+        The others are passed over, so that the wanted ones lie as deep as more would among all items.
+        """
+        if not self.depths:
+            return np.full(len(wanted), self.most_effort, dtype=np.int64), np.zeros(len(wanted), dtype=np.int64)
+        deep = -(-wanted * len(self) // max(available, 1))
+        efforts = self._measured(deep, [depth.effort for depth in self.depths])
+        return np.minimum(efforts, self.most_effort), self._measured(
+            wanted, [depth.candidates for depth in self.depths]
+        )
+
+    def _measured(self, wanted: Ids, of_depths: Sequence[int]) -> Ids:
+        """Of each number of items (num_queries,) the value of its depth, in proportion beyond the largest."""
         ks = np.array([depth.k for depth in self.depths])
-        nprobes = np.array([depth.nprobe for depth in self.depths])
-        measured: Ids = nprobes[np.minimum(np.searchsorted(ks, wanted), len(ks) - 1)]
-        probes: Ids = np.minimum(measured * np.maximum(-(-wanted // ks[-1]), 1), self.num_lists)
-        return probes
+        place = np.minimum(np.searchsorted(ks, wanted), len(ks) - 1)
+        return np.asarray(np.array(of_depths)[place] * np.maximum(-(-wanted // ks[-1]), 1), dtype=np.int64)
 
 
-def exact(vectors: Vectors, queries: Vectors, k: int) -> tuple[Ids, Scores]:
+def listed(shard: Any) -> Any:
+    """The inverted lists of a FAISS index, or None."""
+    inner = shard.index if isinstance(shard, _FAISS.IndexPreTransform) else shard
+    found = faiss.downcast_index(inner)
+    return found if isinstance(found, _FAISS.IndexIVF) else None
+
+
+def _is_graph(shard: Any) -> bool:
+    return isinstance(shard, faiss.IndexIDMap) and isinstance(faiss.downcast_index(shard.index), faiss.IndexHNSW)
+
+
+def _answer(shard: Any, asked: Asked, k: int) -> tuple[Scores, Ids]:
+    """What one shard finds: scores, of which more is better, and ids."""
+    if asked.lists is None:
+        how = _FAISS.SearchParametersHNSW(efSearch=max(asked.ef, k)) if asked.ef else _FAISS.SearchParameters()
+        how.sel = asked.selector
+        scores, ids = shard.search(asked.queries, k, params=how)
+    else:
+        scores, ids = _in_lists(listed(shard), asked, k)
+    return (-scores if shard.metric_type == faiss.METRIC_L2 else scores), ids
+
+
+def _in_lists(shard: Any, asked: Asked, k: int) -> tuple[Scores, Ids]:
+    """FAISS's search within these lists; its wrapper takes only as many lists as the index itself would look at."""
+    queries, lists = np.ascontiguousarray(asked.queries), np.ascontiguousarray(asked.lists)
+    distances = np.ascontiguousarray(asked.distances)
+    scores, ids = np.empty((len(queries), k), dtype=np.float32), np.empty((len(queries), k), dtype=np.int64)
+    how = _FAISS.SearchParametersIVF(nprobe=lists.shape[1])
+    how.sel = asked.selector
+    shard.search_preassigned_c(
+        len(queries),
+        *map(faiss.swig_ptr, (queries,)),
+        k,
+        *map(faiss.swig_ptr, (lists, distances, scores, ids)),
+        False,
+        how,
+    )
+    return scores, ids
+
+
+def score_all(queries: Vectors, vectors: Vectors, metric: str) -> Scores:
+    """The score (num_queries, n) of each of ``vectors`` for each query, of which more is better."""
+    products = queries @ vectors.T
+    if metric != "l2":
+        return np.asarray(products)
+    lengths = (queries**2).sum(1)[:, None] + (vectors**2).sum(1)
+    return np.asarray(-np.maximum(lengths - 2 * products, 0))
+
+
+def exact(vectors: Vectors, queries: Vectors, k: int, metric: str = "inner_product") -> tuple[Ids, Scores]:
     """Rows and scores (num_queries, k) of the nearest ``vectors``: what an index is measured against.
 
-    By inner product, best first, and -1 where there are no more.
+    Best first, and -1 where there are no more.
     """
     if not len(vectors):
         return np.full((len(queries), k), -1, dtype=np.int64), np.full((len(queries), k), -np.inf, dtype=np.float32)
-    scores, rows = faiss.knn(queries, vectors, min(k, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
-    return merge(np.asarray(rows)[None], np.asarray(scores)[None], k)
+    scores, rows = faiss.knn(queries, vectors, min(k, len(vectors)), metric=build.METRICS[metric])
+    return merge(np.asarray(rows)[None], (-scores if metric == "l2" else np.asarray(scores))[None], k)
 
 
 def hits(found: Ids, truth: Ids) -> int:
@@ -152,21 +314,3 @@ def hits(found: Ids, truth: Ids) -> int:
 def recall(found: Ids, truth: Ids) -> float:
     """Share of ``truth`` (num_queries, k) that is in ``found`` (num_queries, any), order aside."""
     return hits(found, truth) / max(truth.size, 1)
-
-
-def tune(
-    measure: Callable[[int], Sequence[float]], ks: Sequence[int], num_lists: int, target: float
-) -> tuple[Depth, ...]:
-    """For each of the ascending ``ks`` the smallest power of two of lists whose recall reaches ``target``, else all.
-
-    ``measure`` tells the recall at each of ``ks`` for a number of lists; it is asked once a number. More items never
-    get fewer lists.
-    """
-    nprobe, reached = 1, measure(1)
-    found = []
-    for place, k in enumerate(ks):
-        while reached[place] < target and nprobe < num_lists:
-            nprobe = min(2 * nprobe, num_lists)
-            reached = measure(nprobe)
-        found.append(Depth(k, nprobe, reached[place]))
-    return tuple(found)

@@ -8,7 +8,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from raycl.index.search import Ids, Scores, ShardedIndex, Vectors
+from raycl.index.search import Ids, Scores, ShardedIndex, Vectors, listed, merge_in_turn, score_all
 from raycl.index.selection import Mask, Rows, Selection
 
 DIRECT_UP_TO = 5_000
@@ -28,8 +28,8 @@ class SelectiveIndex:
         self._shard_of = np.full(num_rows, -1, dtype=np.int32)
         for number, shard in enumerate(index.shards):
             self._shard_of[_ids(shard)] = number
-            if isinstance(shard, faiss.IndexIVF):
-                shard.set_direct_map_type(_BY_HASH)
+            if not index.stored and (lists := listed(shard)) is not None:
+                lists.set_direct_map_type(_BY_HASH)
 
     @property
     def present(self) -> Mask:
@@ -41,31 +41,58 @@ class SelectiveIndex:
         return Selection(kept & self.present)
 
     def vectors(self, rows: Rows) -> Vectors:
-        """The vectors (rows, dim) of these rows, as the index keeps them; each row has one."""
+        """The vectors (rows, dim) of these rows: those that are stored, or what the index makes of its codes.
+
+        Each row has one.
+        """
         shards = self._shard_of[rows]
         found = np.zeros((len(rows), self._index.dim), dtype=np.float32)
         for number in np.unique(shards):
             mine = np.flatnonzero(shards == number)
-            found[mine] = self._index.shards[number].reconstruct_batch(rows[mine])
+            if self._index.stored:
+                found[mine] = self._index.stored[number].of(rows[mine])
+            else:
+                found[mine] = self._index.shards[number].reconstruct_batch(rows[mine])
         return found
+
+    def scores(self, queries: Vectors, rows: Rows) -> Scores:
+        """What each of these rows scores for each query, (num_queries, rows), as a search would score it."""
+        return score_all(queries, self.vectors(rows), self._index.metric)
 
     def search(self, queries: Vectors, k: int | Ids, among: Selection | None = None) -> tuple[Ids, Scores]:
         """``ShardedIndex.search``; ``among`` is one that ``selection`` made.
 
-        An answer from at most ``direct_up_to`` items is exact, and so is any from flat shards.
+        Among at most ``direct_up_to`` items the answer is the best by ``scores``, and so it is for a query that a graph
+        cannot fill. Among some items every answer is as long as it can be.
         """
-        if among is None or among.count > self._direct_up_to:
-            return self._index.search(queries, k, among)
+        if among is None:
+            return self._index.search(queries, k)
         wanted = np.broadcast_to(np.asarray(k, dtype=np.int64), len(queries))
-        ids = np.full((len(queries), int(np.max(k, initial=0))), -1, dtype=np.int64)
-        scores = np.full(ids.shape, -np.inf, dtype=np.float32)
-        if not among.count:
-            return ids, scores
-        all_scores = queries @ self.vectors(among.rows).T
-        for place, row_scores in enumerate(all_scores):
-            best = top(row_scores, int(wanted[place]))
-            ids[place, : len(best)], scores[place, : len(best)] = among.rows[best], row_scores[best]
+        if among.count <= self._direct_up_to:
+            return self._direct(queries, wanted, among)
+        ids, scores = self._index.search(queries, wanted, among)
+        short = np.flatnonzero((ids >= 0).sum(1) < np.minimum(wanted, among.count))
+        if len(short):
+            width = int(wanted[short].max())
+            ids[short, :width], scores[short, :width] = self._direct(queries[short], wanted[short], among)
         return ids, scores
+
+    def _direct(self, queries: Vectors, wanted: Ids, among: Selection) -> tuple[Ids, Scores]:
+        """By the scores of all, of so many items at a time."""
+        width = int(np.max(wanted, initial=0))
+        starts = range(0, max(among.count, 1), DIRECT_UP_TO)
+        parts = (among.rows[start : start + DIRECT_UP_TO] for start in starts)
+        ids, scores = merge_in_turn((self._best(queries, rows, width) for rows in parts), width)
+        beyond = np.arange(width) >= wanted[:, None]
+        ids[beyond], scores[beyond] = -1, -np.inf
+        return ids, scores
+
+    def _best(self, queries: Vectors, rows: Rows, k: int) -> tuple[Ids, Scores]:
+        scores = self.scores(queries, rows)
+        best = np.zeros((len(queries), min(k, len(rows))), dtype=np.int64)
+        for place, row_scores in enumerate(scores):
+            best[place] = top(row_scores, k)
+        return rows[best], np.take_along_axis(scores, best, axis=1)
 
 
 def top(scores: Scores, k: int) -> Rows:
@@ -79,9 +106,9 @@ def top(scores: Scores, k: int) -> Rows:
 
 
 def _ids(shard: Any) -> Sequence[int] | Rows:
-    if not isinstance(shard, faiss.IndexIVF):
+    if (inverted := listed(shard)) is None:
         return np.asarray(faiss.vector_to_array(shard.id_map))
-    lists: Any = shard.invlists
-    sizes = [lists.list_size(number) for number in range(shard.nlist)]
+    lists: Any = inverted.invlists
+    sizes = [lists.list_size(number) for number in range(inverted.nlist)]
     found = [np.array(faiss.rev_swig_ptr(lists.get_ids(number), size)) for number, size in enumerate(sizes) if size]
     return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)

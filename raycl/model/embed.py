@@ -15,10 +15,12 @@ _ROWS = 8_192
 def items(tower: ItemTower, features: FeatureRows, first: int = 0) -> npt.NDArray[np.float32]:
     """Vectors (rows, dim) of the vocabulary rows from ``first`` on, whose ``features`` are given."""
     found = []
+    device = next(tower.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(features), _ROWS):
             within = torch.arange(start, min(start + _ROWS, len(features)))
-            found.append(tower(within + first, features.take(within)).numpy())
+            given = features.take(within).to(device)
+            found.append(tower((within + first).to(device), given).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -28,10 +30,12 @@ def users(
     user_row: npt.NDArray[np.int32],
     features: FeatureRows,
     age_s: npt.NDArray[np.float32] | None = None,
+    context: FeatureRows | None = None,
 ) -> npt.NDArray[np.float32]:
     """Vectors (users, dim) of users in these states; ``user_row`` -1 takes the last row of ``features``.
 
     ``age_s`` (users, max_history) is how many seconds ago each event was, negative or NaN where that is not known.
+    ``context`` (users,) is what is known of each request.
     """
     found = [np.zeros((0, tower.empty.shape[0]), dtype=np.float32)]
     with torch.inference_mode():
@@ -40,5 +44,6 @@ def users(
             rows = torch.from_numpy(user_row[part].astype(np.int64))
             states = torch.from_numpy(history[part].astype(np.int64))
             ages = None if age_s is None else torch.from_numpy(age_s[part])
-            found.append(tower(states, features.take(rows), ages).numpy())
+            said = None if context is None else context.take(torch.arange(start, start + len(states)))
+            found.append(tower(states, features.take(rows), ages, said).numpy())
     return np.concatenate(found)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from raycl.data.features import PADDING, UNKNOWN
 from raycl.model.inputs import FeatureRows
+from raycl.model.row_table import RowTable
 from raycl.model.spec import FeatureSizes
 
 
@@ -20,10 +21,7 @@ class FeatureBlock(nn.Module):
     def __init__(self, sizes: FeatureSizes, dim: int, dropout: float = 0.0) -> None:
         """``dropout``: share of values that count as unknown in training."""
         super().__init__()
-        bags = [nn.EmbeddingBag(num_tokens, dim, mode="mean", padding_idx=PADDING) for num_tokens in sizes.bag_tokens]
-        for bag in bags:
-            small(bag.weight, num_zeros=UNKNOWN + 1)
-        self.bags = nn.ModuleList(bags)
+        self.bags = nn.ModuleList(Bag(num_tokens, dim, num_zeros=UNKNOWN + 1) for num_tokens in sizes.bag_tokens)
         some = sizes.num_numbers > 0
         self.numbers = nn.Linear(sizes.num_numbers, dim, bias=False) if some else None
         self.unknown_numbers = nn.Parameter(torch.zeros(sizes.num_numbers, dim)) if some else None
@@ -43,6 +41,15 @@ class FeatureBlock(nn.Module):
         return torch.stack(parts).sum(0) if parts else None
 
 
+class Bag(RowTable):
+    """The mean of tokens' embeddings."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(rows, dim) of ``tokens`` (rows, width), padding left out."""
+        given = (tokens != PADDING).float()
+        return self.sums(tokens, given / given.sum(1, keepdim=True).clamp(min=1.0))
+
+
 class GivenVector(nn.Module):
     """Vectors of another model, mapped linearly and brought to one scale by layer normalisation (Ba et al. 2016)."""
 
@@ -58,13 +65,6 @@ class GivenVector(nn.Module):
         missing = values[:, :1].isnan()
         mapped: Tensor = self.norm(self.linear(values.masked_fill(missing, 0.0)))
         return torch.where(missing, self.unknown, mapped)
-
-
-def small(weight: Tensor, num_zeros: int) -> None:
-    """Rows of about unit length; the first ``num_zeros`` are zero."""
-    with torch.no_grad():
-        nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        weight[:num_zeros] = 0.0
 
 
 def _with_unknowns(rows: FeatureRows, share: float) -> FeatureRows:

@@ -39,13 +39,11 @@ class Moments(nn.Module):
     Times are told apart by the binary logarithm of their seconds; one that is not known has a vector of its own.
     """
 
-    def __init__(self, max_history: int, dim: int, dropout: float) -> None:
-        """``dropout``: share of histories whose times count as unknown in training."""
+    def __init__(self, max_history: int, dim: int) -> None:
         super().__init__()
         self.position = nn.Embedding(max_history, dim)
         self.age = nn.Embedding(NUM_AGES + 1, dim)
         self.gap = nn.Embedding(NUM_AGES + 1, dim)
-        self.dropout = dropout
         for table in (self.position, self.age, self.gap):
             nn.init.normal_(table.weight, std=_SMALL)
         with torch.no_grad():
@@ -58,8 +56,6 @@ class Moments(nn.Module):
         if age_s is None:
             age_s = torch.full((1, num_events), torch.nan, device=device)
         age = age_s.float().masked_fill(~(age_s >= 0), torch.nan)
-        if self.training and self.dropout:
-            age = age.masked_fill(torch.rand(len(age), 1, device=device) < self.dropout, torch.nan)
         gap = age - F.pad(age[:, :-1], (1, 0))
         where = self.position(torch.arange(num_events, device=device))
         moments: Tensor = where + self.age(_doublings(age)) + self.gap(_doublings(gap))
@@ -77,7 +73,7 @@ class Attention(nn.Module):
 
     def __init__(self, max_history: int, model: ModelConfig) -> None:
         super().__init__()
-        self.moments = Moments(max_history, model.dim, model.feature_dropout)
+        self.moments = Moments(max_history, model.dim)
         self.hidden = nn.Linear(model.dim, model.dim)
         self.score = nn.Linear(model.dim, 1, bias=False)
         nn.init.zeros_(self.score.weight)  # untrained, it is the mean
@@ -99,7 +95,7 @@ class Transformer(nn.Module):
 
     def __init__(self, max_history: int, model: ModelConfig) -> None:
         super().__init__()
-        self.moments = Moments(max_history, model.dim, model.feature_dropout)
+        self.moments = Moments(max_history, model.dim)
         self.layers = nn.ModuleList(
             Layer(model.dim, model.history_heads, model.dropout) for _ in range(model.history_layers)
         )

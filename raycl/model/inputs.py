@@ -13,6 +13,7 @@ from torch import Tensor
 
 from raycl.data.columns import whole
 from raycl.data.features import PADDING, UNKNOWN, Encoders
+from raycl.model.spec import FeatureSizes
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class FeatureRows:
             tuple(vector[rows] for vector in self.vectors),
         )
 
+    def part(self, rows: slice) -> FeatureRows:
+        """The features of a run of rows."""
+        tokens, vectors = (tuple(one[rows] for one in many) for many in (self.tokens, self.vectors))
+        return FeatureRows(tokens, self.numbers[rows], vectors)
+
     def to(self, device: torch.device) -> FeatureRows:
         """The same on ``device``."""
         return FeatureRows(
@@ -46,6 +52,14 @@ class FeatureRows:
             self.numbers.to(device),
             tuple(vector.to(device) for vector in self.vectors),
         )
+
+
+def unknown(sizes: FeatureSizes, num_rows: int, device: torch.device) -> FeatureRows:
+    """Rows of which nothing is known."""
+    tokens = tuple(torch.full((num_rows, 1), UNKNOWN, dtype=torch.int32, device=device) for _ in sizes.bag_tokens)
+    numbers = torch.full((num_rows, sizes.num_numbers), torch.nan, device=device)
+    vectors = tuple(torch.full((num_rows, length), torch.nan, device=device) for length in sizes.vector_lengths)
+    return FeatureRows(tokens, numbers, vectors)
 
 
 def from_table(

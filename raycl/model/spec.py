@@ -39,6 +39,8 @@ class TowerSpec:
     model: ModelConfig
     shared_id_rows: int | None = None
     """Rows that the items' own embeddings share; None where each item has its own."""
+    context: FeatureSizes = FeatureSizes((), 0)
+    """Features of a request."""
 
     @property
     def num_id_rows(self) -> int:
@@ -58,7 +60,7 @@ class TowerSpec:
             side: FeatureSizes(
                 tuple(plain[side]["bag_tokens"]), plain[side]["num_numbers"], tuple(plain[side]["vector_lengths"])
             )
-            for side in ("items", "users")
+            for side in ("items", "users", "context")
         }
         return cls(
             plain["num_items"],
@@ -67,4 +69,5 @@ class TowerSpec:
             sizes["users"],
             ModelConfig(**plain["model"]),
             plain["shared_id_rows"],
+            sizes["context"],
         )

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raycl.model.features import FeatureBlock, small
+from raycl.model.features import FeatureBlock
 from raycl.model.history import WeightedMean, pooling
-from raycl.model.inputs import FeatureRows
+from raycl.model.inputs import FeatureRows, unknown
+from raycl.model.row_table import RowTable, sums
 from raycl.model.spec import TowerSpec
 
 _ROWS = 8_192
@@ -46,13 +47,11 @@ class ItemTower(nn.Module):
 
     def __init__(self, spec: TowerSpec) -> None:
         super().__init__()
-        self.ids = nn.Embedding(spec.num_id_rows + 1, spec.model.dim) if spec.model.item_id else None
+        self.ids = RowTable(spec.num_id_rows + 1, spec.model.dim) if spec.model.item_id else None
         self.features = FeatureBlock(spec.items, spec.model.dim, spec.model.feature_dropout)
         self.head = Head(spec)
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
         self.register_buffer("id_row", torch.arange(spec.num_items) % spec.num_id_rows)
-        if self.ids is not None:
-            small(self.ids.weight, num_zeros=0)
 
     def forward(self, items: Tensor, features: FeatureRows, hidden: Tensor | None = None) -> Tensor:
         """Unit vectors (rows, dim) of the vocabulary rows ``items``, with their ``features``.
@@ -85,7 +84,7 @@ class UserTower(nn.Module):
 
     known: Tensor
     id_row: Tensor
-    history: nn.EmbeddingBag | nn.Embedding | None
+    history: RowTable | None
 
     def __init__(self, spec: TowerSpec, *, own_events: bool = True) -> None:
         """``own_events``: with a table of its own of what an event says; without one it needs ``of_events``."""
@@ -93,52 +92,60 @@ class UserTower(nn.Module):
         self.max_history, dim = spec.max_history, spec.model.dim
         self.pool = pooling(spec.max_history, spec.model)
         num_rows = spec.num_items if spec.model.share_items else spec.num_id_rows
-        self.history = None
-        if own_events:
-            if isinstance(self.pool, WeightedMean):
-                self.history = nn.EmbeddingBag(num_rows + 1, dim, mode="sum", padding_idx=0)
-            else:
-                self.history = nn.Embedding(num_rows + 1, dim, padding_idx=0)
-            small(self.history.weight, num_zeros=1)
+        # Row 0 stands for no event: it is zero, and since nothing looks at it, its gradient is zero.
+        self.history = RowTable(num_rows + 1, dim, num_zeros=1) if own_events else None
         self.empty = nn.Parameter(torch.zeros(dim))
         self.features = FeatureBlock(spec.users, dim, spec.model.feature_dropout)
+        self.context_sizes = spec.context
+        self.context = FeatureBlock(spec.context, dim, spec.model.feature_dropout)
         self.head = Head(spec)
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
         self.register_buffer("id_row", torch.arange(spec.num_items) % num_rows)
         nn.init.normal_(self.empty, std=dim**-0.5)
 
-    def forward(self, history: Tensor, features: FeatureRows, age_s: Tensor | None = None) -> Tensor:
+    def forward(
+        self, history: Tensor, features: FeatureRows, age_s: Tensor | None = None, context: FeatureRows | None = None
+    ) -> Tensor:
         """Unit vectors (rows, dim) of users with these histories: vocabulary rows (rows, max_history), -1 for none.
 
         Items that training has not seen are passed over; a history without any other takes a vector of its own.
         ``age_s`` (rows, max_history) is how many seconds ago each event was, negative or NaN where that is not known;
-        means do not look at it.
+        means do not look at it. ``context`` is what is known of the requests, None where that is nothing.
         """
         assert self.history is not None
         items = history.clamp(min=0)
         present = (history >= 0) & self.known[items]
         tokens = torch.where(present, self.id_row[items] + 1, 0)
         if isinstance(self.pool, WeightedMean):
-            pooled = self.history(tokens, per_sample_weights=self.pool(present))
+            pooled = self.history.sums(tokens, self.pool(present))
         else:
             pooled = self.pool(self.history(tokens), present, age_s)
-        return self._vectors(pooled, present, features)
+        return self._vectors(pooled, present, features, context)
 
     def of_events(
-        self, table: Tensor, places: Tensor, present: Tensor, features: FeatureRows, age_s: Tensor | None = None
+        self,
+        table: Tensor,
+        places: Tensor,
+        present: Tensor,
+        features: FeatureRows,
+        age_s: Tensor | None = None,
+        context: FeatureRows | None = None,
     ) -> Tensor:
         """``forward`` on events whose vectors are the rows ``places`` (rows, max_history) of ``table``."""
         table = table.float()
         if isinstance(self.pool, WeightedMean):
-            pooled = F.embedding_bag(places, table, per_sample_weights=self.pool(present), mode="sum")
+            pooled = sums(table, places, self.pool(present))
         else:
             pooled = self.pool(F.embedding(places, table), present, age_s)
-        return self._vectors(pooled, present, features)
+        return self._vectors(pooled, present, features, context)
 
-    def _vectors(self, pooled: Tensor, present: Tensor, features: FeatureRows) -> Tensor:
+    def _vectors(self, pooled: Tensor, present: Tensor, features: FeatureRows, context: FeatureRows | None) -> Tensor:
         inputs = torch.where(present.any(1, keepdim=True), pooled, self.empty)
-        described = self.features(features)
-        vectors: Tensor = self.head(inputs if described is None else inputs + described)
+        if context is None:
+            context = unknown(self.context_sizes, len(pooled), pooled.device)
+        for described in (self.features(features), self.context(context)):
+            inputs = inputs if described is None else inputs + described
+        vectors: Tensor = self.head(inputs)
         return vectors
 
 
@@ -163,16 +170,20 @@ class TwoTower(nn.Module):
         features: FeatureRows,
         hidden: Tensor | None = None,
         age_s: Tensor | None = None,
+        context: FeatureRows | None = None,
         catalogue: FeatureRows | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """User vectors (rows, dim) and the vectors (rows, dim) of their items; ``age_s`` is ``UserTower.forward``'s."""
+        """User vectors (rows, dim) and the vectors (rows, dim) of their items.
+
+        ``age_s`` and ``context`` are those of ``UserTower.forward``.
+        """
         vectors = self.item(items, features, hidden)
         if not self.spec.model.share_items:
-            return self.user(history, users, age_s), vectors
+            return self.user(history, users, age_s, context), vectors
         assert catalogue is not None
         rows, places = torch.unique(history.clamp(min=0), return_inverse=True)  # each item once, however often met
         table = self._represent(rows, catalogue)
-        return self.user.of_events(table, places, history >= 0, users, age_s), vectors
+        return self.user.of_events(table, places, history >= 0, users, age_s, context), vectors
 
     def user_alone(self, catalogue: FeatureRows) -> UserTower:
         """The user tower as it is saved and served, without the item tower; its weights are this module's own.

@@ -67,6 +67,13 @@ class Query(_Asked):
 
     history: Annotated[list[ItemId], Field(max_length=MOST_IDS)] = []
     """Item ids that the user met, the newest last; ids that the release does not know are passed over and counted."""
+    times: Annotated[list[float | None], Field(max_length=MOST_IDS)] = []
+    """When each event of ``history`` was, in seconds since 1970 (UTC), null where that is not known; by default none
+    is."""
+    time: float | None = None
+    """When the answer is asked for, in the same seconds; by default now."""
+    context: Features = {}
+    """What is known of the request, by the names of the config's ``context``."""
     user: Features = {}
     """What is known of the user, by the names of ``users.features``."""
     k: Annotated[int, Field(ge=1)] = 10
@@ -126,8 +133,8 @@ class Item(BaseModel):
 
     item_id: ItemId
     score: float
-    """Cosine of user and item vector; where the basis is popularity, training events as a share of the largest number
-    of them."""
+    """Cosine of user and item vector, or with ``index.metric`` l2 less the square of their distance; where the basis is
+    popularity, training events as a share of the largest number of them."""
     title: str | None = None
     display: dict[str, Any] = {}
     explored: bool = False

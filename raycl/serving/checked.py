@@ -29,6 +29,9 @@ class Index(Protocol):
     def vectors(self, rows: Rows) -> Vectors:
         """The vectors (rows, dim) of rows that can be found."""
 
+    def scores(self, queries: Vectors, rows: Rows) -> Scores:
+        """What each of these rows scores for each query, (queries, rows), as a search scores it."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -37,8 +40,12 @@ class Checked:
     query: Query
     features: pa.Table
     """What it says of the user, as the release's encoders put it: one row."""
+    context: pa.Table
+    """What it says of the request, in the same way."""
     events: npt.NDArray[np.int32]
     """The history as known rows, the newest first, no more than the tower reads."""
+    age_s: npt.NDArray[np.float32]
+    """Seconds since each of these events, NaN where that is not known."""
     left_out: Rows
     """Distinct rows that must not come."""
     unknown_history: int

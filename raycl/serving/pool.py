@@ -115,8 +115,14 @@ def _ordered(
     caps = rerank.Caps([(catalogue.columns.groups(name, pool.rows), most) for name, most in wish.max_per.items()])
     counts = catalogue.counts[pool.rows]
     scores = rerank.discounted(pool.scores, counts, wish.popularity_discount, catalogue.most)
-    vectors = index.vectors(pool.rows) if wish.method else None
+    vectors = _directions(index.vectors(pool.rows)) if wish.method else None
     how = rerank.Wish(wish.method, wish.strength, wish.explore, wish.seed)
     found = rerank.order(scores, vectors, k, how, caps, go_on)
     explored = {place for place, one in enumerate(found.places) if one in found.explored}
     return Chosen(pool.rows[found.places], pool.scores[found.places], explored, found.out_of_time)
+
+
+def _directions(vectors: Vectors) -> Vectors:
+    """Vectors at unit length, which those that an index makes of its codes only nearly have."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)

@@ -17,20 +17,22 @@ from raycl.config_serving import ServingConfig
 from raycl.data.features import Encoders
 from raycl.errors import InputError
 from raycl.index.release import Release
-from raycl.index.selection import Rows
+from raycl.index.selection import Rows, Selection
 from raycl.index.selective import SelectiveIndex
 from raycl.model import embed, inputs
-from raycl.serving import explain, pool
+from raycl.serving import explain, pool, told
 from raycl.serving.api import Answer, Basis, Item, Query, Reason, Reasons
 from raycl.serving.catalogue import Catalogue
 from raycl.serving.checked import Checked, Index, Vectors
 from raycl.serving.filters import ItemId
+from raycl.serving.sessions import Fresh
 
 States = npt.NDArray[np.int32]
 """Vocabulary rows (queries, max_history), newest first and then -1."""
 
-Encode = Callable[[States, pa.Table], Vectors]
-"""States and encoded user features, to vectors (queries, dim)."""
+Encode = Callable[[States, pa.Table, Vectors, pa.Table], Vectors]
+"""States, encoded user features, seconds since each event or NaN (queries, max_history), and encoded context, to
+vectors (queries, dim)."""
 
 Observe = Callable[[str, float], None]
 """Told the name of a phase and its seconds."""
@@ -47,30 +49,36 @@ class Retriever:
         max_history: int,
         encode: Encode,
         index: Index,
+        context: Encoders | None = None,
         config: ServingConfig | None = None,
         ticks: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """``catalogue``: one vocabulary row a row; ``ticks``: seconds that never go back, for what has a budget."""
+        """``catalogue``: one vocabulary row a row; ``ticks``: seconds that never go back, for what has a budget.
+
+        ``clock``: seconds since 1970, which say when a query is asked that does not say it itself.
+        """
         self.release = release
         self._config = config or ServingConfig()
-        self._encoders, self._max_history = encoders, max_history
-        self._encode, self._index, self._ticks = encode, index, ticks
-        self._unknown = encoders.encode_rows([{}])
-        """A user of whom nothing is known."""
+        self._users, self._requests = told.Reader("user", encoders), told.Reader("context", context or Encoders())
+        self._max_history = max_history
+        self._encode, self._index, self._ticks, self._clock = encode, index, ticks, clock
         self.catalogue = Catalogue(catalogue, self._config.filters, index.selection)
 
     @classmethod
     def of(cls, release: Release, config: ServingConfig | None = None) -> Retriever:
         """A retriever that does all in this process."""
-        encoders = release.user_encoders
+        encoders, requests = release.user_encoders, release.context_encoders
 
-        def encode(history: States, features: pa.Table) -> Vectors:
+        def encode(history: States, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
             rows = np.arange(len(history), dtype=np.int32)
             described = inputs.from_table(features, encoders, len(history))
-            return embed.users(release.user_tower, history, rows, described)
+            said = inputs.from_table(context, requests, len(history))
+            return embed.users(release.user_tower, history, rows, described, age_s, said)
 
         index = SelectiveIndex(release.index, release.catalogue.num_rows)
-        return cls(release.name, release.catalogue, encoders, release.user_tower.max_history, encode, index, config)
+        max_history = release.user_tower.max_history
+        return cls(release.name, release.catalogue, encoders, max_history, encode, index, requests, config)
 
     def warm(self) -> None:
         """Answer once by each basis, so that the first caller does not wait for what is made at first use."""
@@ -78,7 +86,7 @@ class Retriever:
             [self.check(Query(history=self.catalogue.ids(self.catalogue.by_popularity[:2]))), self.check(Query())]
         )
 
-    def check(self, query: Query, fresh: Sequence[ItemId] = ()) -> Checked:
+    def check(self, query: Query, fresh: Sequence[Fresh] = ()) -> Checked:
         """What the query means here; InputError, naming field, value and remedy, where there is no answer.
 
         ``fresh``: what this user did since, the newest last.
@@ -88,52 +96,41 @@ class Retriever:
             raise found
         return found
 
-    def check_all(self, asked: Sequence[tuple[Query, Sequence[ItemId]]]) -> list[Checked | InputError]:
-        """``check`` of each query and what its user did since; the features of all users are encoded together."""
-        try:
-            described = self._described([query.user for query, _ in asked])
-        except InputError:
-            described = [self._described_alone(query.user) for query, _ in asked]
+    def check_all(self, asked: Sequence[tuple[Query, Sequence[Fresh]]]) -> list[Checked | InputError]:
+        """``check`` of each query and what its user did since; what all say of user and request is encoded together."""
+        users = self._users.read([query.user for query, _ in asked])
+        requests = self._requests.read([query.context for query, _ in asked])
         found: list[Checked | InputError] = []
-        for (query, fresh), features in zip(asked, described, strict=True):
+        for (query, fresh), features, context in zip(asked, users, requests, strict=True):
             try:
-                found.append(features if isinstance(features, InputError) else self._check(query, fresh, features))
+                found.append(self._check(query, fresh, told.good(features), told.good(context)))
             except InputError as error:
                 found.append(error)
         return found
 
-    def _described(self, users: Sequence[Mapping[str, Any]]) -> list[pa.Table | InputError]:
-        """What is known of each user as the encoders put it, one row each; InputError where one cannot be encoded."""
-        known = [feature.column for feature in self._encoders.features]
-        for user in users:
-            for name in user.keys() - set(known):
-                names = ", ".join(known) if known else "none"
-                value = repr(user[name])[:80]
-                raise InputError(f"user.{name}={value}: the release knows no such feature; it knows {names}")
-        told = [place for place, user in enumerate(users) if user]
-        encoded = self._encoders.encode_rows([users[place] for place in told]) if told else None
-        found: list[pa.Table | InputError] = [self._unknown] * len(users)
-        for row, place in enumerate(told):
-            assert encoded is not None
-            found[place] = encoded.slice(row, 1)
-        return found
-
-    def _described_alone(self, user: Mapping[str, Any]) -> pa.Table | InputError:
-        try:
-            return self._described([user])[0]
-        except InputError as error:
-            return error
-
-    def _check(self, query: Query, fresh: Sequence[ItemId], features: pa.Table) -> Checked:
+    def _check(self, query: Query, fresh: Sequence[Fresh], features: pa.Table, context: pa.Table) -> Checked:
         met = {str(one) for one in query.history}
-        history = [*query.history, *(one for one in fresh if str(one) not in met)]
+        added = [one for one in fresh if str(one.item) not in met]
+        history = [*query.history, *(one.item for one in added)]
+        age_s = told.ages(query, [one.time for one in added], self._clock)
         known_rows = self.catalogue.rows(history)
         rows = known_rows.copy()
         for place in np.flatnonzero(rows < 0).tolist():
             likest = self.catalogue.likest(query.new_items.get(str(history[place]), {}))
             rows[place] = likest[0] if len(likest) else -1
         left_out = known_rows if query.exclude_history else known_rows[:0]  # a stand-in was not met
-        return self._checked(query, features, rows, left_out, self._basis(query, rows))
+        newest = np.flatnonzero(rows >= 0)[::-1][: self._max_history]
+        return Checked(
+            query,
+            features,
+            context,
+            events=rows[newest],
+            age_s=age_s[newest],
+            left_out=self._left_out(query, left_out),
+            unknown_history=int((rows < 0).sum()),
+            among=self._among(query),
+            basis=_basis(query, len(newest)),
+        )
 
     def check_similar(self, item: ItemId, features: Mapping[str, Any], query: Query) -> Checked:
         """The query for items like this one; for one without a vector stand those that are likest by ``features``."""
@@ -146,37 +143,29 @@ class Retriever:
         vector = self._index.vectors(found).mean(0) if len(found) else None
         asked = query.model_copy(update={"exclude": [item, *query.exclude]})
         none = np.zeros(0, dtype=np.int32)
-        return self._checked(asked, self._unknown, none, none, basis, vector)
+        return Checked(
+            asked,
+            self._users.nothing,
+            self._requests.nothing,
+            events=none,
+            age_s=none.astype(np.float32),
+            left_out=self._left_out(asked, none),
+            unknown_history=0,
+            among=self._among(asked),
+            basis=basis,
+            vector=vector,
+        )
 
-    def _checked(
-        self,
-        query: Query,
-        features: pa.Table,
-        rows: npt.NDArray[np.int32],
-        met: npt.NDArray[np.int32],
-        basis: Basis,
-        vector: Vectors | None = None,
-    ) -> Checked:
+    def _left_out(self, query: Query, met: npt.NDArray[np.int32]) -> Rows:
+        rows = np.unique(np.concatenate([self.catalogue.rows(query.exclude), met])).astype(np.int64)
+        return rows[rows >= 0]
+
+    def _among(self, query: Query) -> Selection:
+        """What passes the filter; InputError where that, or a cap, is on a column that there is not."""
         if query.diversity is not None:
             for name in query.diversity.max_per:
                 self.catalogue.columns.groups(name, np.zeros(0, dtype=np.int64))
-        left_out = np.unique(np.concatenate([self.catalogue.rows(query.exclude), met])).astype(np.int64)
-        among = self.catalogue.all if query.filter is None else self.catalogue.selection(query.filter)
-        return Checked(
-            query,
-            features,
-            rows[rows >= 0][::-1][: self._max_history],
-            left_out[left_out >= 0],
-            int((rows < 0).sum()),
-            among,
-            basis,
-            vector,
-        )
-
-    def _basis(self, query: Query, rows: npt.NDArray[np.int32]) -> Basis:
-        if (rows >= 0).any():
-            return "history"
-        return "features" if any(value is not None for value in query.user.values()) else "popularity"
+        return self.catalogue.all if query.filter is None else self.catalogue.selection(query.filter)
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order; InputError as ``check`` raises it."""
@@ -237,18 +226,21 @@ class Retriever:
     def _encoded(self, asked: Sequence[tuple[Checked, Rows]]) -> Vectors:
         """Vectors (users, dim) of users who did no more than the events at these places of ``Checked.events``."""
         states = np.full((len(asked), self._max_history), -1, dtype=np.int32)
-        for state, (one, places) in zip(states, asked, strict=True):
-            state[: len(places)] = one.events[places]
+        ages = np.full(states.shape, np.nan, dtype=np.float32)
+        for state, age_s, (one, places) in zip(states, ages, asked, strict=True):
+            state[: len(places)], age_s[: len(places)] = one.events[places], one.age_s[places]
+        features = pa.concat_tables([one.features for one, _ in asked])
+        context = pa.concat_tables([one.context for one, _ in asked])
         with torch.inference_mode():
-            return self._encode(states, pa.concat_tables([one.features for one, _ in asked]))
+            return self._encode(states, features, ages, context)
 
     def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons]:
         """Of each item, the worth of an empty history and the value of each event."""
-        events, items = checked.events, self._index.vectors(rows).astype(np.float64)
+        events = checked.events
 
         def worth(subsets: explain.Subsets) -> explain.Values:
             vectors = self._encoded([(checked, np.flatnonzero(subset)) for subset in subsets])
-            return np.asarray(vectors.astype(np.float64) @ items.T)
+            return self._index.scores(vectors, rows).astype(np.float64)
 
         base, values = explain.shapley(worth, len(events))
         names = self.catalogue.ids(events.astype(np.int64))
@@ -284,6 +276,13 @@ class Retriever:
             basis=checked.basis,
             degraded=["diversity"] if chosen.out_of_time else [],
         )
+
+
+def _basis(query: Query, num_events: int) -> Basis:
+    if num_events:
+        return "history"
+    said = [*query.user.values(), *query.context.values()]
+    return "features" if any(value is not None for value in said) else "popularity"
 
 
 def describe(answer: Answer) -> list[dict[str, Any]]:

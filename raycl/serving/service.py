@@ -20,7 +20,7 @@ from raycl.serving.current import Current
 from raycl.serving.filters import ItemId
 from raycl.serving.meter import Meter, NoMeter
 from raycl.serving.retriever import Retriever
-from raycl.serving.sessions import Sessions
+from raycl.serving.sessions import Fresh, Sessions
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Work:
     """One request: its queries, what each user did since, and the moment after which nobody waits for it."""
 
     queries: Sequence[Query]
-    fresh: Sequence[Sequence[ItemId]]
+    fresh: Sequence[Sequence[Fresh]]
     deadline: float
     similar: Similar | None = None
 

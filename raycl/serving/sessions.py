@@ -7,23 +7,36 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from raycl.config_serving import SessionConfig
 from raycl.serving.filters import ItemId
 
 
+class Fresh(NamedTuple):
+    """An event that is newer than the log, and when it was posted, in seconds since 1970."""
+
+    item: ItemId
+    time: float
+
+
 @dataclass
 class _Session:
-    events: deque[ItemId]
+    events: deque[Fresh]
     heard_s: float = field(default=0.0)
 
 
 class Sessions:
     """Fresh events by user id, as text, for threads to share; another replica's are not here, a restart ends them."""
 
-    def __init__(self, config: SessionConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock``: seconds that never go back."""
-        self._config, self._clock = config, clock
+    def __init__(
+        self,
+        config: SessionConfig,
+        ticks: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``ticks``: seconds that never go back; ``clock``: seconds since 1970."""
+        self._config, self._ticks, self._clock = config, ticks, clock
         self._by_user: OrderedDict[str, _Session] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,13 +51,14 @@ class Sessions:
             self._forget()
             name = str(user)
             session = self._by_user.setdefault(name, _Session(deque(maxlen=self._config.max_events)))
-            session.events.extend(items)
-            session.heard_s = self._clock()
+            posted = self._clock()
+            session.events.extend(Fresh(item, posted) for item in items)
+            session.heard_s = self._ticks()
             self._by_user.move_to_end(name)
             while len(self._by_user) > self._config.max_users:
                 self._by_user.popitem(last=False)
 
-    def of(self, user: ItemId) -> list[ItemId]:
+    def of(self, user: ItemId) -> list[Fresh]:
         """Fresh events of a user, the newest last; none for one who is not known, or was silent for too long."""
         with self._lock:
             self._forget()
@@ -53,6 +67,6 @@ class Sessions:
 
     def _forget(self) -> None:
         """Drop the users who are silent: they stand first, since every event moves its user to the end."""
-        oldest = self._clock() - self._config.ttl_s
+        oldest = self._ticks() - self._config.ttl_s
         while self._by_user and next(iter(self._by_user.values())).heard_s < oldest:
             self._by_user.popitem(last=False)

@@ -44,6 +44,11 @@ def read(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Ta
     return store.patiently(path, lambda: pq.read_table(store.full(path), columns=columns, filesystem=store.filesystem))
 
 
+def column_names(store: Store, path: str) -> list[str]:
+    """The columns of a Parquet file, from its footer."""
+    return list(store.patiently(path, lambda: pq.read_schema(store.full(path), filesystem=store.filesystem)).names)
+
+
 def write_buckets(
     store: Store,
     path: str,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from raycl.errors import InputError, RayclError
+from raycl.errors import CorruptRelease, InputError, RayclError
 from raycl.storage import lease
 from raycl.storage.lease import Lease
 from raycl.storage.manifest import FILE, FORMAT, RAYCL_VERSION, Manifest, checksums, library_versions
@@ -113,15 +113,24 @@ class Draft:
         dropped: Mapping[str, int] | None = None,
         facts: Mapping[str, Any] | None = None,
         columns: Mapping[str, Mapping[str, str]] | None = None,
+        written: Mapping[str, str] | None = None,
     ) -> Version:
         """Take the checksum of every file, and make the version visible by writing the manifest; then remove ``work/``.
 
+        ``written`` has the SHA-256 of files as their writers sent them: CorruptRelease names one that is another now.
         Killed before the manifest is there, the run goes on with all its work; killed after it, the version is finished
         and ``find`` removes what is left. RayclError where another run has the lease, or was first to commit.
         """
         self.lease.require()
         self.store.delete_partial(keep=WORK)
         sizes = {path: size for path, size in self.store.sizes().items() if not path.startswith(f"{WORK}/")}
+        found = checksums(self.store, list(sizes))
+        for path, digest in (written or {}).items():
+            if found.get(path) != digest:
+                raise CorruptRelease(
+                    f"{self.store.uri}/{path} has SHA-256 {found.get(path, 'missing')[:12]}, its writer sent"
+                    f" {digest[:12]}: the file was altered or cut short; build the version again with --force"
+                )
         manifest = Manifest(
             format=FORMAT,
             stage=self.stage,
@@ -133,7 +142,7 @@ class Draft:
             facts=dict(facts or {}),
             columns={kind: dict(types) for kind, types in (columns or {}).items()},
             config=dict(config),
-            checksums=checksums(self.store, list(sizes)),
+            checksums=found,
             sizes=sizes,
             wall_s=round(time.monotonic() - self.started, 3),
             raycl=RAYCL_VERSION,

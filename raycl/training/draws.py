@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
-_UNIFORM, _ORDER, _VIEWS, _FEATURES = range(4)
+_UNIFORM, _ORDER, _VIEWS, _FEATURES, _TIMES, _CONTEXT, _MINED = range(7)
 
 
 def hidden(items: npt.NDArray[np.int32] | Ints, number: int, share: float) -> Flags:
@@ -36,6 +36,21 @@ def two_views(seed: int, number: int, history: Rows, how: ViewContrast) -> tuple
     """Two changed views of the histories of a whole global batch; a part of it alone would be drawn otherwise."""
     shares = views.Augmentation(how.crop, how.mask, how.reorder)
     return views.two_views(history, shares, _generator(seed, number, _VIEWS))
+
+
+def timeless(seed: int, number: int, num_rows: int, share: float) -> Flags:
+    """Which pairs of a global batch (num_rows,) hide the times of their history: about ``share`` of them."""
+    return np.asarray(_generator(seed, number, _TIMES).random(num_rows) < share)
+
+
+def without_context(seed: int, number: int, num_rows: int, share: float) -> Flags:
+    """Which pairs of a global batch (num_rows,) hide what their request carries: about ``share`` of them."""
+    return np.asarray(_generator(seed, number, _CONTEXT).random(num_rows) < share)
+
+
+def mined(seed: int, number: int, num_rows: int) -> npt.NDArray[np.float64]:
+    """Where each pair of a global batch (num_rows,) begins among its mined negatives, as a share of them."""
+    return _generator(seed, number, _MINED).random(num_rows)
 
 
 def feature_generator(seed: int, number: int) -> np.random.Generator:

@@ -56,6 +56,32 @@ def average(tensors: Sequence[Tensor | None]) -> None:
         tensor.copy_(part.view_as(tensor) / world_size())
 
 
+def own_rows(num_rows: int) -> slice:
+    """Where this process's ``num_rows`` rows stand among those of all, of which each has as many."""
+    return slice(rank() * num_rows, (rank() + 1) * num_rows)
+
+
+def total(tensor: Tensor) -> Tensor:
+    """The sum over the processes, put into ``tensor`` and returned."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def all_gathered(values: Tensor) -> Tensor:
+    """(world_size, ...) of what each process has, all of one shape."""
+    found = values.new_empty(world_size(), *values.shape)
+    dist.all_gather(list(found), values.contiguous())
+    return found
+
+
+def swapped(values: Tensor, outgoing: list[int], incoming: list[int]) -> Tensor:
+    """Rows from every process, in rank order, for ``values`` (rows, ...) that go to them in runs of these lengths."""
+    found = values.new_empty(sum(incoming), *values.shape[1:])
+    dist.all_to_all_single(found, values.contiguous(), incoming, outgoing)
+    return found
+
+
 def rank() -> int:
     """This process's place among them; 0 when it is alone."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

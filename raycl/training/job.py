@@ -34,6 +34,8 @@ class Inputs:
     """Row of each item's own embedding (num_items,), where rare items share some."""
     active: npt.NDArray[np.int64] | None = None
     """The items that may be retrieved (active items,), where not all may."""
+    mined: npt.NDArray[np.int32] | None = None
+    """Hard negatives of each item (num_items, loss.negatives.mined.pool), then -1; None where none were mined."""
 
     def to(self, device: torch.device) -> Inputs:
         """What a step needs on ``device``."""
@@ -59,6 +61,8 @@ class Job:
     store: Store
     """Where checkpoints go."""
     seed: int
+    held_out: tuple[tuple[str, int], ...] = ()
+    """Path of each file of the stream's store with validation users, and how many pairs of theirs; may be none."""
 
     @property
     def num_active(self) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,13 +15,20 @@ from torch import Tensor
 
 from raycl.errors import RayclError
 from raycl.model.towers import TwoTower
-from raycl.training import checkpoint, exchange, step
+from raycl.training import checkpoint, exchange, prefetch, sharding, step
+from raycl.training.curve import plain
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from raycl.training.step import Learner
+from raycl.training.stop import Agreement, Stopped
+from raycl.training.watch import Watch
+from raycl.training.writer import Writer
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[Mapping[str, Any]], None]
-"""Called by rank 0 after some steps and at the end of each epoch, with epoch, step, steps, loss and pairs/s."""
+"""Called by rank 0 after some steps and at the end of each epoch, with epoch, step, steps, loss, pairs/s, and the
+newest validation as ``curve.plain`` tells it, or None."""
 
 _REPORT_EVERY_S = 0.5
 
@@ -37,49 +47,119 @@ def build(job: Job) -> TwoTower:
     return towers
 
 
-def fit(job: Job, device: torch.device, report: Report) -> tuple[TwoTower, checkpoint.Progress]:
-    """Train from the newest checkpoint to the last epoch; every process ends with the same towers.
+def fit(
+    job: Job, device: torch.device, report: Report, asked: threading.Event | None = None
+) -> tuple[TwoTower, checkpoint.Progress]:
+    """Train from the newest checkpoint to the last epoch or an early stop; every process ends with the same towers.
 
-    Raises RayclError where a loss is not finite; the last checkpoint stays.
+    Those are of the best validation or of the last step, as ``watch.kept`` says. Where tables are spread over the
+    processes, the first ends with all of them, in the host's memory. Raises InputError before the first step where the
+    config needs validations and nobody is held out, and RayclError where a loss or a weight is not finite; the last
+    checkpoint stays. Once ``asked`` is set in any process, all end after the same step, and raise Stopped when its
+    checkpoint is complete.
     """
     learner = step.learner(job, build(job), device)
-    progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizer)
-    while progress.epoch < job.train.epochs:
-        _run_epoch(learner, progress, report)
+    watch = Watch(learner)
+    progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizers)
+    checkpoint.require_order(progress, job.stream.order)
+    agreement = Agreement(asked or threading.Event())
+    with Writer(job.store) as writer:
+        while progress.epoch < job.train.epochs and not watch.reason_to_stop(progress):
+            _run_epoch(learner, progress, watch, writer, agreement, report)
+    if exchange.rank() == 0 and (reason := watch.reason_to_stop(progress)):
+        log.info("training ended after %d of %d epochs: %s", progress.epoch, job.train.epochs, reason)
+    watch.restore(progress)
+    sharding.put_together(learner.towers)
     learner.towers.eval()
     return learner.towers, progress
 
 
-def _run_epoch(learner: Learner, progress: checkpoint.Progress, report: Report) -> None:
-    job, rank = learner.job, exchange.rank()
-    steps = job.stream.steps
+def _run_epoch(
+    learner: Learner,
+    progress: checkpoint.Progress,
+    watch: Watch,
+    writer: Writer,
+    agreement: Agreement,
+    report: Report,
+) -> None:
+    """The rest of an epoch, up to an early stop."""
     learner.towers.train()
-    meter = _Meter(report if rank == 0 else None, progress, steps, job.train.global_batch_size)
-    for batch in job.stream.epoch(progress.epoch, rank, exchange.world_size(), progress.epoch_step):
-        rate = learning_rate(progress.step, steps * job.train.epochs, job.train.learning_rate, job.train.warmup_share)
-        value = step.take(learner, batch, progress.step, rate)
-        progress.step += 1
-        progress.epoch_step += 1
-        meter.add(exchange.mean(value))
-        if progress.epoch_step % job.train.checkpoint_steps == 0 and progress.epoch_step < steps:
-            meter.settle()
-            if rank == 0:
-                checkpoint.save(job.store, learner.trained, learner.optimizer, progress)
-    meter.settle()
+    meter = _Meter(report if exchange.rank() == 0 else None, progress, learner.job)
+    if not _ends_early(watch, progress, meter):  # a run that was asked to end did so before it validated
+        _take_steps(learner, progress, watch, writer, agreement, meter)
+    _look(watch, progress, meter)
+    finished = progress.epoch_step
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))
     progress.epoch, progress.epoch_step = progress.epoch + 1, 0
     progress.loss_sum, progress.loss_steps = 0.0, 0
-    if rank == 0:
-        checkpoint.save(job.store, learner.trained, learner.optimizer, progress)
-        meter.report_epoch()
+    _save(learner, progress, writer, meter)
+    meter.report_epoch(finished)
+
+
+def _take_steps(
+    learner: Learner,
+    progress: checkpoint.Progress,
+    watch: Watch,
+    writer: Writer,
+    agreement: Agreement,
+    meter: _Meter,
+) -> None:
+    train, steps = learner.job.train, learner.job.stream.steps
+    with prefetch.batches(learner.job, progress.epoch, progress.epoch_step) as batches:
+        for batch in batches:
+            rate = learning_rate(train, progress.step, steps * train.epochs, progress.curve)
+            value = step.take(learner, batch, progress.step, rate)
+            progress.step += 1
+            progress.epoch_step += 1
+            meter.add(agreement.mean(value))
+            if agreement.reached():
+                _save(learner, progress, writer, meter)
+                writer.wait()
+                raise Stopped
+            if progress.epoch_step == steps or _ends_early(watch, progress, meter):
+                return
+            if progress.epoch_step % train.checkpoint_steps == 0:
+                _save(learner, progress, writer, meter)
+
+
+def _save(learner: Learner, progress: checkpoint.Progress, writer: Writer, meter: _Meter) -> None:
+    """A checkpoint of this step, once its losses and weights are known to be finite."""
+    meter.settle()
+    _require_finite(learner, progress)
+    writer.save(learner.trained, learner.optimizers, progress)
+
+
+def _ends_early(watch: Watch, progress: checkpoint.Progress, meter: _Meter) -> bool:
+    """Whether the validation that is due within the epoch, if one is, ends training."""
+    if not watch.is_due(progress):
+        return False
+    _look(watch, progress, meter)
+    return watch.reason_to_stop(progress) is not None
+
+
+def _look(watch: Watch, progress: checkpoint.Progress, meter: _Meter) -> None:
+    """Validate, after a look at the losses, and outside of the time that steps take."""
+    meter.settle()
+    with meter.paused():
+        watch.look(progress)
+
+
+def _require_finite(learner: Learner, progress: checkpoint.Progress) -> None:
+    """RayclError where a weight is not, in any process: only the next step's loss shows it, after a checkpoint."""
+    with torch.no_grad():
+        sums = torch.stack([parameter.sum() for parameter in learner.trained.parameters()])
+    if exchange.total((~sums.isfinite()).sum()):
+        raise RayclError(
+            f"a weight became infinite or NaN before step {progress.step}: lower train.learning_rate or"
+            f" raise loss.temperature; the last checkpoint is intact"
+        )
 
 
 class _Meter:
     """Adds up losses without waiting for the device, and reports now and then."""
 
-    def __init__(self, report: Report | None, progress: checkpoint.Progress, steps: int, pairs_per_step: int) -> None:
-        self._report, self._progress = report, progress
-        self._steps, self._pairs_per_step = steps, pairs_per_step
+    def __init__(self, report: Report | None, progress: checkpoint.Progress, job: Job) -> None:
+        self._report, self._progress, self._job = report, progress, job
         self._pending: list[Tensor] = []
         self._started = self._reported = time.monotonic()
         self._first_step = progress.epoch_step
@@ -88,7 +168,8 @@ class _Meter:
         self._pending.append(value)
         if time.monotonic() - self._reported > _REPORT_EVERY_S:
             self.settle()
-            self._say(self._progress.loss_sum / self._progress.loss_steps, self._progress.epoch, done=False)
+            now = self._progress
+            self._say(now.loss_sum / now.loss_steps, now.epoch, now.epoch_step, done=False)
 
     def settle(self) -> None:
         """Fetch what is pending; RayclError where it is not finite."""
@@ -104,16 +185,32 @@ class _Meter:
         self._progress.loss_steps += len(self._pending)
         self._pending.clear()
 
-    def report_epoch(self) -> None:
-        self._say(self._progress.losses[-1], self._progress.epoch - 1, done=True)
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What goes on meanwhile is no part of the pairs/s."""
+        began = time.monotonic()
+        yield
+        self._started += time.monotonic() - began
 
-    def _say(self, loss: float, epoch: int, *, done: bool) -> None:
+    def report_epoch(self, steps: int) -> None:
+        """The epoch is over after so many of its steps."""
+        self._say(self._progress.losses[-1], self._progress.epoch - 1, steps, done=True)
+
+    def _say(self, loss: float, epoch: int, finished: int, *, done: bool) -> None:
         self._reported = time.monotonic()
         if self._report is None:
             return
-        finished = self._steps if done else self._progress.epoch_step
-        pairs = (finished - self._first_step) * self._pairs_per_step
+        pairs = (finished - self._first_step) * self._job.train.global_batch_size
+        curve, k = self._progress.curve, self._job.train.validation.k
         rate = pairs / max(self._reported - self._started, 1e-9)
         self._report(
-            {"epoch": epoch, "step": finished, "steps": self._steps, "loss": loss, "pairs_per_s": rate, "done": done}
+            {
+                "epoch": epoch,
+                "step": finished,
+                "steps": self._job.stream.steps,
+                "loss": loss,
+                "pairs_per_s": rate,
+                "validation": plain(curve[-1], k) if curve else None,
+                "done": done,
+            }
         )

@@ -82,7 +82,7 @@ class Objective(nn.Module):
         the sketch before they are judged, and into the bank afterwards.
         """
         mine, *user_views = torch.split(users, passes.batch_rows)
-        batch, drawn, *item_views = torch.split(items, passes.item_runs)
+        batch, drawn, private, *item_views = torch.split(items, passes.item_runs)
         own = torch.arange(passes.batch_rows, device=users.device) + exchange.rank() * passes.batch_rows
         given = Material(
             mine,
@@ -92,7 +92,9 @@ class Objective(nn.Module):
             passes.batch_items,
             passes.batch_history,
             self.temperature,
-            self._candidates(mine, batch, drawn, own, passes, inputs, number) if self.loss.has(*CONTRASTING) else None,
+            self._candidates(mine, batch, drawn, private, own, passes, inputs, number)
+            if self.loss.has(*CONTRASTING)
+            else None,
             tuple(user_views),
             tuple(item_views),
             self.decoder(batch, inputs.items.take(passes.batch_items)) if self.decoder is not None else None,
@@ -100,11 +102,23 @@ class Objective(nn.Module):
         return torch.stack([term.weight * terms.value(term, given) for term in self.loss.terms]).sum()
 
     def _candidates(
-        self, users: Tensor, batch: Tensor, drawn: Tensor, own: Tensor, passes: Passes, inputs: Inputs, number: int
+        self,
+        users: Tensor,
+        batch: Tensor,
+        drawn: Tensor,
+        private: Tensor,
+        own: Tensor,
+        passes: Passes,
+        inputs: Inputs,
+        number: int,
     ) -> Candidates:
         """The batch of all processes, the items drawn evenly, and the bank; the first and the last are training pairs.
 
-        Every one has the log-probability of the mixture of both samplers, whichever of them it came by.
+        Every one has the log-probability of the mixture of both samplers, whichever of them it came by. What is private
+        to a row was drawn by no sampler, and nothing is corrected of it: it counts as an item that was drawn evenly,
+        with probability 1 / items, which is what the correction makes of the others (the mean of 1 / q over draws by q
+        is the number of items). So an explicit negative weighs as much as a sampled item, as hard ones do beside random
+        ones in Huang et al., KDD 2020, section 6.1; with a log q of 0 it would weigh next to nothing.
         """
         kept = self.loss.negatives
         items, vectors = exchange.gather(passes.batch_items), exchange.gather(batch)
@@ -126,7 +140,19 @@ class Objective(nn.Module):
             scores = users.detach() @ all_vectors.detach().T
             negative = negatives.hardest(scores, negative, turned, kept.hard, kept.random)
         corrected = log_q.mixture(likely, len(all_items) - kept.uniform, kept.uniform, self.num_active)
-        return Candidates(all_vectors, all_items, corrected if self.loss.log_q != "off" else None, negative)
+        corrects = self.loss.log_q != "off"
+        if passes.private is None:
+            return Candidates(all_vectors, all_items, corrected if corrects else None, negative)
+        apart = passes.private
+        even = corrected.new_full((apart.shape[1],), -math.log(self.num_active))
+        return Candidates(
+            all_vectors,
+            all_items,
+            torch.cat([corrected, even]) if corrects else None,
+            torch.cat([negative, (apart >= 0) & (apart != passes.batch_items[:, None])], 1),
+            private.view(*apart.shape, -1),
+            apart,
+        )
 
     def _log_q(self, items: Tensor, inputs: Inputs) -> Tensor:
         """Of each item, that a training pair has it; 0 where nothing is corrected."""

@@ -13,16 +13,18 @@ from raycl.config_loss import LossConfig
 from raycl.data.reader import Batch
 from raycl.model import masking
 from raycl.model.inputs import FeatureRows
-from raycl.training import draws, exchange
+from raycl.training import draws, exchange, private, requests
 from raycl.training.job import Inputs, Job
+from raycl.training.prefetch import sent
 
 
 @dataclass(frozen=True)
 class Passes:
     """Rows for the user tower and for the item tower, in this order of runs; none but the batch's are always there.
 
-    Users: the batch's, then two views of their histories. Items: the batch's, this process's share of those drawn
-    evenly, then the batch's twice more with features hidden.
+    Users: the batch's, then two views of their histories, without times and requests. Items: the batch's, this
+    process's share of those drawn evenly, then those private to each row, then the batch's twice more with features
+    hidden.
     """
 
     batch_rows: int
@@ -40,6 +42,13 @@ class Passes:
     """(item rows, features of an item)"""
     uniform: Tensor
     """Items drawn evenly for all processes together (loss.negatives.uniform,)"""
+    age_s: Tensor | None = None
+    """(user rows, max_history) seconds from each event to the target, NaN where they are hidden; None where no event
+    has an age"""
+    context: FeatureRows | None = None
+    """(user rows,) what the request carries; None where the towers read none of it"""
+    private: Tensor | None = None
+    """(batch_rows, some) items that only their own row is compared with, -1 for none; None where no row has any"""
 
     @property
     def batch_items(self) -> Tensor:
@@ -53,9 +62,10 @@ class Passes:
 
     @property
     def item_runs(self) -> list[int]:
-        """How many item rows are the batch's, how many drawn evenly, and how many each view with hidden features."""
+        """How many item rows are the batch's, drawn evenly, private to rows, and of each view with hidden features."""
         drawn = -(-len(self.uniform) // exchange.world_size())
-        return [self.batch_rows, drawn] + ([self.batch_rows] * 2 if self.hidden_features is not None else [])
+        private = 0 if self.private is None else self.private.numel()
+        return [self.batch_rows, drawn, private] + ([self.batch_rows] * 2 if self.hidden_features is not None else [])
 
     def chunks(self, rows: int | None) -> list[tuple[slice, slice]]:
         """User rows and item rows of each pass, at most ``rows`` of each; one pass of all where it is None."""
@@ -68,13 +78,15 @@ class Passes:
 
     def inputs_of(
         self, inputs: Inputs, users: slice, items: slice
-    ) -> tuple[Tensor, FeatureRows, Tensor, FeatureRows, Tensor]:
+    ) -> tuple[Tensor, FeatureRows, Tensor, FeatureRows, Tensor, Tensor | None, FeatureRows | None]:
         """The arguments of ``TwoTower`` for these rows."""
         features = inputs.items.take(self.items[items])
         if self.hidden_features is not None:
             features = masking.hide(features, self.hidden_features[items])
         described = inputs.users.take(self.user_rows[users])
-        return self.history[users], described, self.items[items], features, self.hidden[items]
+        ages = None if self.age_s is None else self.age_s[users]
+        context = None if self.context is None else self.context.part(users)
+        return self.history[users], described, self.items[items], features, self.hidden[items], ages, context
 
 
 def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, device: torch.device) -> Passes:
@@ -85,7 +97,10 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
     histories = [batch.history, *_views(job.loss, job.seed, batch.history, number, device)]
     uniform = draws.uniform(job.seed, number, job.loss.negatives.uniform, job.num_active)
     uniform = uniform if job.inputs.active is None else job.inputs.active[uniform]
-    items = np.concatenate([batch.item.astype(np.int64), _share(uniform)])
+    own, apart = batch.item.astype(np.int64), private.items(job, batch, number)
+    # Where there is none the row's own item goes through the tower in its place, so that sizes depend on no data.
+    told = own[:0] if apart is None else np.where(apart >= 0, apart, own[:, None]).reshape(-1)
+    items = np.concatenate([own, _share(uniform), told])
     hidden = draws.hidden(items, number, job.spec.model.id_dropout)
     hidden_features = None
     if correlated is not None:
@@ -97,16 +112,19 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
         hidden = np.concatenate([hidden, hidden[: len(batch)], hidden[: len(batch)]])
         num_features = masking.num_features(job.inputs.items)
         hidden = hidden | flags[:, num_features:].any(1)
-        hidden_features = torch.from_numpy(flags[:, :num_features]).to(device)
+        hidden_features = sent(flags[:, :num_features], device)
     return Passes(
         len(batch),
-        torch.from_numpy(batch.weight).to(device),
-        torch.from_numpy(np.concatenate(histories).astype(np.int64)).to(device),
-        torch.from_numpy(np.tile(batch.user_row.astype(np.int64), len(histories))).to(device),
-        torch.from_numpy(items).to(device),
-        torch.from_numpy(hidden).to(device),
+        sent(batch.weight, device),
+        sent(np.concatenate(histories).astype(np.int64), device),
+        sent(np.tile(batch.user_row.astype(np.int64), len(histories)), device),
+        sent(items, device),
+        sent(hidden, device),
         hidden_features,
-        torch.from_numpy(uniform).to(device),
+        sent(uniform, device),
+        requests.ages(job, batch, number, len(histories), device),
+        requests.context(job, batch, number, len(histories), device),
+        None if apart is None else sent(apart, device),
     )
 
 
@@ -117,7 +135,7 @@ def _views(
     terms = [term for term in loss.terms if term.kind == "views"]
     if not terms:
         return []
-    whole = exchange.gather(torch.from_numpy(history).to(device)).cpu().numpy()
+    whole = exchange.gather(sent(history, device)).cpu().numpy()
     mine = slice(exchange.rank() * len(history), (exchange.rank() + 1) * len(history))
     return [view[mine] for view in draws.two_views(seed, number, whole, terms[0])]
 

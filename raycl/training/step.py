@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raycl.data.reader import Batch
 from raycl.model import masking
+from raycl.model.row_table import RowTable, tables_of
 from raycl.model.towers import TwoTower
-from raycl.training import exchange, objective, passes
+from raycl.training import exchange, objective, passes, row_gradients, row_optimizers, sharding
 from raycl.training.job import Inputs, Job
 from raycl.training.objective import Objective
 from raycl.training.passes import Passes
+
+_OF_TABLES = {"adam": row_optimizers.RowAdam, "adagrad": row_optimizers.RowAdagrad}
 
 
 @dataclass(frozen=True)
@@ -27,33 +31,65 @@ class Learner:
     """On the device."""
     towers: TwoTower
     model: nn.Module
-    """The towers, or where there are several processes what averages their gradients over all."""
+    """The towers, or where there are several processes what averages their dense gradients over all."""
     objective: Objective
-    optimizer: torch.optim.Optimizer
+    optimizers: tuple[torch.optim.Optimizer, ...]
+    """Of what is dense, and of the tables."""
     correlated: masking.Floats | None
     """How much item features tell of each other, where a term hides some of them."""
     device: torch.device
 
-    @property
+    @functools.cached_property
     def trained(self) -> nn.Module:
         """All that a checkpoint holds."""
         return nn.ModuleDict({"towers": self.towers, "objective": self.objective})
 
+    @functools.cached_property
+    def tables(self) -> list[RowTable]:
+        """What is read by rows, in an order that all processes have."""
+        return list(tables_of(self.towers).values())
+
+    @functools.cached_property
+    def dense(self) -> list[nn.Parameter]:
+        """What is trained besides."""
+        rows = {id(table.weight) for table in self.tables}
+        return [parameter for parameter in self.trained.parameters() if id(parameter) not in rows]
+
 
 def learner(job: Job, towers: TwoTower, device: torch.device) -> Learner:
     """Bring a run and its untrained towers to the device; every process calls it."""
+    if job.train.shard_tables:
+        sharding.spread(towers)
+    if job.train.compile:
+        for layers in (towers.user.pool, towers.user.head, towers.item.head):
+            layers.compile(dynamic=True)  # tables stay as they are: how many rows a step reads differs
     towers, aims = towers.to(device), objective.build(job).to(device)
-    groups = [
-        {"params": list(towers.parameters()), "weight_decay": job.train.weight_decay},
-        {"params": list(aims.parameters()), "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=job.train.learning_rate, fused=device.type == "cuda"
-    )
-    model: nn.Module = DistributedDataParallel(towers) if exchange.world_size() > 1 else towers
     features, by_id = job.inputs.items, job.spec.model.item_id
     correlated = masking.correlation(features, item_id=by_id) if job.loss.has("masked_features") else None
-    return Learner(job, job.inputs.to(device), towers, model, aims, optimizer, correlated, device)
+    return Learner(
+        job, job.inputs.to(device), towers, _together(towers), aims, _optimizers(job, towers, aims), correlated, device
+    )
+
+
+def _together(towers: TwoTower) -> nn.Module:
+    if exchange.world_size() == 1:
+        return towers
+    # Tables have sparse gradients, which `take` averages; nothing changes buffers, so they need not be sent around.
+    ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(towers, list(tables_of(towers)))  # type: ignore[no-untyped-call]
+    return DistributedDataParallel(towers, forward_sync_buffers=False)
+
+
+def _optimizers(job: Job, towers: TwoTower, aims: Objective) -> tuple[torch.optim.Optimizer, ...]:
+    train, tables = job.train, [table.weight for table in tables_of(towers).values()]
+    dense = [one for one in towers.parameters() if not any(one is table for table in tables)]
+    groups = [
+        {"params": dense, "weight_decay": train.weight_decay},
+        {"params": list(aims.parameters()), "weight_decay": 0.0},
+    ]
+    kind = _OF_TABLES[train.table_optimizer]
+    adam = torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+    return (adam, kind(tables, weight_decay=train.weight_decay)) if tables else (adam,)
 
 
 def take(one: Learner, batch: Batch, number: int, rate: float) -> Tensor:
@@ -63,14 +99,17 @@ def take(one: Learner, batch: Batch, number: int, rate: float) -> Tensor:
     whole batch: the loss is a mean over rows, and the gradients of equal parts are averaged.
     """
     rows = passes.of(one.job, one.correlated, batch, number, one.device)
-    for group in one.optimizer.param_groups:
-        group["lr"] = rate
-    one.optimizer.zero_grad(set_to_none=True)
+    one.trained.zero_grad(set_to_none=True)
     value = backward(one, rows, number)
     exchange.average([parameter.grad for parameter in one.objective.parameters()])
-    parameters = [*one.towers.parameters(), *one.objective.parameters()]
-    torch.nn.utils.clip_grad_norm_(parameters, one.job.train.gradient_clip)
-    one.optimizer.step()
+    row_gradients.average(one.tables)
+    dense = [parameter.grad for parameter in one.dense if parameter.grad is not None]
+    row_gradients.clip(dense, one.tables, one.job.train.gradient_clip)
+    table_rate = rate * (one.job.train.table_learning_rate or one.job.train.learning_rate) / one.job.train.learning_rate
+    for optimizer, its_rate in zip(one.optimizers, (rate, table_rate), strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = its_rate
+        optimizer.step()
     one.objective.after_step()
     return value
 

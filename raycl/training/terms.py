@@ -44,9 +44,13 @@ class Candidates:
     items: Tensor
     """(columns,), rows of the vocabulary"""
     log_q: Tensor | None
-    """(columns,)"""
+    """(columns + private columns,)"""
     negative: Tensor
-    """(rows, columns): which of them are negatives of each of this process's rows."""
+    """(rows, columns + private columns): which are negatives of each of this process's rows."""
+    private: Tensor | None = None
+    """Vectors (rows, private columns, dim) that only their own row is compared with, after those of all."""
+    private_items: Tensor | None = None
+    """(rows, private columns), rows of the vocabulary or -1"""
 
 
 @dataclass(frozen=True)
@@ -102,23 +106,27 @@ def _against(
     given: Material,
 ) -> Tensor:
     users, items, own, negative = given.users, found.vectors, given.own, found.negative
-    log_q, weights, temperature = found.log_q, given.weights, given.temperature
+    log_q, weights, temperature, private = found.log_q, given.weights, given.temperature, found.private
     match term:
         case Softmax():
-            return softmax.loss(users, items, own, negative, log_q, weights, temperature)
+            return softmax.loss(users, items, own, negative, log_q, weights, temperature, private)
         case CorrectedSoftmax():
             assert log_q is not None
-            return corrected_softmax.loss(users, items, own, negative, log_q, weights, temperature)
+            return corrected_softmax.loss(users, items, own, negative, log_q, weights, temperature, private)
         case MultiPositive():
             liked = in_history(given.history, found.items).scatter(1, own[:, None], True)
-            return multi_positive.loss(users, items, liked, negative & ~liked, log_q, weights, temperature)
+            met = liked
+            if found.private_items is not None:  # an item that the user liked and turned down is neither
+                both = (found.private_items[:, :, None] == given.history[:, None, :]).any(2)
+                liked, met = torch.cat([liked, torch.zeros_like(both)], 1), torch.cat([liked, both], 1)
+            return multi_positive.loss(users, items, liked, negative & ~met, log_q, weights, temperature, private)
         case Bpr():
-            return bpr.loss(users, items, own, negative, log_q, weights, temperature)
+            return bpr.loss(users, items, own, negative, log_q, weights, temperature, private)
         case Triplet():
-            return triplet.loss(users, items, own, negative, log_q, weights, term.margin)
+            return triplet.loss(users, items, own, negative, log_q, weights, term.margin, private)
         case CosineMargin():
             margin, share = term.margin, term.negative_weight
-            return cosine_margin.loss(users, items, own, negative, log_q, weights, margin, share)
+            return cosine_margin.loss(users, items, own, negative, log_q, weights, margin, share, private)
 
 
 def in_history(history: Tensor, items: Tensor) -> Tensor:

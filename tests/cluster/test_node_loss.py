@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,96 +15,22 @@ import pytest
 
 from raycl.storage.store import Store
 from raycl.storage.versions import Version, Workspace
-from tests.cluster import builders, processes
+from tests.cluster import builders, nodes, processes
+from tests.cluster.nodes import Cluster
 from tests.cluster.outputs import assert_same_pairs, contents, different, only_pairs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 NUM_FRAGMENTS, NUM_BUCKETS = 40, 40
 _WITHIN_S = 100
-_PORTS = (
-    "node-manager-port",
-    "object-manager-port",
-    "dashboard-agent-listen-port",
-    "dashboard-agent-grpc-port",
-    "runtime-env-agent-port",
-    "metrics-export-port",
-)
-_HEAD_PORTS = ("port", "dashboard-port", "ray-client-server-port")
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A head and one worker node; further nodes are joined by name."""
-
-    folder: Path
-    address: str
-    env: dict[str, str]
-
-    @contextmanager
-    def node(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker node of one CPU, which is killed at the end at the latest."""
-        leader = self.start(name, f"--address={self.address}", "--num-cpus=1")
-        try:
-            yield leader
-        finally:
-            processes.kill(leader)
-
-    def start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
-        """Start a node with ports and a folder of its own."""
-        ports = zip(_PORTS, processes.free_ports(len(_PORTS)), strict=True)
-        command = [
-            *("ray", "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *options),
-            *("--object-store-memory=100000000", f"--temp-dir={self.folder}/{name}"),
-            *(f"--{port}={number}" for port, number in ports),
-        ]
-        return processes.start(command, self.env, self.folder / f"{name}.log")
-
-    def nodes_alive(self) -> int:
-        """How many nodes the head counts."""
-        script = "import ray; ray.init(logging_level='ERROR'); print(sum(node['Alive'] for node in ray.nodes()))"
-        command = [sys.executable, "-W", "ignore", "-c", script]
-        env = {**self.env, "RAY_ADDRESS": self.address}
-        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
-        return int(ended.stdout.split()[-1]) if ended.returncode == 0 else 0
-
-    def wait_for(self, nodes: int) -> None:
-        """Return once so many nodes are there."""
-        deadline = time.monotonic() + _WITHIN_S
-        while (alive := self.nodes_alive()) != nodes:
-            logs = "".join(log.read_text(errors="replace") for log in self.folder.glob("*.log"))
-            assert time.monotonic() < deadline, f"{alive} nodes of {nodes}: {logs}"
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head and a worker node of one CPU each, which take a node that is silent for 3 seconds for lost."""
-    # A socket's path has at most 107 bytes, so the folder is not pytest's long one.
-    folder = Path(tempfile.mkdtemp(prefix="rn-"))
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32), encoding="utf-8")
-    ports = dict(zip(_HEAD_PORTS, processes.free_ports(len(_HEAD_PORTS)), strict=True))
-    env = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_health_check_period_ms": "1000",
-        "RAY_health_check_timeout_ms": "2000",
-        "RAY_health_check_failure_threshold": "3",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    made = Cluster(folder, f"127.0.0.1:{ports['port']}", env)
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    head = made.start("head", "--head", "--num-cpus=1", "--dashboard-host=127.0.0.1", *options)
-    try:
-        made.wait_for(1)
-        with made.node("w1"):
-            made.wait_for(2)
-            yield made
-    finally:
-        processes.kill(head)
-        shutil.rmtree(folder, ignore_errors=True)
+    with nodes.head() as made, made.node("w1"):
+        made.wait_for(2)
+        yield made
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,30 @@ def test_numbers_are_standardised_by_what_was_finite_and_the_unknown_is_no_numbe
     assert encoder.encode(pa.array([*values, 7.0])).to_pylist() == [-1.0, 1.0, None, None, None, 4.0]
 
 
+@pytest.mark.parametrize("transform", ["standard", "log", "buckets"])
+def test_infinite_numbers_are_counted_and_leave_no_trace_in_those_of_others(transform: str) -> None:
+    """1e300 is finite, and the square of it is not: the deviation would be infinite and every number zero."""
+    bad = [math.inf, -math.inf, 1e300]
+    good = [1.0, 2.0, 4.0, None, math.nan, 8.0]
+    feature = Feature(column="c", kind="numeric", transform=transform)  # type: ignore[arg-type]
+    plain, spoilt = (pa.table({"c": values}) for values in (good, good + bad))
+    expected, found = (Encoders.fit([feature], table) for table in (plain, spoilt))
+    assert found == expected
+    encoded = found.encode(spoilt)
+    assert encoded["c"].to_pylist()[:6] == expected.encode(plain)["c"].to_pylist()
+    assert encoded["c"].to_pylist()[6:] == [None if transform != "buckets" else [UNKNOWN]] * 3
+    assert found.unusable(spoilt, encoded) == {"c_not_finite": 3}
+    assert found.unusable(plain, found.encode(plain)) == {}
+
+
+@pytest.mark.parametrize("asked", [1e30, 1e99, -1e300, math.inf])
+def test_a_number_far_beyond_those_it_was_fitted_on_is_unknown(asked: float) -> None:
+    """As a float32 it would be infinite, or its gradients would be."""
+    encoded = Encoders((fit([1.0, 2.0, 4.0], "numeric"),)).encode_rows([{"c": asked}, {"c": 1e6}])
+    assert encoded["c"].to_pylist()[0] is None
+    assert encoded["c"].to_pylist()[1] > 1e5
+
+
 def test_the_logarithm_keeps_sign_and_order_before_it_is_standardised() -> None:
     values = [-(math.e - 1), 0.0, math.e - 1, None, float("inf")]
     encoder = fit(values, "numeric", transform="log")
@@ -206,7 +230,7 @@ def test_a_vector_of_another_length_or_with_a_number_that_is_not_finite_is_missi
     fitted = Encoders.fit([Feature(column="c", kind="vector", length=2)], table)
     encoded = fitted.encode(table)
     assert encoded["c"].to_pylist() == [[1.0, 2.0], *[None] * 8, [0.0, 0.0]]
-    assert fitted.missing_vectors(table, encoded) == {"c_null": 1, "c_wrong_length": 3, "c_not_finite": 4}
+    assert fitted.unusable(table, encoded) == {"c_null": 1, "c_wrong_length": 3, "c_not_finite": 4}
 
 
 def test_a_length_that_no_vector_has_is_refused_with_the_length_that_most_have() -> None:

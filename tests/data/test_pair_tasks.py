@@ -327,16 +327,19 @@ def test_the_features_of_a_user_are_plain_values_that_encode_as_the_table_does(t
     assert pairs.encoders("users").encode_rows([row for row in found if row is not None]).equals(encoded)
 
 
-def test_vectors_that_are_missing_are_counted_and_an_id_may_be_a_feature_itself(tmp_path: Path) -> None:
+def test_vectors_and_numbers_that_are_of_no_use_are_counted_and_an_id_may_be_a_feature_itself(tmp_path: Path) -> None:
     whole.write_log(tmp_path)
     covers = [[1.0, float(item)] for item in range(22)] + [None, [1.0], [1.0, float("nan")]]
-    write_parquet(pa.table({"id": list(range(25)), "cover": covers}), tmp_path / "items")
+    prices = [1.5] * 20 + [None, float("nan"), float("inf"), -float("inf"), 1e300]
+    write_parquet(pa.table({"id": list(range(25)), "cover": covers, "price": prices}), tmp_path / "items")
     features = [{"column": "cover", "kind": "vector", "length": 2}, {"column": "id", "kind": "hashed"}]
+    features.append({"column": "price", "kind": "numeric"})
     items = {"uri": str(tmp_path / "items"), "id_column": "id", "title_column": None, "features": features}
     users = {"uri": str(tmp_path / "users"), "id_column": "id", "features": [{"column": "id", "kind": "hashed"}]}
     version = run(whole.config(tmp_path, items=items, users=users))[0]
     counts, pairs = version.manifest.counts, Pairs.of(version)
     assert [counts[f"items_cover_{reason}"] for reason in ("null", "wrong_length", "not_finite")] == [1, 1, 1]
+    assert {name: count for name, count in counts.items() if "price" in name} == {"items_price_not_finite": 3}
     encoded = pairs.encoded("items")
     assert encoded is not None
     assert encoded["cover"].to_pylist() == [*covers[:22], None, None, None]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raycl import schema
 from raycl.config import PairRules
 from raycl.data import reader
 from raycl.data.packed import Sequences
-from raycl.data.reader import Batch, PairStream
+from raycl.data.reader import Batch, Limits, PairStream
+from raycl.errors import InputError
 from raycl.storage import tables
 from raycl.storage.store import Store
 from tests.data.builders import many_cases, part_table
@@ -477,3 +482,132 @@ def test_the_anchors_of_an_epoch_are_the_same_for_any_number_of_readers(tmp_path
     assert all(1 <= item - history[0] <= 4 for batch in whole for history, item, *_ in batch)
     assert {item - history[0] for batch in whole for history, item, *_ in batch} == {1, 2, 3, 4}
     assert [pairs_of(batch) for batch in stream.epoch(1)] != whole
+
+
+@pytest.mark.parametrize(
+    ("items", "user", "limits", "told"),
+    [
+        (
+            [0, 7, 1],
+            3,
+            Limits(7, 3),
+            r"part-1\.parquet points at row 7 in column 'items', and there are 7: .* --force'",
+        ),
+        ([0, -1, 1], 3, Limits(7, 3), r"part-1\.parquet points at row -1 in column 'items'"),
+        ([0, 6, 1], 4, Limits(7, 3), r"part-1\.parquet points at row 3 in column 'user_row', and there are 3"),
+    ],
+)
+def test_a_file_that_points_outside_its_tables_is_named(
+    tmp_path: Path, items: list[int], user: int, limits: Limits, told: str
+) -> None:
+    store = Store(str(tmp_path))
+    for number, row in enumerate((row_of(1, [6, 5]), row_of(user, items))):
+        tables.write(store, f"part-{number}.parquet", part_table([row]))
+    files = (("part-0.parquet", 1), ("part-1.parquet", 2))
+    stream = PairStream(store, files, rules(), 1, 100, 0, limits=limits)
+    with pytest.raises(InputError, match=told):
+        list(stream.epoch(0))
+    if items[1] > 0:
+        assert len(list(replace(stream, limits=Limits(8, 4)).epoch(0))) == 3
+
+
+def test_explicit_negatives_point_into_the_vocabulary_too(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    row = row_of(1, [0, 1, 2])._replace(negatives=((9, 5, 0),))
+    tables.write(store, "part.parquet", part_table([row], negatives=True))
+    with pytest.raises(InputError, match="points at row 9 in column 'negative_items', and there are 3"):
+        reader.read(store, ["part.parquet"], "train", schema.NEGATIVES, Limits(3, 1))
+
+
+class Reads:
+    """Stands in for ``reader.read``: which files were read, and how many windows were ever in memory at once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.paths: list[str] = []
+        self.most = 0
+        self._kept: list[weakref.ref[Sequences]] = []
+        self._begun = threading.Semaphore(0)
+        self._read = reader.read
+        monkeypatch.setattr(reader, "read", self.read)
+
+    def read(self, store: Store, paths: Sequence[str], *more: Any) -> Sequences:
+        self.paths += paths
+        self._begun.release()
+        found = self._read(store, paths, *more)
+        self._kept.append(weakref.ref(found))
+        self.most = max(self.most, self.alive)
+        return found
+
+    @property
+    def alive(self) -> int:
+        return sum(one() is not None for one in self._kept)
+
+    def wait_for(self, count: int) -> None:
+        """Return once so many files were opened."""
+        while len(self.paths) < count:
+            assert self._begun.acquire(timeout=60)
+
+
+def order_of(found: PairStream, epoch: int) -> list[str]:
+    """The files in the order of an epoch."""
+    places = np.random.default_rng([found.seed, epoch]).permutation(len(found.files))
+    return [found.files[place][0] for place in places]
+
+
+def test_the_next_window_is_read_while_the_first_is_handed_out_and_no_third(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, reads = stream(tmp_path, 4, 1), Reads(monkeypatch)
+    expected = [path for path in order_of(found, 0) if dict(found.files)[path]]
+    batches = iter(found.epoch(0))
+    next(batches)
+    reads.wait_for(2)
+    assert len(list(batches)) == found.steps - 1
+    assert [path for path in reads.paths if dict(found.files)[path]] == expected
+    assert reads.most <= 2
+    assert reads.alive == 0
+
+
+@pytest.mark.parametrize("history", ["before", "others"])
+def test_windows_before_the_first_step_are_not_read_where_their_size_says_what_they_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, history: str
+) -> None:
+    found, reads = stream(tmp_path, 4, 1, history), Reads(monkeypatch)
+    pairs, files = dict(found.files), order_of(found, 0)
+    stops = dict(zip(files, itertools.accumulate(pairs[path] for path in files), strict=True))
+    first = 4
+    assert epoch_of(found, first=first)
+    skipped = [path for path in files if stops[path] <= first * 4]
+    assert skipped
+    assert [path in reads.paths for path in skipped] == [history == "others" for _ in skipped]
+
+
+def test_a_reader_makes_no_more_pairs_than_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, made = stream(tmp_path, 8, 30), []
+    make = reader.batch
+
+    def counted(sequences: Sequences, places: Any, *given: Any, **more: Any) -> Batch:
+        made.append(len(places))
+        return make(sequences, places, *given, **more)
+
+    monkeypatch.setattr(reader, "batch", counted)
+    assert len(epoch_of(found, rank=1, world=2, first=3)) == found.steps - 3
+    assert sum(made) == (found.steps - 3) * 4
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_an_epoch_is_the_shuffled_windows_end_to_end(tmp_path: Path, size: int, window: int) -> None:
+    found = stream(tmp_path, size, window)
+    generator = np.random.default_rng([found.seed, 2])
+    files = [found.files[place] for place in generator.permutation(len(found.files))]
+    expected: list[Pair] = []
+    while files:
+        chosen = [files.pop(0)]
+        while files and sum(count for _, count in chosen) < window:
+            chosen.append(files.pop(0))
+        packed = reader.read(found.store, [path for path, _ in chosen], "train")
+        places = packed.targets(found.rules)
+        generator.shuffle(places)
+        expected += pairs_of(reader.batch(packed, places, found.rules))
+    assert flat(epoch_of(found, 2)) == expected[: found.steps * size]

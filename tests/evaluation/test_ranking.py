@@ -1,19 +1,20 @@
-"""Top-k of users in blocks against a sort of every user's candidates."""
+"""Users in blocks, ranked by every way to score, against a sort of every user's candidates."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from raycl.config import PairRules
 from raycl.data.packed import Sequences
-from raycl.evaluation import ranking
-from raycl.evaluation.metrics import NAMES, Sums
+from raycl.evaluation import metrics, ranking
+from raycl.evaluation.ranking import Block, Rank, Ranking
 from tests.data.builders import part_table
 from tests.data.reference import Packed
 from tests.evaluation import naive
@@ -23,138 +24,108 @@ User = tuple[list[int], list[int]]
 
 
 class Case(NamedTuple):
-    """Users, their scores, and what is asked."""
+    """Users, what scores them, and what is asked."""
 
     users: list[User]
-    scores: list[list[float]]
-    ks: tuple[int, ...]
+    seed: int
+    k: int
     num_items: int
+    users_per_block: int
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, ties: bool = False) -> Case:
+def cases(draw: st.DrawFn) -> Case:
     num_items = draw(st.integers(1, 8))
     items = st.integers(0, num_items - 1)
-    ks = tuple(draw(st.lists(st.integers(1, 10), min_size=1, max_size=2, unique=True)))
-    users, scores = [], []
-    for _ in range(draw(st.integers(1, 6))):
-        users.append((draw(st.lists(items, max_size=5)), draw(st.lists(items, min_size=1, max_size=4))))
-        if ties:
-            scores.append([float(draw(st.integers(0, 2))) for _ in range(num_items)])
-        else:
-            scores.append([float(score) for score in draw(st.permutations(range(num_items)))])
-    return Case(users, scores, ks, num_items)
+    user = st.tuples(st.lists(items, max_size=5), st.lists(items, min_size=1, max_size=4))
+    users = draw(st.lists(user, min_size=1, max_size=6))
+    return Case(users, draw(st.integers(0, 2**31)), draw(st.integers(1, 10)), num_items, draw(st.integers(1, 7)))
 
 
 def sequences(users: list[User]) -> Sequences:
-    """The users as the reader gives them, their targets for test."""
+    """The users as the reader gives them, their targets for test; the weight of an event is its place."""
     rows = [
-        Packed(user, -1, len(context), (*context, *targets), (1.0,) * size, tuple(range(size)))
+        Packed(user, -1, len(context), (*context, *targets), tuple(map(float, range(size))), tuple(range(size)))
         for user, (context, targets) in enumerate(users)
         for size in [len(context) + len(targets)]
     ]
     return Sequences.from_table(part_table(rows, "test"))
 
 
-def evaluate(users: list[User], rank: ranking.Rank, *rest: Any) -> Sums:
-    found = sequences(users)
-    return ranking.evaluate(found, found.spans("test", PairRules()), rank, *rest)
+def blocks(case: Case) -> list[Block]:
+    found = sequences(case.users)
+    spans = found.spans("test", PairRules())
+    return list(ranking.blocks(found, spans, case.num_items, case.users_per_block))
 
 
-def evaluated(case: Case, users_per_block: int = 512) -> Sums:
-    table = torch.tensor(case.scores)
-    rank = ranking.by_score(lambda users: table[users].clone())
-    return evaluate(case.users, rank, case.ks, case.num_items, users_per_block)
+def ranked(case: Case, rank: Rank) -> list[tuple[Block, Ranking]]:
+    return [(block, rank(block, case.k)) for block in blocks(case)]
 
 
-def truth(case: Case) -> dict[str, float]:
-    ranked = [naive.rank(scores, set(context)) for scores, (context, _) in zip(case.scores, case.users, strict=True)]
-    return naive.summary(ranked, wanted(case), case.ks, case.num_items)
-
-
-def wanted(case: Case) -> list[set[int]]:
-    return [set(targets) - set(context) for context, targets in case.users]
+def require_sorted(case: Case, rank: Rank, scores: np.ndarray) -> None:
+    """Rows, scores of targets and areas under the curve are those of every user's own sort."""
+    for block, found in ranked(case, rank):
+        assert found.higher is not None
+        assert found.same is not None
+        assert found.scores is not None
+        areas = metrics.auc(block.wanted[0], found.higher, found.same, block.num_others)
+        for place, user in enumerate(range(block.users.start, block.users.stop)):
+            context = set(case.users[user][0])
+            order = naive.rank(scores[user].tolist(), context)[: case.k]
+            assert found.rows[place].tolist() == order + [-1] * (case.k - len(order))
+            mine = block.wanted[0] == place
+            targets = set(case.users[user][1]) - context
+            assert set(block.wanted[1][mine].tolist()) == targets
+            assert found.scores[mine] == pytest.approx(scores[user, block.wanted[1][mine]], abs=1e-4)
+            assert areas[place] == pytest.approx(naive.auc(scores[user].tolist(), targets, context), nan_ok=True)
 
 
 @given(cases())
-@settings(max_examples=150, deadline=None, derandomize=True)
-def test_blocks_agree_with_sorting_every_user(case: Case) -> None:
-    found = evaluated(case)
-    assert found.num_users == sum(1 for targets in wanted(case) if targets)
-    if found.num_users:
-        assert found.summary() == pytest.approx(truth(case), abs=1e-7)
-
-
-@given(cases(ties=True), st.sampled_from([1, 2, 5]))
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_the_size_of_the_blocks_does_not_matter(case: Case, users_per_block: int) -> None:
-    assert evaluated(case, users_per_block).summary() == pytest.approx(evaluated(case).summary())
+def test_vectors_rank_as_sorted_inner_products(case: Case) -> None:
+    generator = torch.Generator().manual_seed(case.seed)
+    users = torch.randint(-2, 3, (len(case.users), 3), generator=generator).float()
+    items = torch.randint(-2, 3, (case.num_items, 3), generator=generator).float()
+    require_sorted(case, ranking.exact(ranking.by_vectors(users, items), auc=True), (users @ items.T).numpy())
 
 
-@given(cases(ties=True))
+@given(cases())
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_ties_are_broken_one_way_or_the_other(case: Case) -> None:
-    """The metrics lie between those of the unluckiest and of the luckiest order of equal scores."""
-    found = evaluated(case)
-    if not found.num_users:
-        return
-    bounds = []
-    for sign in (-0.1, 0.1):
-        nudged = [
-            [score + sign * (item in targets) for item, score in enumerate(scores)]
-            for scores, targets in zip(case.scores, wanted(case), strict=True)
-        ]
-        bounds.append(truth(case._replace(scores=nudged)))
-    for k in case.ks:
-        for name in NAMES:
-            key = f"{name}_at_{k}"
-            assert bounds[0][key] - 1e-7 <= found.summary()[key] <= bounds[1][key] + 1e-7
+def test_counts_rank_as_the_same_scores_for_all(case: Case) -> None:
+    """Counts beyond the exact numbers of float32 are still told apart."""
+    counts = np.random.default_rng(case.seed).integers(0, 4, case.num_items) + 2**40
+    _, places = np.unique(counts, return_inverse=True)
+    scores = np.tile(places.astype(np.float64), (len(case.users), 1))
+    require_sorted(case, ranking.exact(ranking.by_counts(counts), auc=True), scores)
 
 
-def test_what_a_user_met_takes_no_place_in_the_list() -> None:
-    """Items 0 and 1 score best but were met, so target 2 is first."""
-    found = evaluated(Case([([0, 1], [2])], [[9.0, 8.0, 7.0, 6.0]], (1,), 4)).summary()
-    assert found["recall_at_1"] == found["mrr_at_1"] == 1.0
-    assert found["coverage_at_1"] == 0.25
+@given(cases())
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_neighbours_rank_as_sums_over_the_distinct_items_of_the_context(case: Case) -> None:
+    near = np.random.default_rng(case.seed).integers(0, 3, (case.num_items, case.num_items)).astype(np.float32)
+    scores = np.array([near[sorted(set(context))].sum(0) for context, _ in case.users])
+    require_sorted(case, ranking.exact(ranking.by_neighbours(sparse.csr_array(near)), auc=True), scores)
 
 
-def test_a_target_that_was_met_before_is_not_counted() -> None:
-    """Of targets 1 and 3 only 3 is to be found; the user whose only target was met is left out."""
-    case = Case([([1], [1, 3]), ([2], [2, 2])], [[0.0, 9.0, 8.0, 7.0]] * 2, (2,), 4)
-    found = evaluated(case)
-    assert found.num_users == 1
-    assert found.summary()["recall_at_2"] == 1.0
+@given(cases())
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_factors_rank_by_what_histories_are_folded_into(case: Case) -> None:
+    items = np.random.default_rng(case.seed).integers(-2, 3, (case.num_items, 2)).astype(np.float32)
+    scorer = ranking.by_factors(lambda history: (history @ items).astype(np.float32), torch.from_numpy(items))
+    users = np.array([items[context].sum(0) for context, _ in case.users])
+    require_sorted(case, ranking.exact(scorer, auc=True), users @ items.T)
 
 
-def test_a_target_that_comes_twice_is_one_target() -> None:
-    found = evaluated(Case([([], [3, 3])], [[1.0, 2.0, 3.0, 4.0]], (1,), 4)).summary()
-    assert found["recall_at_1"] == found["ndcg_at_1"] == 1.0
+def test_without_the_area_nothing_is_counted() -> None:
+    case = Case([([0], [1])], 0, 2, 3, 1)
+    ((_, found),) = ranked(case, ranking.exact(ranking.by_counts(np.array([1, 2, 3])), auc=False))
+    assert (found.higher, found.same) == (None, None)
 
 
-def test_users_without_a_target_leave_nothing_to_measure() -> None:
-    found = evaluated(Case([([0], [0]), ([1, 2], [2])], [[1.0, 2.0, 3.0]] * 2, (1, 5), 3))
-    assert found.num_users == 0
-    assert set(found.summary().values()) == {0.0}
-
-
-def test_users_that_are_not_measured_leave_no_trace() -> None:
-    users: list[User] = [([0], [1]), ([1], [2]), ([2], [0])]
-    table = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0]])
-    measured = np.array([True, False, True])
-    rank = ranking.by_score(lambda block: table[block].clone())
-    found = evaluate(users, rank, (1,), 3, 2, measured)
-    rank = ranking.by_score(lambda block: table[[0, 2]][block].clone())
-    alone = evaluate([users[0], users[2]], rank, (1,), 3, 2)
-    assert found.num_users == 2
-    assert found.summary() == alone.summary()
-
-
-@given(cases(), st.data())
-@settings(max_examples=150, deadline=None, derandomize=True)
-def test_popularity_ranks_as_scores_by_count_then_row_do(case: Case, data: st.DataObject) -> None:
-    counts = data.draw(st.lists(st.integers(0, 3), min_size=case.num_items, max_size=case.num_items))
-    rank = ranking.by_popularity(np.array(counts, dtype=np.int64))
-    found = evaluate(case.users, rank, case.ks, case.num_items, 2)
-    expected = truth(case._replace(scores=[[float(count) for count in counts]] * len(case.users)))
-    if found.num_users:
-        assert found.summary() == pytest.approx(expected, abs=1e-7)
+def test_a_target_that_was_met_before_is_not_wanted_and_one_that_comes_twice_is_wanted_once() -> None:
+    """Of the two events of item 3 the rating is that of the first."""
+    (block,) = blocks(Case([([1], [3, 1, 3]), ([2], [2, 2])], 0, 2, 4, 8))
+    assert [part.tolist() for part in block.wanted] == [[0], [3]]
+    assert block.rating.tolist() == [1.0]
+    assert block.num_targets.tolist() == [1, 0]
+    assert block.num_others.tolist() == [2, 3]

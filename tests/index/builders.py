@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from raycl import journey, lineage
-from raycl.config import Config
-from raycl.index import build
+from raycl.config import Config, IndexConfig
+from raycl.index import build, stored
+from raycl.index.plan import Plan, choose
 from raycl.index.search import Depth, Ids, ShardedIndex
 from raycl.storage.manifest import FILE, Manifest
 from raycl.storage.store import Store
@@ -35,10 +40,44 @@ def sharded(vectors: Vectors, shards: Ids, num_shards: int, num_lists: int, npro
 
     ``nprobe`` lists are looked at for any number of items.
     """
-    centroids = build.train_quantizer(vectors, num_lists, 0, use_gpu=False) if num_lists else None
-    depths = [Depth(max(len(vectors), 1_000), nprobe, 1.0)]
-    rows = [np.flatnonzero(shards == shard) for shard in range(num_shards)]
-    return ShardedIndex.from_bytes([build.build_shard(vectors[mine], mine, centroids) for mine in rows], depths)
+    config = IndexConfig(kind="ivf_flat" if num_lists else "flat", num_lists=num_lists or None)
+    chosen = replace(choose(config, 8 * max(num_lists, len(vectors)), vectors.shape[1], 0.9), rerank=False)
+    return of_plan(chosen, vectors, shards, num_shards, [Depth(max(len(vectors), 1_000), nprobe, 1.0)])
+
+
+def trained_on(plan: Plan, vectors: Vectors) -> bytes:
+    """The empty index that shards begin with."""
+    content = io.BytesIO()
+    build.write(build.train(plan, vectors, 0), content)
+    return content.getvalue()
+
+
+def of_plan(
+    plan: Plan,
+    vectors: Vectors,
+    shards: Ids,
+    num_shards: int,
+    depths: Sequence[Depth] = (),
+    parts: int = 1,
+    trained: bytes | None = None,
+) -> ShardedIndex:
+    """``vectors`` as ``plan`` says, row ``r`` in shard ``shards[r]``, added in so many parts and read from bytes.
+
+    What all shards begin with is ``trained``, or else learnt from the vectors themselves.
+    """
+    trained = trained or trained_on(plan, vectors)
+    contents, stored_contents = [], []
+    for shard in range(num_shards):
+        index, rows = build.read(trained), np.flatnonzero(shards == shard)
+        pieces = [(some, vectors[some]) for some in np.array_split(rows, parts)]
+        for some, piece in pieces:
+            build.add(index, piece, some)
+        content, kept = io.BytesIO(), io.BytesIO()
+        build.write(index, content)
+        stored.write(kept, pieces, vectors.shape[1])
+        contents.append(content.getvalue())
+        stored_contents.append(kept.getvalue())
+    return ShardedIndex.from_bytes(contents, depths, stored_contents if plan.rerank else ())
 
 
 def built(config: Config) -> Version:

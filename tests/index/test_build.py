@@ -1,6 +1,11 @@
-"""The plan of an index, its quantizer, and what one shard holds."""
+"""What all shards begin with, what one of them holds, and its bytes."""
 
 from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import replace
+from typing import Any
 
 import faiss
 import numpy as np
@@ -8,61 +13,102 @@ import pytest
 
 from raycl.config import IndexConfig
 from raycl.index import build
-from tests.index.builders import unit_vectors
+from raycl.index.plan import Plan, choose
+from tests.index.builders import trained_on, unit_vectors
+
+KINDS = ["flat", "hnsw", "sq8", "ivf_flat", "ivf_sq8", "ivf_pq"]
 
 
-@pytest.mark.parametrize(("num_items", "kind"), [(1, "flat"), (50_000, "flat"), (50_001, "ivf_flat")])
-def test_auto_is_exact_up_to_fifty_thousand_items(num_items: int, kind: str) -> None:
-    assert build.plan(IndexConfig(), num_items).kind == kind
+def plan_of(kind: str, num_items: int = 300, **config: Any) -> Plan:
+    given = {"kind": kind, "num_lists": 5, "hnsw_links": 8, **config}
+    return choose(IndexConfig.model_validate(given), num_items, 8, 0.95)
 
 
-def test_a_flat_index_has_no_lists_whatever_the_size() -> None:
-    plan = build.plan(IndexConfig(kind="flat"), 2_000_000)
-    assert (plan.kind, plan.num_lists) == ("flat", 0)
-    assert plan.reason == "2,000,000 items: exact search (flat)"
-
-
-def test_lists_follow_the_root_of_the_number_of_items() -> None:
-    plan = build.plan(IndexConfig(), 1_000_000)
-    assert plan.num_lists == 4_000
-    assert plan.reason == "1,000,000 items: 4,000 inverted lists (auto)"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "num_items", "num_lists"), [(10, 10_000, 10), (5_000, 10_000, 1_250), (None, 80, 10), (4, 7, 1)]
-)
-def test_every_list_has_eight_items_or_more(wanted: int | None, num_items: int, num_lists: int) -> None:
-    config = IndexConfig(kind="ivf_flat", num_lists=wanted)
-    assert build.plan(config, num_items).num_lists == num_lists
+def centroids(index: Any) -> Any:
+    return index.quantizer.reconstruct_n(0, index.nlist)
 
 
 def test_the_quantizer_is_of_unit_length_and_a_function_of_the_seed() -> None:
     sample = unit_vectors(200, 8)
-    centroids = build.train_quantizer(sample, 5, 0, use_gpu=False)
-    assert centroids.shape == (5, 8)
-    assert np.linalg.norm(centroids, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
-    assert np.array_equal(centroids, build.train_quantizer(sample, 5, 0, use_gpu=False))
-    assert not np.array_equal(centroids, build.train_quantizer(sample, 5, 1, use_gpu=False))
+    found = centroids(build.train(plan_of("ivf_flat"), sample, 0))
+    assert found.shape == (5, 8)
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert np.array_equal(found, centroids(build.train(plan_of("ivf_flat"), sample, 0)))
+    assert not np.array_equal(found, centroids(build.train(plan_of("ivf_flat"), sample, 1)))
 
 
 def test_as_many_lists_as_vectors_can_be_trained() -> None:
-    assert build.train_quantizer(unit_vectors(3, 4), 3, 0, use_gpu=False).shape == (3, 4)
+    plan = replace(plan_of("ivf_flat"), factory="IVF3,Flat", num_lists=3)
+    assert centroids(build.train(plan, unit_vectors(3, 4), 0)).shape == (3, 4)
 
 
-@pytest.mark.parametrize("num_lists", [0, 3])
-def test_a_shard_holds_its_rows_and_an_empty_one_none(num_lists: int) -> None:
-    vectors = unit_vectors(40, 4)
-    centroids = build.train_quantizer(vectors, num_lists, 0, use_gpu=False) if num_lists else None
-    rows = np.arange(40, dtype=np.int64) * 7
-    full = faiss.deserialize_index(np.frombuffer(build.build_shard(vectors, rows, centroids), dtype=np.uint8))
-    empty = faiss.deserialize_index(np.frombuffer(build.build_shard(vectors[:0], rows[:0], centroids), dtype=np.uint8))
-    assert (full.ntotal, empty.ntotal) == (40, 0)
-    assert full.search(vectors, 1)[1][:, 0].tolist() == rows.tolist()
-    assert empty.search(vectors[:1], 2)[1].tolist() == [[-1, -1]]
+@pytest.mark.parametrize("metric", ["inner_product", "l2"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shard_holds_its_rows_and_an_empty_one_none(kind: str, metric: str) -> None:
+    vectors, rows = unit_vectors(300, 8), np.arange(300, dtype=np.int64) * (1 << 33)
+    empty = trained_on(plan_of(kind, metric=metric), vectors)
+    index = build.read(empty)
+    build.add(index, vectors[:0], rows[:0])
+    assert index.search(vectors[:1], 2)[1].tolist() == [[-1, -1]]
+    build.add(index, vectors[:100], rows[:100])
+    build.add(index, vectors[100:], rows[100:])
+    content = io.BytesIO()
+    size, digest = build.write(index, content)
+    assert (size, digest) == (len(content.getvalue()), hashlib.sha256(content.getvalue()).hexdigest())
+    full = build.read(content.getvalue())
+    assert (build.read(empty).ntotal, full.ntotal) == (0, 300)
+    assert full.metric_type == build.METRICS[metric]
+    nearest = full.search(vectors, 1)[1][:, 0]
+    assert (nearest == rows).mean() > (0.6 if kind == "ivf_pq" else 0.95)
+    assert set(nearest.tolist()) <= set(rows.tolist())
 
 
-def test_equal_input_makes_equal_bytes() -> None:
-    vectors, rows = unit_vectors(30, 4), np.arange(30, dtype=np.int64)
-    centroids = build.train_quantizer(vectors, 3, 0, use_gpu=False)
-    for quantizer in (None, centroids):
-        assert build.build_shard(vectors, rows, quantizer) == build.build_shard(vectors, rows, quantizer)
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_input_makes_equal_bytes(kind: str) -> None:
+    vectors, rows = unit_vectors(300, 8), np.arange(300, dtype=np.int64)
+    contents = []
+    for _ in range(2):
+        index = build.train(plan_of(kind), vectors, 0)
+        build.add(index, vectors, rows)
+        contents.append(io.BytesIO())
+        build.write(index, contents[-1])
+    assert contents[0].getvalue() == contents[1].getvalue()
+
+
+def test_a_graph_is_built_as_deep_as_the_plan_says() -> None:
+    index = build.train(plan_of("hnsw", hnsw_build_depth=77), unit_vectors(0, 8), 0)
+    inner: Any = faiss.downcast_index(index.index)
+    assert inner.hnsw.efConstruction == 77
+
+
+def test_what_is_no_index_cannot_be_read() -> None:
+    with pytest.raises(RuntimeError):
+        build.read(b"not an index")
+
+
+def test_all_threads_are_of_this_process_and_given_back() -> None:
+    before = faiss.omp_get_max_threads()
+    with build.all_threads():
+        assert faiss.omp_get_max_threads() >= 1
+    assert faiss.omp_get_max_threads() == before
+
+
+@pytest.mark.requires_gpu
+@pytest.mark.parametrize("metric", ["inner_product", "l2"])
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_sq8", "ivf_pq"])
+def test_what_a_gpu_trained_answers_like_what_the_cpu_trained(kind: str, metric: str) -> None:
+    if not build.num_gpus():
+        pytest.skip("FAISS finds no GPU here")
+    vectors, queries = unit_vectors(5_000, 8), unit_vectors(50, 8, 1)
+    plan = plan_of(kind, 5_000, metric=metric)
+    found = []
+    for use_gpu in (False, True):
+        index = build.train(plan, vectors, 0, use_gpu=use_gpu)
+        build.add(index, vectors, np.arange(5_000))
+        content = io.BytesIO()
+        build.write(index, content)
+        read = build.read(content.getvalue())
+        faiss.ParameterSpace().set_index_parameter(read, "nprobe", 5)
+        found.append(read.search(queries, 20)[1])
+    alike = np.mean([len(set(one) & set(other)) / 20 for one, other in zip(*found, strict=True)])
+    assert alike > (0.7 if kind == "ivf_pq" else 0.95)

@@ -19,7 +19,8 @@ from raycl.data.handoff import Pairs
 from raycl.data.hashing import hash_ids
 from raycl.errors import ConfigError, CorruptRelease, GateRefused, RayclError
 from raycl.evaluation.tasks import item_features, user_vectors
-from raycl.index import build, release, search, tasks
+from raycl.index import build_tasks, gate_tasks, release, search, tasks
+from raycl.index.plan import Plan, choose
 from raycl.model import embed, weights
 from raycl.storage import pointer
 from raycl.storage.store import Store
@@ -27,7 +28,8 @@ from raycl.storage.versions import WORK, Version
 from tests import tiny as builders
 from tests.index.builders import Vectors, built, unit_vectors, write_consistently
 
-KINDS = [{"kind": "flat"}, {"kind": "ivf_flat", "num_lists": 3}]
+KINDS = [{"kind": "flat"}, {"kind": "ivf_flat", "num_lists": 3}, {"kind": "sq8", "rerank": "always"}]
+NAMES = ["flat", "ivf_flat", "sq8"]
 
 
 @pytest.fixture
@@ -99,6 +101,7 @@ def test_the_end_state_binds_the_towers_and_leaves_no_work(tiny: Config) -> None
         "shards/00001.faiss",
         "shards/00002.faiss",
         "user_tower/config.json",
+        "user_tower/context.json",
         "user_tower/features.json",
         "user_tower/user.safetensors",
     ]
@@ -146,12 +149,12 @@ def test_lists_are_probed_as_deep_as_the_floor_needs(workspace: Config) -> None:
         builders.changed(workspace, "index", kind="ivf_flat", num_lists=3), "gate", min_index_recall=1.0
     )
     version = journey.index(config).version
-    assert version.manifest.facts["depths"][0] == {"k": 10, "nprobe": 3, "recall": 1.0}
+    assert version.manifest.facts["depths"][0] == {"k": 10, "nprobe": 3, "recall": 1.0, "ef": 0, "candidates": 0}
     assert version.manifest.facts["index_recall"] == 1.0
     assert release.load(version.store).index.depths[0].nprobe == 3
 
 
-@pytest.mark.parametrize("index", KINDS, ids=["flat", "ivf_flat"])
+@pytest.mark.parametrize("index", KINDS, ids=NAMES)
 def test_the_number_of_blocks_does_not_matter_to_the_answers(workspace: Config, index: dict[str, Any]) -> None:
     queries = unit_vectors(20, 8)
     answers = []
@@ -172,7 +175,7 @@ def test_a_finished_release_is_found_again_and_force_makes_a_new_one(workspace: 
     assert shards(again.version) == shards(first.version)
 
 
-@pytest.mark.parametrize("index", KINDS, ids=["flat", "ivf_flat"])
+@pytest.mark.parametrize("index", KINDS, ids=NAMES)
 def test_a_run_killed_between_blocks_goes_on_to_the_same_bytes(workspace: Config, index: dict[str, Any]) -> None:
     config = builders.changed(workspace, "index", **index)
     whole = journey.index(config).version
@@ -218,8 +221,8 @@ def test_a_run_that_dies_after_its_shards_goes_on_to_the_same_bytes(
     release.verify(resumed.store)
 
 
-def plan_of(job: tasks.Job) -> build.Plan:
-    return build.plan(job.config.index, job.num_items)
+def plan_of(job: tasks.Job) -> Plan:
+    return choose(job.config.index, job.num_items, job.dim, job.config.gate.min_index_recall)
 
 
 def embed_all(job: tasks.Job) -> tasks.Embedded:
@@ -230,30 +233,33 @@ def test_a_finished_task_is_not_done_again(workspace: Config) -> None:
     job = job_of(builders.changed(workspace, "index", kind="ivf_flat", num_lists=3))
     item_tower = job.towers.manifest.checksums[weights.ITEM_FILE]
     embed_all(job)
-    quantizer, drawn = tasks.train_quantizer(job, plan_of(job)), tasks.draw_queries(job)
-    shard = tasks.build_shard(job, plan_of(job), 0)
-    for path in ("vectors/block-000000.arrow", "centroids.npy", "queries.npy"):
+    trained, drawn = build_tasks.train(job, plan_of(job)), tasks.draw_queries(job)
+    shard = build_tasks.build_shard(job, plan_of(job), 0)
+    truth = gate_tasks.Truth(builders.NUM_USERS, (10, 30))
+    exact = gate_tasks.exact_shard(job, truth, 0)
+    for path in ("vectors/block-000000.arrow", "fingerprints/block-000000.arrow", "trained.faiss", "queries.npy"):
         Path(job.draft.store.full(f"{WORK}/{path}")).unlink()
     Path(job.draft.store.full(release.shard_file(0))).unlink()
-    assert tasks.embed_block(job, 0) == {"items": 11, "not_finite": 0, "item_tower": item_tower}
-    assert tasks.train_quantizer(job, plan_of(job)) == quantizer == {"vectors": builders.NUM_ITEMS}
+    assert tasks.embed_block(job, 0) == {"items": 11, "null": 0, "not_finite": 0, "item_tower": item_tower}
+    assert build_tasks.train(job, plan_of(job)) == trained == {"vectors": builders.NUM_ITEMS, "on_gpu": False}
     assert tasks.draw_queries(job) == drawn == {"queries": builders.NUM_USERS}
-    assert tasks.build_shard(job, plan_of(job), 0) == shard
+    assert build_tasks.build_shard(job, plan_of(job), 0) == shard
+    assert gate_tasks.exact_shard(job, truth, 0) == exact
     assert job.draft.store.files("shards") == []
 
 
 def test_blocks_cover_every_item_once(workspace: Config) -> None:
     job = job_of(workspace)
     assert [tasks.embed_block(job, block)["items"] for block in range(job.num_blocks)] == [11, 11, 8]
-    np.testing.assert_allclose(tasks.sample(job, builders.NUM_ITEMS), all_vectors(workspace), atol=1e-6)
+    np.testing.assert_allclose(build_tasks.sample(job, builders.NUM_ITEMS), all_vectors(workspace), atol=1e-6)
 
 
 def test_a_sample_is_an_even_share_drawn_by_the_seed(workspace: Config) -> None:
     job = job_of(workspace)
     embed_all(job)
-    assert len(np.unique(tasks.sample(job, 1_000), axis=0)) == builders.NUM_ITEMS
-    assert len(tasks.sample(job, 10)) == 10
-    assert np.array_equal(tasks.sample(job, 10), tasks.sample(job, 10))
+    assert len(np.unique(build_tasks.sample(job, 1_000), axis=0)) == builders.NUM_ITEMS
+    assert len(build_tasks.sample(job, 10)) == 10
+    assert np.array_equal(build_tasks.sample(job, 10), build_tasks.sample(job, 10))
 
 
 def drawn_queries(job: tasks.Job) -> Vectors:
@@ -277,9 +283,9 @@ def test_queries_are_drawn_before_they_are_embedded(workspace: Config, monkeypat
         expected.append(vectors[generator.permutation(len(vectors))[:4]])
     embedded: list[int] = []
 
-    def listen(tower: Any, history: Any, user_row: Any, features: Any) -> Vectors:
+    def listen(tower: Any, history: Any, *state: Any) -> Vectors:
         embedded.append(len(history))
-        return users(tower, history, user_row, features)
+        return users(tower, history, *state)
 
     users = embed.users
     monkeypatch.setattr(embed, "users", listen)
@@ -292,12 +298,14 @@ def test_queries_are_drawn_before_they_are_embedded(workspace: Config, monkeypat
 def test_the_truth_of_the_shards_is_that_of_all_vectors(workspace: Config, num_shards: int) -> None:
     job = job_of(builders.changed(workspace, "index", num_shards=num_shards))
     embedded, queries = embed_all(job), drawn_queries(job)
+    truth = gate_tasks.truth_of(job, embedded, {"queries": len(queries)})
+    assert truth == gate_tasks.Truth(builders.NUM_USERS, (10, 30))
     for shard in range(num_shards):
-        tasks.build_shard(job, plan_of(job), shard)
-    truth = tasks.truth_of(job, embedded, tasks.merge_truth(job, embedded))
-    assert truth == tasks.Truth(builders.NUM_USERS, (10, 30))
-    found = np.load(job.draft.store.full(f"{WORK}/truth.npy"))
-    np.testing.assert_array_equal(found, np.argsort(-(queries @ all_vectors(workspace).T), axis=1, kind="stable"))
+        gate_tasks.exact_shard(job, truth, shard)
+    gate_tasks.merge_truth(job, truth)
+    expected = np.argsort(-(queries @ all_vectors(workspace).T), axis=1, kind="stable")
+    for place, k in enumerate(truth.ks):
+        np.testing.assert_array_equal(np.load(job.draft.store.full(f"{WORK}/truth-{place}.npy")), expected[:, :k])
 
 
 def swap_item_tower(config: Config, other: Config) -> str:
@@ -345,15 +353,15 @@ def test_vectors_that_are_not_finite_are_counted_and_refused(workspace: Config) 
     version = journey.index(workspace).version
     assert version.manifest.dropped == {"not_finite": 2}
     assert version.manifest.counts["vectors"] == builders.NUM_ITEMS - 2
-    assert version.manifest.facts["reason"] == "indexed share of items 0.9333 < 1 of 30"
+    assert version.manifest.facts["reason"] == "share of vectors that are not finite 0.0667 > 0 of 30"
     found, _ = release.load(version.store).index.search(unit_vectors(5, 8), builders.NUM_ITEMS)
     assert not {4, 17} & set(found.ravel().tolist())
-    with pytest.raises(GateRefused, match="indexed share of items"):
+    with pytest.raises(GateRefused, match="share of vectors that are not finite"):
         journey.publish(workspace)
     assert pointer.current(journey.workspace(workspace).store) is None
 
 
-@pytest.mark.parametrize("index", KINDS, ids=["flat", "ivf_flat"])
+@pytest.mark.parametrize("index", KINDS, ids=NAMES)
 def test_towers_without_one_finite_vector_are_named(workspace: Config, index: dict[str, Any]) -> None:
     config = builders.changed(workspace, "index", **index)
     towers, _ = towers_and_pairs(config)
@@ -362,7 +370,10 @@ def test_towers_without_one_finite_vector_are_named(workspace: Config, index: di
         if state[name].is_floating_point():
             state[name].fill_(float("nan"))
     write_consistently(towers, weights.ITEM_FILE, st.save(state))
-    with pytest.raises(RayclError, match=r"no item has a finite vector in towers 2\S+: lower train\.learning_rate"):
+    with pytest.raises(
+        RayclError,
+        match=r"no item has a vector that is finite and not zero in towers 2\S+ \(30 are not finite\): lower",
+    ):
         journey.index(config)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from raycl.config import Config
 from raycl.errors import CorruptRelease
-from raycl.index import release
+from raycl.index import release, search
 from raycl.model import weights
 from raycl.storage.manifest import FILE
 from raycl.storage.store import Store
@@ -26,6 +26,13 @@ USER_TOWER = f"{release.USER_TOWER}/{weights.USER_FILE}"
 def stored(tiny: Config, tmp_path: Path) -> Store:
     """A copy of the tiny release, to be damaged."""
     shutil.copytree(built(tiny).store.uri, tmp_path / "release")
+    return Store(str(tmp_path / "release"))
+
+
+@pytest.fixture(params=["exact", "re-ranked"])
+def either(request: pytest.FixtureRequest, tiny: Config, compressed: Config, tmp_path: Path) -> Store:
+    """A copy of a release whose scores are exact, or of one with stored vectors."""
+    shutil.copytree(built(tiny if request.param == "exact" else compressed).store.uri, tmp_path / "release")
     return Store(str(tmp_path / "release"))
 
 
@@ -62,33 +69,66 @@ def test_every_file_but_the_manifest_has_its_checksum(stored: Store) -> None:
     ],
     ids=["first bit", "last bit", "cut in half", "emptied", "one byte more"],
 )
-def test_a_damaged_file_is_refused_by_name(stored: Store, damage: Callable[[bytes], bytes]) -> None:
-    for path in release.verify(stored).checksums:
-        content = stored.read(path)
-        stored.write(path, damage(content))
+def test_a_damaged_file_is_refused_by_name(either: Store, damage: Callable[[bytes], bytes]) -> None:
+    for path in release.verify(either).checksums:
+        content = either.read(path)
+        either.write(path, damage(content))
         with pytest.raises(CorruptRelease, match=names(path) + " has SHA-256 .* altered or cut short"):
-            release.load(stored)
-        stored.write(path, content)
-    release.verify(stored)
+            release.load(either)
+        either.write(path, content)
+    release.verify(either)
 
 
-def test_a_missing_file_is_refused_by_name(stored: Store) -> None:
-    for path in stored.files():
-        content = stored.read(path)
-        Path(stored.full(path)).unlink()
+def test_a_missing_file_is_refused_by_name(either: Store) -> None:
+    for path in either.files():
+        content = either.read(path)
+        Path(either.full(path)).unlink()
         with pytest.raises(CorruptRelease, match=names(path) + " is missing"):
-            release.verify(stored)
-        stored.write(path, content)
-    release.verify(stored)
+            release.verify(either)
+        either.write(path, content)
+    release.verify(either)
 
 
-def test_swapped_shards_are_refused_by_name(stored: Store) -> None:
+def test_swapped_shards_are_refused_by_name(either: Store) -> None:
     first, second = release.shard_file(0), release.shard_file(1)
-    contents = stored.read(first), stored.read(second)
-    stored.write(first, contents[1])
-    stored.write(second, contents[0])
+    contents = either.read(first), either.read(second)
+    either.write(first, contents[1])
+    either.write(second, contents[0])
     with pytest.raises(CorruptRelease, match=names(first)):
-        release.verify(stored)
+        release.verify(either)
+
+
+def test_stored_vectors_of_another_shard_are_refused_even_with_their_checksum(
+    compressed: Config, tmp_path: Path
+) -> None:
+    shutil.copytree(built(compressed).store.uri, tmp_path / "release")
+    store = Store(str(tmp_path / "release"))
+    write_consistently(store, release.stored_file(0), store.read(release.stored_file(1)))
+    with pytest.raises(CorruptRelease, match=names("shards") + r" .* shard 0 has \d+ items and \d+ stored vectors"):
+        release.load(store)
+
+
+def test_a_re_ranked_release_is_loaded_with_its_vectors(compressed: Config, tiny: Config) -> None:
+    store = built(compressed).store
+    assert [path for path in store.files("shards") if path.endswith(".arrow")] == [
+        release.stored_file(number) for number in range(3)
+    ]
+    (found, scores), (expected, of_expected) = (
+        release.load(built(config).store).index.search(np.eye(8, dtype=np.float32), 10) for config in (compressed, tiny)
+    )
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(scores, of_expected, atol=1e-3)
+
+
+def test_a_shard_loads_alone(compressed: Config) -> None:
+    store = built(compressed).store
+    how = release.search_of(store)
+    alone = [release.load_shard(store, how, number) for number in range(how.num_shards)]
+    assert sum(map(len, alone)) == builders.NUM_ITEMS
+    queries = np.eye(8, dtype=np.float32)
+    expected, _ = release.load(store).index.search(queries, 10)
+    found, _ = search.merge_in_turn((one.search(queries, 10) for one in alone), 10)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_manifest_that_is_none_is_refused_by_name(stored: Store) -> None:

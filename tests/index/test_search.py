@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raycl.config import IndexConfig
+from raycl.index import tuning
+from raycl.index.plan import choose
 from raycl.index.search import (
     Depth,
     Ids,
@@ -18,7 +21,6 @@ from raycl.index.search import (
     merge,
     merge_in_turn,
     recall,
-    tune,
 )
 from tests.index.builders import clustered, sharded, unit_vectors
 
@@ -180,11 +182,13 @@ def tuned(index: ShardedIndex, vectors: Vectors, queries: Vectors, ks: tuple[int
     """The same shards, probed as deep as a floor of 0.95 needs at each of ``ks``."""
     truth, _ = exact(vectors, queries, ks[-1])
 
-    def measure(nprobe: int) -> list[float]:
+    def measure(nprobe: int) -> list[list[float]]:
         found, _ = index.probe(queries, ks[-1], nprobe)
-        return [recall(found[:, :k], truth[:, :k]) for k in ks]
+        return [[recall(found[:, :k], truth[:, :k])] for k in ks]
 
-    return ShardedIndex(index._shards, tune(measure, ks, index.num_lists, 0.95))
+    plan = choose(IndexConfig(kind="ivf_flat", num_lists=index.num_lists), len(index), vectors.shape[1], 0.95)
+    space = tuning.space(plan, len(index), vectors.shape[1], len(index))
+    return ShardedIndex(index._shards, tuning.tune(measure, ks, space, 0.95))
 
 
 @pytest.mark.parametrize("k", [1, 10, 40, 41, 200, 800, 801, 3_000, 6_000, 7_000])
@@ -231,45 +235,3 @@ def test_no_queries_are_no_answers() -> None:
     index = sharded(unit_vectors(50, 4), np.zeros(50, np.int64), 1, 4, 1)
     ids, scores = index.search(unit_vectors(0, 4), 3)
     assert ids.shape == scores.shape == (0, 3)
-
-
-def measured(reached: dict[int, list[float]], asked: list[int]) -> list[Depth]:
-    """What tuning finds at 10 and 50 items of 24 lists where so much is reached; ``asked`` hears what it tries."""
-
-    def measure(nprobe: int) -> list[float]:
-        asked.append(nprobe)
-        return reached[nprobe]
-
-    return list(tune(measure, (10, 50), 24, 0.9))
-
-
-def test_tuning_takes_the_smallest_power_of_two_for_each_number_of_items() -> None:
-    reached = {1: [0.5, 0.2], 2: [0.8, 0.5], 4: [0.95, 0.7], 8: [0.99, 0.8], 16: [1.0, 0.9], 24: [1.0, 1.0]}
-    asked: list[int] = []
-    assert measured(reached, asked) == [Depth(10, 4, 0.95), Depth(50, 16, 0.9)]
-    assert asked == [1, 2, 4, 8, 16]
-
-
-def test_more_items_never_get_fewer_lists() -> None:
-    reached = {1: [0.5, 0.95], 2: [0.9, 0.97]}
-    assert measured(reached, []) == [Depth(10, 2, 0.9), Depth(50, 2, 0.97)]
-
-
-def test_tuning_ends_with_all_lists_where_the_target_is_out_of_reach() -> None:
-    reached = {nprobe: [0.1, 0.0] for nprobe in (1, 2, 4, 8, 16, 24)}
-    assert measured(reached, []) == [Depth(10, 24, 0.1), Depth(50, 24, 0.0)]
-
-
-@pytest.mark.parametrize("target", [0.0, 0.3, 0.6, 0.8, 0.95, 1.0])
-def test_tuning_on_an_index_reaches_the_target_with_the_fewest_lists(target: float) -> None:
-    vectors, queries = unit_vectors(600, 8), unit_vectors(40, 8, 1)
-    index = sharded(vectors, np.arange(600) % 2, 2, 24, 1)
-    truth, _ = exact(vectors, queries, 10)
-    reached = {nprobe: recall(index.probe(queries, 10, nprobe)[0], truth) for nprobe in (1, 2, 4, 8, 16, 24)}
-    assert len(set(reached.values())) > 3
-    expected = next(nprobe for nprobe, value in reached.items() if value >= target)
-    assert tune(lambda nprobe: [reached[nprobe]], (10,), 24, target) == (Depth(10, expected, reached[expected]),)
-
-
-def test_a_flat_index_has_nothing_to_tune() -> None:
-    assert tune(lambda nprobe: [0.5], (10,), 0, 1.0) == (Depth(10, 1, 0.5),)

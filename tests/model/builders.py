@@ -23,10 +23,11 @@ def tower_spec(
     users: FeatureSizes = NO_FEATURES,
     max_history: int = 4,
     shared_id_rows: int | None = None,
+    context: FeatureSizes = NO_FEATURES,
     **model: Any,
 ) -> TowerSpec:
     chosen = ModelConfig.model_validate({"dim": 8, "hidden": (12,)} | model)
-    return TowerSpec(NUM_ITEMS, max_history, items, users, chosen, shared_id_rows)
+    return TowerSpec(NUM_ITEMS, max_history, items, users, chosen, shared_id_rows, context)
 
 
 def towers(spec: TowerSpec, known: tuple[int, ...] = (0, 1, 2, 3), seed: int = 0) -> TwoTower:
@@ -36,7 +37,7 @@ def towers(spec: TowerSpec, known: tuple[int, ...] = (0, 1, 2, 3), seed: int = 0
         built = TwoTower(spec)
         for parameter in built.parameters():  # biases and gains start at 0, where a fault in their use would not show
             torch.nn.init.normal_(parameter, std=0.3)
-        tables = [*built.user.features.bags, *built.item.features.bags]
+        tables = [*built.user.features.bags, *built.user.context.bags, *built.item.features.bags]
         for table in tables if built.user.history is None else [*tables, built.user.history]:
             with torch.no_grad():
                 table.weight[PADDING] = 0

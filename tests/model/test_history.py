@@ -44,7 +44,7 @@ def ages(rows: int = len(PRESENT)) -> Tensor:
     [(0.0, 1), (0.9, 1), (1.0, 2), (2.9, 2), (3.0, 3), (86_400.0, 17), (1e15, NUM_AGES), (-1.0, 0), (math.nan, 0)],
 )
 def test_times_are_told_apart_by_doublings_of_a_second(seconds: float, expected: int) -> None:
-    moments = Moments(WIDTH, DIM, 0.0)
+    moments = Moments(WIDTH, DIM)
     with torch.no_grad():
         moments.position.weight.zero_()
         moments.gap.weight.zero_()
@@ -68,17 +68,6 @@ def test_no_times_are_times_that_are_not_known() -> None:
     moments = built("transformer").get_submodule("moments")
     unknown = moments(WIDTH, torch.full((2, WIDTH), math.nan))
     assert torch.equal(moments(WIDTH, None).expand(2, -1, -1), unknown)
-
-
-def test_in_training_a_share_of_histories_has_no_times_and_in_use_all_have() -> None:
-    moments = Moments(WIDTH, DIM, 0.25)
-    age_s = ages(1).expand(20_000, -1)
-    torch.manual_seed(0)
-    kinds, counts = moments(WIDTH, age_s).unique(dim=0, return_counts=True)
-    assert len(kinds) == 2
-    assert int(counts.min()) / 20_000 == pytest.approx(0.25, abs=0.02)
-    moments.eval()
-    assert len(moments(WIDTH, age_s).unique(dim=0)) == 1
 
 
 def test_attention_is_the_mean_by_scores_of_events_and_their_moments() -> None:

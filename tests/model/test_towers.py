@@ -121,7 +121,7 @@ def test_the_shared_embedding_is_learned_from_hidden_items() -> None:
         vectors = built.item(torch.tensor([0, 1]), no_features(2), torch.tensor([hidden, False]))
         vectors[:, 0].sum().backward()
         assert built.item.ids.weight.grad is not None
-        assert bool(built.item.ids.weight.grad[0].any()) is learns
+        assert bool(built.item.ids.weight.grad.to_dense()[0].any()) is learns
 
 
 def test_without_item_ids_an_item_is_its_features_alone() -> None:

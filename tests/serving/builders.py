@@ -13,7 +13,7 @@ from raycl.config import Feature, ServingConfig
 from raycl.data.features import Encoders
 from raycl.index.selection import Mask, Selection
 from raycl.serving.api import Query
-from raycl.serving.retriever import Retriever
+from raycl.serving.retriever import Encode, Retriever
 
 MAX_HISTORY = 3
 IDS = [101, 102, 103, 104, 107, 110]
@@ -54,10 +54,10 @@ def catalogue(ids: Sequence[int | str] = IDS) -> pa.Table:
     )
 
 
-def encode(history: Histories, features: pa.Table) -> Vectors:
+def encode(history: Histories, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
     """One number for each item: 0.5 where it is the newest of the history, half of that for each older one.
 
-    A little is added that depends on the features and on the item.
+    A little is added that depends on the features and on the item; ages and context say nothing.
     """
     vectors = np.zeros((len(history), len(IDS)), dtype=np.float32)
     for query, (rows, described) in enumerate(zip(history.tolist(), features.to_pylist(), strict=True)):
@@ -97,28 +97,35 @@ class PlainIndex:
         """Unit vectors."""
         return np.eye(len(IDS), dtype=np.float32)[rows]
 
+    def scores(self, queries: Vectors, rows: Ids) -> Vectors:
+        """Of these rows alone."""
+        return queries[:, rows]
+
 
 def retriever(
     ids: Sequence[int | str] = IDS,
-    encode: Callable[[Histories, pa.Table], Vectors] = encode,
+    encode: Encode = encode,
     search: Callable[[Vectors, Ids], tuple[Ids, npt.NDArray[np.float32]]] = search,
     release: str = "r1",
     table: pa.Table | None = None,
     config: ServingConfig | None = None,
     ticks: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.time,
+    context: Encoders | None = None,
 ) -> Retriever:
     """A retriever of these parts."""
     shown = catalogue(ids) if table is None else table
-    return Retriever(release, shown, encoders(), MAX_HISTORY, encode, PlainIndex(search), config, ticks)
+    index = PlainIndex(search)
+    return Retriever(release, shown, encoders(), MAX_HISTORY, encode, index, context, config, ticks, clock)
 
 
 def seen_histories(query: Query) -> list[list[int]]:
     """The rows that the encoder is given for this query."""
     seen: list[list[int]] = []
 
-    def listen(history: Histories, features: pa.Table) -> Vectors:
+    def listen(history: Histories, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
         seen.extend(history.tolist())
-        return encode(history, features)
+        return encode(history, features, age_s, context)
 
     retriever(encode=listen).retrieve([query])
     return seen

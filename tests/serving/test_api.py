@@ -13,6 +13,8 @@ from raycl.serving.api import Answer, Asked, Item, Queries, Query
 def test_everything_has_a_default() -> None:
     assert Query().model_dump(exclude_none=True) == {
         "history": [],
+        "times": [],
+        "context": {},
         "user": {},
         "k": 10,
         "exclude_history": True,
@@ -35,6 +37,11 @@ def test_everything_has_a_default() -> None:
         ({"user": ["pe"]}, "user"),
         ({"user_id": "x" * 1_025}, "user_id"),
         ({"user_id": 2**64}, "user_id"),
+        ({"context": ["phone"]}, "context"),
+        ({"times": 3}, "times"),
+        ({"times": ["yesterday"]}, "times"),
+        ({"times": [1] * 10_001}, "times"),
+        ({"time": [1]}, "time"),
         ({"histroy": [101]}, "histroy"),
         ({"user": {"age": [[[[[[[[[1]]]]]]]]]}}, "user"),
         ({"new_items": {"1": 2}}, "new_items"),

@@ -14,7 +14,7 @@ import pytest
 
 from raycl import journey, lineage
 from raycl.config import Config
-from raycl.data import reader
+from raycl.data import reader, states
 from raycl.data.handoff import Pairs
 from raycl.errors import InputError, RayclError
 from raycl.evaluation.tasks import item_features, user_vectors
@@ -25,6 +25,8 @@ from raycl.serving.api import Query
 from raycl.serving.retriever import Retriever
 from raycl.storage import tables
 from tests import tiny as builders
+
+NOW = 1_800_000_000.0
 
 
 @pytest.fixture
@@ -116,10 +118,16 @@ def require_answers_by_the_evaluations_vector(config: Config) -> None:
     for path, _ in pairs.files("test"):
         users = tables.read(pairs.store, path, ["user"])["user"].to_pylist()
         sequences = reader.read(pairs.store, [path], "test")
-        vectors, states = user_vectors(pairs, towers, sequences, "test"), sequences.states(pairs.rules, "test")
-        for user, vector, state in zip(users, vectors, states, strict=True):
+        vectors, asked = (
+            user_vectors(pairs, towers, sequences, "test"),
+            states.before_targets(sequences, pairs.rules, "test"),
+        )
+        assert asked.age_s is not None
+        for user, vector, state, age_s in zip(users, vectors, asked.history, asked.age_s, strict=True):
             before = names[state[state >= 0][::-1]].tolist()
-            query = client.query_of(pairs, str(user)).model_copy(update={"history": before, "k": 20})
+            times = [NOW - float(age) for age in age_s[state >= 0][::-1]]
+            said = {"history": before, "times": times, "time": NOW, "k": 20}
+            query = client.query_of(pairs, str(user)).model_copy(update=said)
             (answer,) = served.retrieve([query])
             scores = items @ vector
             scores[np.isin(names, before)] = -np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -177,7 +178,7 @@ def over_lists(index: ShardedIndex) -> Retriever:
     features = Encoders(tuple(Encoder(name, "numeric", "", 0) for name in ("x", "y", "z")))
     table = pa.table({"item": pa.array(np.arange(rows)), "train_count": pa.array(np.ones(rows, np.int64))})
 
-    def read(history: npt.NDArray[np.int32], described: pa.Table) -> Vectors:
+    def read(history: npt.NDArray[np.int32], described: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
         return np.stack([described[name].to_numpy() for name in ("x", "y", "z")], axis=1).astype(np.float32)
 
     return Retriever("r1", table, features, 3, read, SelectiveIndex(index, rows))
@@ -263,6 +264,66 @@ def test_a_list_and_a_separated_text_say_the_same() -> None:
 def test_an_unknown_feature_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"user\.city='lima': .* no such feature; it knows country, tags, age, bio"):
         retriever().check(Query(user={"country": "pe", "city": "lima"}))
+
+
+def test_ages_come_in_the_places_of_their_events() -> None:
+    """Of an item that the release does not know neither event nor age is told, and a time may be unknown."""
+    seen: list[list[float]] = []
+
+    def listen(history: npt.NDArray[np.int32], features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
+        seen.extend(age_s.tolist())
+        return builders.encode(history, features, age_s, context)
+
+    clocked = retriever(encode=listen, clock=lambda: 1_000.0)
+    clocked.retrieve(
+        [
+            Query(history=[101, 999, 102, 103], times=[100, 200, None, 900.5]),
+            Query(history=[101, 999, 102, 103], times=[100, 200, 300, 400], time=500),
+            Query(history=[101, 102, 103, 104, 107], times=[1, 2, 3, 4, 5]),
+            Query(history=[101]),
+            Query(history=[101], time=500),
+        ]
+    )
+    unknown = math.nan
+    assert np.array(seen) == pytest.approx(
+        np.array(
+            [
+                [99.5, unknown, 900],
+                [100, 200, 400],
+                [995, 996, 997],
+                [unknown, unknown, unknown],
+                [unknown, unknown, unknown],
+            ]
+        ),
+        nan_ok=True,
+    )
+
+
+def test_times_of_other_events_than_those_of_the_history_are_refused() -> None:
+    with pytest.raises(InputError, match="times has 1 values and history 2: give the time of each event, null where"):
+        retriever().check(Query(history=[101, 102], times=[5.0]))
+
+
+def test_context_is_encoded_and_checked_as_the_user_is() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def listen(history: npt.NDArray[np.int32], features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
+        seen.extend(context.to_pylist())
+        return builders.encode(history, features, age_s, context)
+
+    requests = Encoders((Encoder("device", "categorical", "", 0, ("phone", "desk")), Encoder("hour", "numeric", "", 0)))
+    told = retriever(encode=listen, context=requests)
+    told.retrieve(
+        [Query(context={"device": "desk", "hour": 3}), Query(history=[101]), Query(context={"device": "car"})]
+    )
+    nothing = {"device": [1], "hour": None}
+    assert seen == [{"device": [3], "hour": 3.0}, nothing, nothing]
+    with pytest.raises(InputError, match=r"context\.city='lima': .* no such feature; it knows device, hour"):
+        told.check(Query(context={"city": "lima"}))
+    with pytest.raises(InputError, match=r"context\.hour: 'late' is not a numeric value"):
+        told.check(Query(context={"hour": "late"}))
+    with pytest.raises(InputError, match=r"context\.hour=3: .* it knows none"):
+        retriever().check(Query(context={"hour": 3}))
 
 
 def test_a_release_without_user_features_says_so() -> None:

@@ -47,10 +47,10 @@ def test_requests_of_a_batch_have_the_answers_that_they_have_alone(running: Serv
 
 
 def test_a_request_that_breaks_the_batch_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def encode(history: builders.Histories, features: Any) -> builders.Vectors:
+    def encode(history: builders.Histories, features: Any, age_s: builders.Vectors, context: Any) -> builders.Vectors:
         if (history == builders.IDS.index(POISON)).any():
             raise RuntimeError("poison")
-        return builders.encode(history, features)
+        return builders.encode(history, features, age_s, context)
 
     def load(name: str) -> Retriever:
         return builders.retriever(release=name, encode=encode)
@@ -76,10 +76,12 @@ def test_all_of_a_batch_come_from_the_release_at_its_start(tmp_path: Path) -> No
     made: list[Service] = []
 
     def load(name: str) -> Retriever:
-        def encode(history: builders.Histories, features: Any) -> builders.Vectors:
+        def encode(
+            history: builders.Histories, features: Any, age_s: builders.Vectors, context: Any
+        ) -> builders.Vectors:
             if name == "r1":
                 services.publish(made[0], tmp_path, "r2")  # while r1 answers
-            return builders.encode(history, features)
+            return builders.encode(history, features, age_s, context)
 
         return builders.retriever(release=name, encode=encode)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from raycl.errors import InputError
 from raycl.index.selection import Mask, Selection
 from raycl.serving.api import Answer, Query
 from raycl.serving.retriever import Retriever
+from raycl.serving.sessions import Fresh
 from tests.serving import builders
 from tests.serving.builders import IDS, Ids, Vectors, retriever
 
@@ -28,9 +30,9 @@ def table(counts: list[int] | None = None) -> pa.Table:
     return shown.set_column(3, "train_count", pa.array(counts or [5, 1, 9, 1, 7, 0]))
 
 
-def ask(body: dict[str, Any], whole: Retriever | None = None, fresh: list[int | str] | None = None) -> Answer:
+def ask(body: dict[str, Any], whole: Retriever | None = None, fresh: Sequence[int | str] = ()) -> Answer:
     used = whole or retriever(table=table())
-    (answer,) = used.answer([used.check(Query.model_validate(body), fresh or [])])
+    (answer,) = used.answer([used.check(Query.model_validate(body), [Fresh(item, 0.0) for item in fresh])])
     return answer
 
 
@@ -170,8 +172,8 @@ def test_a_user_of_whom_nothing_is_known_is_given_what_is_popular() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_vector_that_is_not_finite_is_answered_by_popularity(number: float) -> None:
-    def broken(history: builders.Histories, features: pa.Table) -> Vectors:
-        vectors = builders.encode(history, features)
+    def broken(history: builders.Histories, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
+        vectors = builders.encode(history, features, age_s, context)
         vectors[0, 2] = number
         return vectors
 
@@ -228,9 +230,9 @@ def test_features_of_an_unknown_item_may_be_anything(value: Any) -> None:
 def test_fresh_events_follow_the_history_once() -> None:
     seen: list[list[int]] = []
 
-    def listen(history: builders.Histories, features: pa.Table) -> Vectors:
+    def listen(history: builders.Histories, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
         seen.extend(history.tolist())
-        return builders.encode(history, features)
+        return builders.encode(history, features, age_s, context)
 
     answer = ask({"history": [101, 102]}, retriever(encode=listen), [103, "102", 104])
     assert seen == [[3, 2, 1]]
@@ -263,9 +265,9 @@ def test_items_like_an_unknown_one_are_those_like_its_features_or_popular() -> N
 def test_a_release_is_warmed_by_an_answer_of_each_basis() -> None:
     seen: list[list[int]] = []
 
-    def listen(history: builders.Histories, features: pa.Table) -> Vectors:
+    def listen(history: builders.Histories, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
         seen.extend(history.tolist())
-        return builders.encode(history, features)
+        return builders.encode(history, features, age_s, context)
 
     retriever(encode=listen, table=table()).warm()
     assert seen == [[4, 2, -1]]

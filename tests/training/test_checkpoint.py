@@ -42,29 +42,36 @@ def work(model: Small, optimizer: torch.optim.Optimizer, steps: range) -> None:
         optimizer.step()
 
 
+def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> checkpoint.Snapshot:
+    taken = checkpoint.snapshot(model, [optimizer], progress)
+    assert taken is not None
+    return taken
+
+
 def saved(store: Store, *steps: int) -> None:
     """Checkpoints at these steps, of one run."""
     model = Small(0)
     optimizer = optimizer_of(model)
     for step in steps:
         work(model, optimizer, range(step, step + 1))
-        checkpoint.save(store, model, optimizer, Progress(step=step))
+        checkpoint.write(store, snapshot(model, optimizer, Progress(step=step)))
 
 
 def restored(store: Store) -> int:
     model = Small(1)
-    return checkpoint.load_newest(store, model, optimizer_of(model)).step
+    return checkpoint.load_newest(store, model, [optimizer_of(model)]).step
 
 
 def check_round_trip(store: Store, device: str, *, fused: bool) -> None:
     straight = Small(0, device)
     optimizer = optimizer_of(straight, fused=fused)
     work(straight, optimizer, range(4))
-    before = Progress(1, 2, 6, 0.1 + 0.2, 3, [1 / 3, 2.5])
-    checkpoint.save(store, straight, optimizer, before)
+    before = Progress(1, 2, 6, 0.1 + 0.2, 3, [1 / 3, 2.5], {"seed": 10**30})
+    taken = snapshot(straight, optimizer, before)
+    checkpoint.write(store, taken)
     other = Small(9, device)
     other_optimizer = optimizer_of(other, fused=fused)
-    assert checkpoint.load_newest(store, other, other_optimizer) == before
+    assert checkpoint.load_newest(store, other, [other_optimizer]) == before
     for steps in (range(4, 5), range(5, 9)):
         work(straight, optimizer, steps)
         work(other, other_optimizer, steps)
@@ -88,14 +95,14 @@ def test_a_fused_optimizer_has_its_step_count_beside_its_parameters(tmp_path: Pa
     model = Small(1, "meta")  # stands for a GPU: a device that is not where checkpoints are read
     optimizer = optimizer_of(model)
     optimizer.param_groups[0]["fused"] = True
-    checkpoint.load_newest(Store(str(tmp_path)), model, optimizer)
+    checkpoint.load_newest(Store(str(tmp_path)), model, [optimizer])
     assert {value.device.type for state in optimizer.state.values() for value in state.values()} == {"meta"}
 
 
 def test_without_a_checkpoint_a_run_starts_fresh(tmp_path: Path) -> None:
     model = Small(3)
     before = weights_of(model)
-    assert checkpoint.load_newest(Store(str(tmp_path)), model, optimizer_of(model)) == Progress()
+    assert checkpoint.load_newest(Store(str(tmp_path)), model, [optimizer_of(model)]) == Progress()
     assert_equal_bits(weights_of(model), before)
 
 
@@ -143,4 +150,33 @@ def test_a_checkpoint_of_other_towers_is_refused(tmp_path: Path) -> None:
     saved(store, 3)
     other = nn.Linear(2, 2)
     with pytest.raises(RayclError, match=r"step-000000003 is a checkpoint of other towers .* train with --force"):
-        checkpoint.load_newest(store, other, optimizer_of(other))
+        checkpoint.load_newest(store, other, [optimizer_of(other)])
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.requires_gpu)])
+def test_training_that_goes_on_does_not_change_a_snapshot(tmp_path: Path, device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model, progress = Small(0, device), Progress(step=4, losses=[1.5])
+    optimizer = optimizer_of(model)
+    work(model, optimizer, range(4))
+    expected = weights_of(model)
+    taken = snapshot(model, optimizer, progress)
+    work(model, optimizer, range(4, 9))
+    progress.losses.append(0.5)
+    checkpoint.write(Store(str(tmp_path)), taken)
+    again = Small(1, device)
+    other = optimizer_of(again)
+    assert checkpoint.load_newest(Store(str(tmp_path)), again, [other]) == Progress(step=4, losses=[1.5])
+    assert_equal_bits(weights_of(again), expected)
+    assert {float(state["step"]) for state in other.state.values()} == {4.0}
+
+
+def test_a_checkpoint_of_pairs_in_another_order_is_refused() -> None:
+    order = {"seed": 3, "train.global_batch_size": 16}
+    progress = Progress(step=2)
+    checkpoint.require_order(progress, order)
+    checkpoint.require_order(progress, dict(order))
+    assert progress.order == order
+    with pytest.raises(RayclError, match=r"with train\.global_batch_size=16, .* has train\.global_batch_size=32,"):
+        checkpoint.require_order(progress, order | {"train.global_batch_size": 32})

@@ -82,7 +82,7 @@ def test_a_resumed_run_repeats_only_the_steps_after_its_checkpoint_at_the_same_r
     monkeypatch.setattr(step, "take", noted)
     run = job(tmp_path, train={"warmup_share": 0.3})
     resumed(run, (1, 3))  # in step 8, after the checkpoint of 7
-    rates = [learning_rate(number, 2 * STEPS, run.train.learning_rate, 0.3) for number in range(2 * STEPS)]
+    rates = [learning_rate(run.train, number, 2 * STEPS) for number in range(2 * STEPS)]
     assert taken == [(number, rates[number]) for number in (0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9)]
 
 
@@ -166,7 +166,7 @@ def test_checkpoints_are_made_at_their_steps_and_once_at_the_end_of_each_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, expected: list[int]
 ) -> None:
     saved = []
-    monkeypatch.setattr(checkpoint, "save", lambda *arguments: saved.append(arguments[3].step))
+    monkeypatch.setattr(checkpoint, "write", lambda _, taken: saved.append(taken.progress.step))
     fit(job(tmp_path, train={"checkpoint_steps": every}))
     assert saved == expected
 
@@ -186,3 +186,22 @@ def test_the_listener_hears_of_steps_within_an_epoch(tmp_path: Path, monkeypatch
     _, progress = loop.fit(job(tmp_path / "often"), CPU, heard.append)
     assert [event["step"] for event in heard if not event["done"]] == [1, 2, 3, 4, 5] * 2
     assert progress.losses == fit(job(tmp_path / "seldom"))[1].losses
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    with pytest.raises(OSError, match="no space left"):
+        fit(job(tmp_path))
+    with pytest.raises(OSError, match="no space left"):
+        fit(job(tmp_path, train={"epochs": 1, "checkpoint_steps": 100}))
+
+
+def test_a_run_does_not_go_on_from_one_that_read_its_pairs_in_another_order(tmp_path: Path) -> None:
+    run = job(tmp_path)
+    fit(run)
+    other = replace(run, stream=replace(run.stream, shuffle_pairs=30))
+    with pytest.raises(RayclError, match=r"with train\.shuffle_pairs=40, .* has train\.shuffle_pairs=30.* --force"):
+        fit(other)

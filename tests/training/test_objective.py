@@ -122,12 +122,79 @@ def test_random_negatives_are_other_ones_in_each_row_and_step(tmp_path: Path) ->
     seen = []
     for _ in range(2):
         _, rows, users, items = one.step()
-        runs = torch.split(items, rows.item_runs)
-        found = one.objective._candidates(users, runs[0], runs[1], OWN, rows, one.run.inputs, one.number)
+        batch, drawn, private = torch.split(items, rows.item_runs)
+        found = one.objective._candidates(users, batch, drawn, private, OWN, rows, one.run.inputs, one.number)
         assert found.negative.sum(1).tolist() == [1] * ROWS
         seen.append(found.negative.long().argmax(1).tolist())
     assert len(set(seen[0])) > ROWS / 2
     assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("mode", ["off", "static", "streaming"])
+def test_what_a_user_turned_down_is_one_more_negative_of_that_row(tmp_path: Path, mode: str) -> None:
+    """It weighs as an item drawn evenly; the own item is none, though the user turned it down before."""
+    value, rows, users, items = Stepping(tmp_path, log_q=mode, negatives={"explicit": True}).step()
+    assert rows.private is not None
+    turned_down, ids = rows.private, rows.items[:ROWS]
+    assert (turned_down == ids[:, None]).any()
+    assert (turned_down < 0).any()
+    q = torch.ones(NUM_ITEMS) if mode == "off" else log_q.static(job(tmp_path).inputs.train_targets).exp()
+    if mode == "streaming":
+        q = torch.bincount(ids, minlength=NUM_ITEMS) / ROWS
+    expected = []
+    for row in range(ROWS):
+        terms = [(items[n], q[ids[n]]) for n in range(ROWS) if ids[n] != ids[row]]
+        even = 1.0 if mode == "off" else 1 / NUM_ITEMS
+        own = items[ROWS:].view(ROWS, -1, DIM)[row]
+        terms += [
+            (vector, torch.tensor(even))
+            for vector, item in zip(own, turned_down[row].tolist(), strict=True)
+            if item not in (-1, int(ids[row]))
+        ]
+        score = (users[row] @ items[row] / 0.1).exp() / q[ids[row]]
+        total = score + sum((users[row] @ vector / 0.1).exp() / likely for vector, likely in terms)
+        expected.append(-(score / total).log() * rows.weights[row])
+    assert value.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
+
+
+def test_only_this_many_of_the_newest_are_turned_down(tmp_path: Path) -> None:
+    every = Stepping(tmp_path, negatives={"explicit": True}).step()[1].private
+    newest = Stepping(tmp_path, negatives={"explicit": 2}).step()[1].private
+    assert every is not None
+    assert newest is not None
+    assert (every.shape, newest.tolist()) == ((ROWS, 3), every[:, :2].tolist())
+
+
+def test_an_item_that_was_liked_and_turned_down_is_neither_with_several_own_items(tmp_path: Path) -> None:
+    one = Stepping(tmp_path, terms="multi_positive", log_q="off", negatives={"explicit": True})
+    value, rows, users, items = one.step()
+    history, ids = rows.batch_history.tolist(), rows.batch_items.tolist()
+    assert rows.private is not None
+    private, vectors_of = rows.private.tolist(), items[ROWS:].view(ROWS, -1, DIM)
+    conflicts, each = 0, []
+    for row in range(ROWS):
+        liked = [n for n in range(ROWS) if n == row or ids[n] in history[row]]
+        against = [items[n] for n in range(ROWS) if ids[n] not in (*history[row], ids[row])]
+        for place, item in enumerate(private[row]):
+            conflicts += item >= 0 and item in history[row]
+            if item not in (-1, *history[row], ids[row]):
+                against.append(vectors_of[row, place])
+        total = torch.stack([users[row] @ vector / 0.1 for vector in against]).logsumexp(0)
+        scores = torch.stack([users[row] @ items[n] / 0.1 for n in liked])
+        each.append(torch.nn.functional.softplus(total - scores).mean() * rows.weights[row])
+    assert conflicts > 0
+    assert value.item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-5)
+
+
+def test_choosing_hard_negatives_leaves_explicit_ones_in(tmp_path: Path) -> None:
+    one = Stepping(tmp_path, negatives={"explicit": True, "hard": 1})
+    _, rows, users, items = one.step()
+    batch, drawn, private = torch.split(items, rows.item_runs)
+    found = one.objective._candidates(users, batch, drawn, private, OWN, rows, one.run.inputs, 1)
+    assert rows.private is not None
+    usable = (rows.private >= 0) & (rows.private != rows.batch_items[:, None])
+    assert found.negative[:, :ROWS].sum(1).tolist() == [1] * ROWS
+    assert torch.equal(found.negative[:, ROWS:], usable)
 
 
 def test_items_of_the_history_are_own_items_too_wherever_they_came_from(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_plain_loss_sends_the_batch_alone(tmp_path: Path) -> None:
     assert found.user_rows.tolist() == batch.user_row.tolist()
     assert found.items.tolist() == batch.item.tolist()
     assert found.weights.tolist() == batch.weight.tolist()
-    assert (found.item_runs, len(found.uniform)) == ([16, 0], 0)
+    assert (found.item_runs, len(found.uniform)) == ([16, 0, 0], 0)
 
 
 def test_views_are_of_the_same_users(tmp_path: Path) -> None:
@@ -57,23 +57,23 @@ def test_items_with_hidden_features_follow_in_two_halves(tmp_path: Path) -> None
         made(tmp_path, CORRELATED, model={"id_dropout": 0.0}, loss={"negatives": {"uniform": 5}}),
         batch_of(tmp_path),
     )
-    assert found.item_runs == [16, 5, 16, 16]
-    own, drawn, first, second = torch.split(found.items, found.item_runs)
+    assert found.item_runs == [16, 5, 0, 16, 16]
+    own, drawn, _, first, second = torch.split(found.items, found.item_runs)
     assert own.tolist() == first.tolist() == second.tolist() == batch.item.tolist()
     assert drawn.tolist() == found.uniform.tolist()
     assert found.hidden_features is not None
     flags = torch.split(torch.cat([found.hidden_features, found.hidden[:, None]], dim=1), found.item_runs)
     assert not flags[0].any()
     assert not flags[1].any()
-    assert (flags[2] ^ flags[3]).all()
-    assert flags[2].sum(1).tolist() == [1] * 16
+    assert (flags[3] ^ flags[4]).all()
+    assert flags[3].sum(1).tolist() == [1] * 16
 
 
 def test_what_is_hidden_does_not_reach_the_item_tower(tmp_path: Path) -> None:
     run = job(tmp_path, model={"id_dropout": 0.0})
     found = passes.of(run, CORRELATED, next(run.stream.epoch(0)), 3, CPU)
     everything = (slice(None), slice(None))
-    _, _, items, features, hidden = found.inputs_of(run.inputs, *everything)
+    _, _, items, features, hidden, _, _ = found.inputs_of(run.inputs, *everything)
     assert items.tolist() == found.items.tolist()
     assert hidden.tolist() == found.hidden.tolist()
     assert found.hidden_features is not None
@@ -119,17 +119,22 @@ def test_passes_hold_no_more_than_they_may_and_miss_no_row(users: int, more: int
 
 
 def test_the_rows_of_a_pass_are_those_of_the_whole(tmp_path: Path) -> None:
-    run = job(tmp_path, loss={"terms": ["softmax", "views", "masked_features"], "negatives": {"uniform": 5}})
+    loss = {"terms": ["softmax", "views", "masked_features"], "negatives": {"uniform": 5}}
+    run = job(tmp_path, loss=loss, model={"pooling": "transformer"}, with_context=True)
     found = passes.of(run, CORRELATED, next(run.stream.epoch(0)), 3, CPU)
-    history, users, items, features, hidden = found.inputs_of(run.inputs, *found.chunks(None)[0])
+    history, users, items, features, hidden, age_s, context = found.inputs_of(run.inputs, *found.chunks(None)[0])
+    assert age_s is not None
+    assert context is not None
     parts = [found.inputs_of(run.inputs, *chunk) for chunk in found.chunks(7)]
     assert len(parts) == 8
     assert torch.equal(torch.cat([part[0] for part in parts]), history)
     assert torch.equal(torch.cat([part[2] for part in parts]), items)
     assert torch.equal(torch.cat([part[4] for part in parts]), hidden)
-    for made_of, whole in (([part[1] for part in parts], users), ([part[3] for part in parts], features)):
-        assert torch.cat([one.numbers for one in made_of]).allclose(whole.numbers, equal_nan=True)
-        assert torch.equal(torch.cat([one.tokens[0] for one in made_of]), whole.tokens[0])
+    assert torch.cat([ages for part in parts if (ages := part[5]) is not None]).allclose(age_s, equal_nan=True)
+    said = [request for part in parts if (request := part[6]) is not None]
+    for made_of, whole in (([p[1] for p in parts], users), ([p[3] for p in parts], features), (said, context)):
+        assert torch.cat([rows.numbers for rows in made_of]).allclose(whole.numbers, equal_nan=True)
+        assert torch.equal(torch.cat([rows.tokens[0] for rows in made_of]), whole.tokens[0])
 
 
 def test_views_are_drawn_over_the_whole_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from raycl.data import ray_pairs
 from raycl.data.features import UNKNOWN
 from raycl.data.handoff import Pairs
 from raycl.errors import InputError
+from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.training import loop
 from raycl.training.job import Job
@@ -58,6 +60,29 @@ def test_a_user_table_without_features_can_be_trained_on(tmp_path: Path) -> None
     _, _, run = prepared(tmp_path, users={"uri": str(tmp_path / "users"), "id_column": "id"})
     assert len(run.inputs.users) == 1
     assert loop.fit(run, torch.device("cpu"), lambda _: None)[1].step == run.stream.steps
+
+
+def test_the_files_of_a_run_are_held_to_its_vocabulary(tmp_path: Path) -> None:
+    _, pairs, run = prepared(tmp_path)
+    assert run.stream.limits == (25, 30)
+    path, _ = pairs.files("train")[1]
+    table = tables.read(pairs.store, path)
+    moved = [[item + 7 for item in items] for items in table["items"].to_pylist()]
+    place = table.column_names.index("items")
+    tables.write(
+        pairs.store, path, table.set_column(place, table.schema.field(place), pa.array(moved, pa.list_(pa.int32())))
+    )
+    with pytest.raises(InputError, match=rf"{path} points at row \d\d in column 'items', and there are 25"):
+        loop.fit(run, torch.device("cpu"), lambda _: None)
+
+
+def test_without_a_validation_part_only_a_run_that_needs_none_is_prepared(tmp_path: Path) -> None:
+    split = {"split": {"kind": "leave_last_n", "num_val": 0}}
+    _, pairs, run = prepared(tmp_path, pairs=split)
+    assert sum(count for _, count in run.held_out) == 0
+    needing = whole.config(tmp_path, train={"keep": "best", "global_batch_size": 32})
+    with pytest.raises(InputError, match=r"^train\.keep=best needs a validation part, and that of these pairs has no"):
+        prepare(needing, pairs, Store(str(tmp_path / "towers")))
 
 
 def test_pairs_that_do_not_fill_a_batch_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,33 @@ def test_two_workers_train_the_towers_that_this_process_trains(made: Path) -> No
     assert together.version.manifest.counts == alone.version.manifest.counts
 
 
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_validation_curve_and_what_was_kept_are_told(made: Path, num_workers: int) -> None:
+    settings = config(made, num_workers=num_workers, epochs=3, validation={"k": 3}, keep="best")
+    heard: list[Mapping[str, Any]] = []
+    outcome = journey.train(settings, heard.append)
+    facts, store = outcome.version.manifest.facts, outcome.version.store
+    assert [event["validation"] for event in heard if event["done"]] == facts["validation"]
+    assert [point["epoch"] for point in facts["validation"]] == [0, 1, 2]
+    assert len({point["recall"] for point in facts["validation"]}) > 1
+    top = max(facts["validation"], key=lambda point: (point["recall"], point["ndcg"], point["step"]))
+    assert facts["kept_step"] == top["step"]
+    assert facts["kept"].startswith(f"step {top['step']:,}, in epoch {top['epoch'] + 1}, the best recall@3 of 3")
+    told = json.loads(store.read("metrics.json"))
+    assert (told["validation"], told["kept"]) == (facts["validation"], facts["kept"])
+    assert store.names("work") == []
+
+
+def test_an_early_stop_is_told_with_the_steps_that_were_taken(made: Path) -> None:
+    stop = {"patience": 1, "min_gain": 0.99}
+    outcome = train(config(made, epochs=9, early_stop=stop, validation={"users": 5}))
+    manifest = outcome.version.manifest
+    assert len(manifest.facts["losses"]) == len(manifest.facts["validation"]) == 2
+    assert manifest.counts["steps"] == manifest.facts["validation"][-1]["step"]
+    assert "training ended early: no gain of more than 0.99 in 1 validation after" in manifest.facts["kept"]
+    assert {point["users"] for point in manifest.facts["validation"]} == {5}
+
+
 def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_towers(made: Path) -> None:
     def until_killed(event: Mapping[str, Any]) -> None:
         if event["done"]:
@@ -76,13 +104,24 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_towers(made: Path)
     assert_equal_bits(towers_of(resumed), towers_of(straight))
 
 
+def test_a_range_of_workers_trains_the_towers_of_the_number_that_there_is_room_for(made: Path) -> None:
+    fixed, ranged = train(config(made, num_workers=2)), config(made, num_workers={"min": 1, "max": 2})
+    assert not train(ranged).worked
+    again = train(ranged, force=True)
+    assert again.version.manifest.facts["losses"] == fixed.version.manifest.facts["losses"]
+    assert_equal_bits(towers_of(again), towers_of(fixed))
+
+
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_loss_that_is_not_finite_ends_the_stage_with_a_remedy(made: Path, num_workers: int) -> None:
-    settings = config(made, num_workers=num_workers, max_failures=0)
+def test_a_loss_that_is_not_finite_ends_the_stage_at_once_with_a_remedy(
+    made: Path, num_workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(made, num_workers=num_workers)
     broken = settings.model_copy(update={"loss": settings.loss.model_copy(update={"temperature": 1e-40})})
     with pytest.raises(RayclError, match=r"the loss became nan .* lower train\.learning_rate"):
         train(broken)
     assert journey.workspace(broken).finished("towers") == []
+    assert "restart" not in caplog.text
 
 
 def test_more_gpus_than_there_are_cannot_be_asked_for(made: Path) -> None:

@@ -16,6 +16,7 @@ def loss(
     log_q: Tensor,
     weights: Tensor,
     temperature: Tensor | float,
+    private: Tensor | None = None,
 ) -> Tensor:
     """A value whose gradient estimates that of the full softmax with less bias than logQ on every column.
 
@@ -24,9 +25,9 @@ def loss(
     ``P = exp(s_p) / (exp(s_p) + S)`` held constant: its gradient is ``(1 - P)`` times that of the negatives' weighted
     mean less the own score ("Correcting the LogQ correction", RecSys 2025, arXiv:2507.09331). The value itself is no
     negative log-likelihood; compare it between runs of this loss alone. ``log_q`` must be that of all draws, its sum
-    over the catalogue 1.
+    over the catalogue 1. ``private`` as in ``softmax``.
     """
-    logits = users @ items.T / temperature
+    logits = negatives.scores(users, items, private) / temperature
     score = logits.gather(1, own[:, None])[:, 0]
     count = negative.sum(1)
     absent = torch.log1p(-log_q[own].exp().clamp(max=1 - 1e-6))

@@ -16,13 +16,14 @@ def loss(
     weights: Tensor,
     margin: float,
     negative_weight: float,
+    private: Tensor | None = None,
 ) -> Tensor:
     """Mean over rows of ``1 - s_own`` plus ``negative_weight`` times the negatives' mean of ``max(0, s - margin)``.
 
     Mao et al., "SimpleX", CIKM 2021, equation 2. With ``log_q`` that mean is over items drawn evenly, see
-    ``negatives.shares``.
+    ``negatives.shares``. ``private`` as in ``softmax``.
     """
-    scores = users @ items.T
+    scores = negatives.scores(users, items, private)
     apart = ((scores - margin).relu() * negatives.shares(negative, log_q, scores.dtype)).sum(1)
     together = 1 - scores.gather(1, own[:, None])[:, 0]
     return ((together + negative_weight * apart) * weights).mean()

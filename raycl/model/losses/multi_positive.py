@@ -16,14 +16,15 @@ def loss(
     log_q: Tensor | None,
     weights: Tensor,
     temperature: Tensor | float,
+    private: Tensor | None = None,
 ) -> Tensor:
     """Mean over rows of the mean over a row's positive columns of ``-log softmax`` among that column and the negatives.
 
     ``positive`` (rows, columns) marks the own items, at least one a row, and none that ``negative`` marks; an own item
     is no competitor of another (Khosla et al., NeurIPS 2020, the outer sum, without positives in the denominator).
-    ``log_q`` as in ``softmax``.
+    ``log_q`` and ``private`` as in ``softmax``.
     """
-    logits = users @ items.T / temperature
+    logits = negatives.scores(users, items, private) / temperature
     if log_q is not None:
         logits = logits - log_q
     against = negatives.log_sum_exp(logits, negative)[:, None]

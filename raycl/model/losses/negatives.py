@@ -14,6 +14,20 @@ def of(own: Tensor, item_ids: Tensor) -> Tensor:
     return item_ids[own][:, None] != item_ids[None, :]
 
 
+def scores(users: Tensor, items: Tensor, private: Tensor | None, less: Tensor | None = None) -> Tensor:
+    """Products of users (rows, dim) with the items (columns, dim) of all, then with those ``private`` to each row.
+
+    (rows, columns + some) with ``private`` (rows, some, dim), which may be None: then there are none. ``less`` (columns
+    + some,) is subtracted.
+    """
+    taken = None if less is None else -less.to(users.dtype)
+    shared = users @ items.T if taken is None else torch.addmm(taken[: len(items)], users, items.T)
+    if private is None:
+        return shared
+    apart = (private @ users[:, :, None]).squeeze(2)
+    return torch.cat([shared, apart if taken is None else apart + taken[len(items) :]], dim=1)
+
+
 def hardest(scores: Tensor, negative: Tensor, order: Tensor, num_hard: int, num_random: int) -> Tensor:
     """Of the negatives (rows, columns), each row's ``num_hard`` with the highest score and ``num_random`` others.
 

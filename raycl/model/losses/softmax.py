@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from raycl.model.losses import negatives
+
 
 def loss(
     users: Tensor,
@@ -14,15 +16,15 @@ def loss(
     log_q: Tensor | None,
     weights: Tensor,
     temperature: Tensor | float,
+    private: Tensor | None = None,
 ) -> Tensor:
     """Mean over rows of ``-log softmax`` at each user's own item, among it and its negatives.
 
     ``log_q`` is subtracted after the temperature, from own items and negatives alike, for training only (Yi et al.,
     RecSys 2019, section 3; Bengio and Senécal, 2008). Where candidates come from several samplers it is that of the
-    mixture (Yang et al., WWW 2020, section 4.2).
+    mixture (Yang et al., WWW 2020, section 4.2). ``private`` as in ``negatives.scores``; ``negative`` and ``log_q``
+    go on with its columns.
     """
-    logits = users @ items.T / temperature
-    if log_q is not None:
-        logits = logits - log_q
+    logits = negatives.scores(users / temperature, items, private, log_q)
     left_out = (~negative).scatter(1, own[:, None], False)
-    return (F.cross_entropy(logits.masked_fill(left_out, float("-inf")), own, reduction="none") * weights).mean()
+    return (F.cross_entropy(logits.masked_fill_(left_out, float("-inf")), own, reduction="none") * weights).mean()

@@ -1,0 +1,1 @@
+"""Exact top-k of the full catalogue: raycl, and plain `torch.topk` by blocks."""

@@ -1,0 +1,1 @@
+"""Training beside a bare loop."""

@@ -1,0 +1,79 @@
+"""Optimizers of embedding tables: what a step reads and writes is the rows that have a gradient, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from raycl.training import row_gradients
+
+
+class RowAdam(torch.optim.Optimizer):
+    """Adam (Kingma and Ba 2015) of the touched rows, with decoupled decay of them: lazy Adam.
+
+    A row's moments stand still while it is not touched; where every row is touched in every step, this is AdamW.
+    """
+
+    def __init__(
+        self,
+        tables: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(tables, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Move the rows that have a gradient, each of them once."""
+        for group in self.param_groups:
+            (first, second), rate = group["betas"], group["lr"]
+            for table in group["params"]:
+                state = self.state[table]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+                state["step"] += 1
+                count = float(state["step"])
+                rows, gradient = row_gradients.parts(table)
+                mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - first)
+                square = state["exp_avg_sq"].index_select(0, rows).mul_(second)
+                square.addcmul_(gradient, gradient, value=1 - second)
+                state["exp_avg"].index_copy_(0, rows, mean)
+                state["exp_avg_sq"].index_copy_(0, rows, square)
+                scale = square.div_(1 - second**count).sqrt_().add_(group["eps"])
+                moved = table.index_select(0, rows).mul_(1 - rate * group["weight_decay"])
+                table.index_copy_(0, rows, moved.addcdiv_(mean, scale, value=-rate / (1 - first**count)))
+
+
+class RowAdagrad(torch.optim.Optimizer):
+    """Adagrad (Duchi et al. 2011) with one number of state a row: the sum of the mean squares of its gradients.
+
+    A 64th of Adam's state at 64 dimensions; the usual one for tables of many rows (row-wise Adagrad of DLRM,
+    Mudigere et al., ISCA 2022).
+    """
+
+    def __init__(
+        self, tables: Iterable[nn.Parameter], lr: float = 1e-2, eps: float = 1e-8, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(tables, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Move the rows that have a gradient, each of them once."""
+        for group in self.param_groups:
+            for table in group["params"]:
+                state = self.state[table]
+                if not state:
+                    state["sum"] = table.new_zeros(len(table))
+                rows, gradient = row_gradients.parts(table)
+                total = state["sum"][rows] + gradient.square().mean(1)
+                state["sum"][rows] = total
+                move = gradient * (-group["lr"] / total.sqrt().add_(group["eps"]))[:, None]
+                if group["weight_decay"]:
+                    move.add_(table[rows], alpha=-group["lr"] * group["weight_decay"])
+                table.index_add_(0, rows, move)

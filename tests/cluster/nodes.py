@@ -1,0 +1,115 @@
+"""A cluster of several nodes on this machine, each with ports and a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster import processes
+
+_WITHIN_S = 100
+_PORTS = (
+    "node-manager-port",
+    "object-manager-port",
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "runtime-env-agent-port",
+    "metrics-export-port",
+)
+_HEAD_PORTS = ("port", "dashboard-port", "ray-client-server-port")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A head; worker nodes are joined by name."""
+
+    folder: Path
+    address: str
+    env: dict[str, str]
+
+    @contextmanager
+    def node(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker node of one CPU, which is killed at the end at the latest."""
+        leader = self.start(name, f"--address={self.address}", "--num-cpus=1")
+        try:
+            yield leader
+        finally:
+            processes.kill(leader)
+
+    def start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
+        """Start a node with ports and a folder of its own."""
+        ports = zip(_PORTS, processes.free_ports(len(_PORTS)), strict=True)
+        command = [
+            *("ray", "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *options),
+            *("--object-store-memory=100000000", f"--temp-dir={self.folder}/{name}"),
+            *(f"--{port}={number}" for port, number in ports),
+        ]
+        return processes.start(command, self.env, self.folder / f"{name}.log")
+
+    def nodes_alive(self) -> int:
+        """How many nodes the head counts."""
+        return len(self._ids())
+
+    def drain(self, deadline_s: int) -> None:
+        """Say that the worker nodes will be taken away that soon."""
+        for node, is_head in self._ids().items():
+            if not is_head:
+                command = ["ray", "drain-node", "--address", self.address, "--node-id", node]
+                reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"]
+                deadline = ["--deadline-remaining-seconds", str(deadline_s)]
+                subprocess.run([*command, *reason, *deadline], env=self.env, capture_output=True, check=True)
+
+    def _ids(self) -> dict[str, bool]:
+        """Of each node that is alive, whether it is the head; empty where the head does not answer."""
+        found = "{n['NodeID']: 'node:__internal_head__' in n['Resources'] for n in ray.nodes() if n['Alive']}"
+        script = f"import json, ray; ray.init(logging_level='ERROR'); print(json.dumps({found}))"
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        env = {**self.env, "RAY_ADDRESS": self.address}
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return dict(json.loads(ended.stdout.splitlines()[-1])) if ended.returncode == 0 else {}
+
+    def wait_for(self, nodes: int) -> None:
+        """Return once so many nodes are there."""
+        deadline = time.monotonic() + _WITHIN_S
+        while (alive := self.nodes_alive()) != nodes:
+            logs = "".join(log.read_text(errors="replace") for log in self.folder.glob("*.log"))
+            assert time.monotonic() < deadline, f"{alive} nodes of {nodes}: {logs}"
+
+
+@contextmanager
+def head() -> Iterator[Cluster]:
+    """A head of one CPU, which takes a node that is silent for 3 seconds for lost."""
+    # A socket's path has at most 107 bytes, so the folder is not pytest's long one.
+    folder = Path(tempfile.mkdtemp(prefix="rn-"))
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32), encoding="utf-8")
+    ports = dict(zip(_HEAD_PORTS, processes.free_ports(len(_HEAD_PORTS)), strict=True))
+    env = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_timeout_ms": "2000",
+        "RAY_health_check_failure_threshold": "3",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    made = Cluster(folder, f"127.0.0.1:{ports['port']}", env)
+    options = [f"--{name}={port}" for name, port in ports.items()]
+    leader = made.start("head", "--head", "--num-cpus=1", "--dashboard-host=127.0.0.1", *options)
+    try:
+        made.wait_for(1)
+        yield made
+    finally:
+        processes.kill(leader)
+        shutil.rmtree(folder, ignore_errors=True)
