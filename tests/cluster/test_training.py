@@ -299,4 +299,4 @@ def test_a_range_of_workers_saves_when_a_node_is_drained_and_goes_on_with_fewer(
         code, said = disturbed.run(disturb, cluster)
     assert code == 1, said
     assert said.splitlines()[-1] == "raycl: interrupted; run the same command again to go on"
-    assert "restart" not in said
+    assert "restart 1 of 3" not in said
