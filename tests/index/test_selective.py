@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raycl.index.search import Depth, ShardedIndex
 from raycl.index.selective import SelectiveIndex, top
-from tests.index.builders import sharded, unit_vectors
+from tests.index.builders import COMPRESSED, SCANNED, Vectors, clustered, of_plan, plan_of, sharded, unit_vectors
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])
@@ -54,6 +54,85 @@ def test_vectors_are_those_that_were_indexed(num_lists: int) -> None:
     np.testing.assert_array_equal(index.vectors(rows), vectors[rows])
     assert index.vectors(rows[:0]).shape == (0, 6)
     assert index.present.tolist() == [True] * 50 + [False] * 5
+
+
+KINDS = [
+    (kind, metric, rerank)
+    for kind in (*SCANNED, "hnsw")
+    for metric in ("inner_product", "l2")
+    for rerank in ("never", "always")
+    if rerank == "never" or kind in COMPRESSED
+]
+
+
+def of_kind(kind: str, metric: str, rerank: str, num_shards: int) -> tuple[ShardedIndex, Vectors]:
+    """1,200 vectors of an index of this kind, of which all is looked at and all that is looked at re-ranked."""
+    vectors, shards = unit_vectors(1_200, 8), np.random.default_rng(1).integers(0, num_shards, 1_200)
+    plan = plan_of(kind, 1_200, 8, metric=metric, rerank=rerank)
+    depth = Depth(10, 9, 1.0, 1_200 if kind == "hnsw" else 0, 1_200 if plan.rerank else 0)
+    return of_plan(plan, vectors, shards, num_shards, [depth]), vectors
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+@pytest.mark.parametrize(("kind", "metric", "rerank"), KINDS)
+def test_a_selection_of_any_kind_is_what_is_left_of_the_answer_without_it(
+    kind: str, metric: str, rerank: str, num_shards: int
+) -> None:
+    """Of random selections, small and large: scored one by one, and passed over by FAISS."""
+    index, _ = of_kind(kind, metric, rerank, num_shards)
+    queries, generator = unit_vectors(4, 8, 9), np.random.default_rng(5)
+    all_ids, all_scores = index.search(queries, 1_200)
+    by_row = np.full((4, 1_200), np.nan, dtype=np.float32)
+    np.put_along_axis(by_row, all_ids, all_scores, axis=1)
+    assert np.isfinite(by_row).all()
+    for direct_up_to in (0, 1_200):
+        selective = SelectiveIndex(index, 1_210, direct_up_to)
+        for share in (0.004, 0.05, 0.4, 0.95, 1.0):
+            among = selective.selection(generator.random(1_210) < share)
+            ids, scores = selective.search(queries, np.array([1, 7, 40, 1_200]), among)
+            for query, k in enumerate((1, 7, 40, 1_200)):
+                found = ids[query][ids[query] >= 0]
+                expected = np.sort(by_row[query, among.rows])[::-1][:k]
+                assert len(found) == len(set(found.tolist())) == len(expected)
+                assert among.kept[found].all()
+                assert scores[query, : len(found)] == pytest.approx(expected, abs=3e-6)
+                assert scores[query, : len(found)] == pytest.approx(by_row[query, found], abs=3e-6)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "sq8", "ivf_sq8", "ivf_pq"])
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_a_selection_is_filled_from_any_depth(kind: str, num_shards: int) -> None:
+    """Of all of which nothing is near, as of those that a hash put into one shard."""
+    whole, vectors = of_kind(kind, "inner_product", "never", num_shards)
+    index = SelectiveIndex(ShardedIndex(whole.shards, [Depth(10, 1, 1.0, 16 if kind == "hnsw" else 0)]), 1_200, 0)
+    of_one_shard = np.random.default_rng(1).integers(0, num_shards, 1_200) == 0
+    far = vectors @ vectors[0] < -0.4
+    for kept in (far, of_one_shard & (np.arange(1_200) % 3 == 1)):
+        among = index.selection(kept)
+        for k in (5, 60, among.count, among.count + 9):
+            ids, _ = index.search(vectors[:3], k, among)
+            assert ((ids >= 0).sum(1) == min(k, among.count)).all()
+            assert all(among.kept[row[row >= 0]].all() for row in ids)
+
+
+def test_a_graph_in_parts_is_searched_whole() -> None:
+    """Two far clusters, and links within each: what is asked for in one is selected in the other."""
+    vectors = np.concatenate([clustered(300, 8, 1, 1), -clustered(300, 8, 1, 1)])
+    parts = of_plan(plan_of("hnsw", 600, 8), vectors, np.zeros(600, np.int64), 1, [Depth(10, 1, 1.0, 16)])
+    index = SelectiveIndex(parts, 600, direct_up_to=0)
+    among = index.selection(np.arange(600) >= 300)
+    ids, _ = index.search(vectors[:5], 300, among)
+    assert [sorted(row) for row in ids.tolist()] == [list(range(300, 600))] * 5
+
+
+@pytest.mark.parametrize(("kind", "metric", "rerank"), KINDS)
+def test_vectors_of_any_kind_are_nearly_those_that_were_indexed(kind: str, metric: str, rerank: str) -> None:
+    """Those of 16 bits where some are stored; a product code of half a byte a number is the coarsest."""
+    index, vectors = of_kind(kind, metric, rerank, 3)
+    rows = np.array([7, 7, 1_199, 0, 12])
+    found = SelectiveIndex(index, 1_200).vectors(rows)
+    coarse = 0.0 if kind in ("flat", "ivf_flat", "hnsw") else 0.35 if kind == "ivf_pq" else 0.02
+    assert found == pytest.approx(vectors[rows], abs=1e-3 if rerank == "always" else coarse)
 
 
 def test_a_selection_holds_no_row_without_a_vector() -> None:
