@@ -30,6 +30,7 @@ class SelectiveIndex:
             self._shard_of[_ids(shard)] = number
             if not index.stored and (lists := listed(shard)) is not None:
                 lists.set_direct_map_type(_BY_HASH)
+        self._all = Selection(self.present)
 
     @property
     def present(self) -> Mask:
@@ -63,15 +64,14 @@ class SelectiveIndex:
         """``ShardedIndex.search``; ``among`` is one that ``selection`` made.
 
         Among at most ``direct_up_to`` items the answer is the best by ``scores``, and so it is for a query that a graph
-        cannot fill. Among some items every answer is as long as it can be.
+        cannot fill, of which parts may be out of reach: every answer is as long as it can be.
         """
-        if among is None:
-            return self._index.search(queries, k)
         wanted = np.broadcast_to(np.asarray(k, dtype=np.int64), len(queries))
-        if among.count <= self._direct_up_to:
+        if among is not None and among.count <= self._direct_up_to:
             return self._direct(queries, wanted, among)
         ids, scores = self._index.search(queries, wanted, among)
-        short = np.flatnonzero((ids >= 0).sum(1) < np.minimum(wanted, among.count))
+        found, among = (ids >= 0).sum(1), among or self._all
+        short = np.flatnonzero(found < np.minimum(wanted, among.count))
         if len(short):
             width = int(wanted[short].max())
             ids[short, :width], scores[short, :width] = self._direct(queries[short], wanted[short], among)

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raycl.index.search import Depth, ShardedIndex
+from raycl.index.selection import Selection
 from raycl.index.selective import SelectiveIndex, top
-from tests.index.builders import COMPRESSED, SCANNED, Vectors, clustered, of_plan, plan_of, sharded, unit_vectors
+from tests.index.builders import COMPRESSED, SCANNED, Vectors, of_plan, plan_of, sharded, unit_vectors
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])
@@ -115,14 +116,25 @@ def test_a_selection_is_filled_from_any_depth(kind: str, num_shards: int) -> Non
             assert all(among.kept[row[row >= 0]].all() for row in ids)
 
 
-def test_a_graph_in_parts_is_searched_whole() -> None:
-    """Two far clusters, and links within each: what is asked for in one is selected in the other."""
-    vectors = np.concatenate([clustered(300, 8, 1, 1), -clustered(300, 8, 1, 1)])
-    parts = of_plan(plan_of("hnsw", 600, 8), vectors, np.zeros(600, np.int64), 1, [Depth(10, 1, 1.0, 16)])
-    index = SelectiveIndex(parts, 600, direct_up_to=0)
-    among = index.selection(np.arange(600) >= 300)
-    ids, _ = index.search(vectors[:5], 300, among)
-    assert [sorted(row) for row in ids.tolist()] == [list(range(300, 600))] * 5
+def test_what_no_way_through_a_graph_leads_to_is_found() -> None:
+    """Of 133 equal vectors most are linked to equal ones alone."""
+    vectors = np.repeat(unit_vectors(3, 8), 133, axis=0)
+    parts = of_plan(plan_of("hnsw", 399, 8), vectors, np.zeros(399, np.int64), 1, [Depth(10, 1, 1.0, 399)])
+    assert (parts.search(vectors[:1], 399)[0] < 0).any()
+    index = SelectiveIndex(parts, 399, direct_up_to=0)
+    kept = np.arange(399) % 2 == 0
+    assert np.sort(index.search(vectors[:1], 399)[0][0]).tolist() == list(range(399))
+    assert (
+        np.sort(index.search(vectors[:1], 200, index.selection(kept))[0][0]).tolist() == np.flatnonzero(kept).tolist()
+    )
+
+
+def test_a_graph_of_which_one_shard_holds_all_that_is_kept_gives_all_of_it() -> None:
+    whole, vectors = of_kind("hnsw", "inner_product", "never", 3)
+    kept = np.random.default_rng(1).integers(0, 3, 1_200) == 0
+    ids, _ = whole.probe(vectors[:2], 200, 1_200, among=Selection(kept))
+    assert (ids >= 0).all()
+    assert kept[ids].all()
 
 
 @pytest.mark.parametrize(("kind", "metric", "rerank"), KINDS)

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 SENSIBLE = {
     "history": [101, "103", 999],
+    "times": [1e9, None, -1e308],
+    "context": {},
     "column": "kind",
     "op": "eq",
     "method": "mmr",

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from raycl.errors import InputError
-from raycl.serving.api import Answer, Query
+from raycl.serving.api import Answer, Event, Query
 from raycl.serving.retriever import Retriever
 from raycl.serving.service import Service, Similar, TooLate, Work
+from raycl.serving.sessions import Sessions
 from tests.serving import builders, services
 from tests.serving.services import Noted
 
@@ -64,6 +65,21 @@ def test_a_request_that_breaks_the_batch_fails_alone(tmp_path: Path, caplog: pyt
     assert isinstance(good, list)
     assert isinstance(other, list)
     assert "each is tried alone" in caplog.text
+
+
+def test_a_posted_event_is_as_old_as_the_time_since_it_was_posted(tmp_path: Path) -> None:
+    seen: list[list[float]] = []
+
+    def encode(history: builders.Histories, features: Any, age_s: builders.Vectors, context: Any) -> builders.Vectors:
+        seen.extend(age_s.tolist())
+        return builders.encode(history, features, age_s, context)
+
+    made = services.service(tmp_path, lambda name: builders.retriever(encode=encode, clock=lambda: 1_000.0))
+    made.sessions = Sessions(made.config.sessions, clock=lambda: 900.0)
+    services.publish(made, tmp_path)
+    made.remember([Event(user_id="ann", item_id=103)])
+    asyncio.run(made.retrieve([Query(user_id="ann", history=[101, 102], times=[200.0, 400.0])], 60.0))
+    assert seen[-1] == [100.0, 600.0, 800.0]
 
 
 def test_nobody_is_answered_whose_deadline_passed_in_the_queue(running: Service) -> None:

@@ -11,12 +11,14 @@ import pytest
 
 from raycl.config import ServingConfig
 from raycl.config_serving import FilterConfig
-from raycl.data.features import Encoders
+from raycl.data.features import Encoder, Encoders
 from raycl.errors import InputError
 from raycl.index.selection import Mask, Selection
+from raycl.index.selective import SelectiveIndex
 from raycl.serving.api import Answer, Query
 from raycl.serving.retriever import Retriever
 from raycl.serving.sessions import Fresh
+from tests.index.builders import of_plan, plan_of, unit_vectors
 from tests.serving import builders
 from tests.serving.builders import IDS, Ids, Vectors, retriever
 
@@ -144,6 +146,39 @@ def test_reasons_add_up_to_the_score_less_that_of_the_empty_history(history: lis
         assert values == sorted(values, reverse=True)
         assert item.reasons.empty_history + sum(values) == pytest.approx(item.score, abs=1e-6)
         assert sorted(event.item_id for event in item.reasons.events) == sorted(set(history) - {999})
+
+
+def test_reasons_are_of_events_that_keep_their_ages_and_of_the_request() -> None:
+    """The encoder's numbers are larger for a younger event, and depend on what is said of the request."""
+
+    def aged(history: builders.Histories, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
+        vectors = builders.encode(history, features, age_s, context) + (context["hour"].to_numpy() / 50)[:, None]
+        for vector, rows, ages in zip(vectors, history, age_s, strict=True):
+            vector[rows[rows >= 0]] += 1 / ages[rows >= 0]
+        return vectors.astype(np.float32)
+
+    hour = Encoders((Encoder("hour", "numeric", "", 0),))
+    whole = retriever(encode=aged, context=hour, table=table())
+    body = {"history": [101, 104, 103], "times": [9, 5, 7], "time": 10, "context": {"hour": 7}, "k": 6}
+    body |= {"explain": True, "exclude_history": False}
+    for item in ask(body, whole).items:
+        assert item.reasons is not None
+        values = {event.item_id: event.value for event in item.reasons.events}
+        assert item.reasons.empty_history + sum(values.values()) == pytest.approx(item.score, abs=1e-6)
+        if item.item_id == 104:
+            assert values[104] == pytest.approx((0.5 + 0.25) / 2 + 1 / 5, abs=1e-6), "newest in half of all orders"
+            assert item.reasons.empty_history == pytest.approx(7 / 50, abs=0.02)
+
+
+def test_reasons_of_distances_add_up() -> None:
+    vectors = unit_vectors(6, 6)
+    shards = of_plan(plan_of("flat", 6, 6, metric="l2"), vectors, np.arange(6) % 2, 2)
+    whole = Retriever("r1", table(), builders.encoders(), 3, builders.encode, SelectiveIndex(shards, 6))
+    for item in ask({"history": [101, 104], "k": 6, "exclude_history": False, "explain": True}, whole).items:
+        assert item.reasons is not None
+        values = [event.value for event in item.reasons.events]
+        assert item.score <= 0
+        assert item.reasons.empty_history + sum(values) == pytest.approx(item.score, abs=1e-6)
 
 
 def test_the_event_that_is_the_item_carries_it() -> None:
