@@ -15,11 +15,13 @@ import faiss
 import numpy as np
 import typer
 
-from raycl.index import build
+from raycl.config import IndexConfig
+from raycl.index import build, plan
 from raycl.index.search import Depth, ShardedIndex
 from raycl.index.selective import SelectiveIndex
 
-_DIM, _K, _LISTS_PROBED = 64, 100, 16
+_DIM, _K, _LISTS_PROBED, _EF, _TARGET = 64, 100, 16, 200, 0.95
+_NUM_COMPARED = 20
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,18 @@ class Cost:
     recall: float
 
 
-def measure(num_items: int, num_lists: int, shares: Sequence[float], rounds: int, seed: int = 0) -> list[Cost]:
-    """The cost in one shard of ``num_lists`` inverted lists, 0 for a flat one, by one thread."""
+def measure(num_items: int, kind: str, shares: Sequence[float], rounds: int, seed: int = 0) -> list[Cost]:
+    """The cost in one shard of an index of this kind, without vectors to re-rank by, by one thread."""
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(500, _DIM))
     vectors = centres[generator.integers(0, 500, num_items)] + 0.7 * generator.normal(size=(num_items, _DIM))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     queries = vectors[generator.integers(0, num_items, rounds)]
-    centroids = build.train_quantizer(vectors[: 64 * num_lists], num_lists, seed, use_gpu=False) if num_lists else None
-    shard = build.build_shard(vectors, np.arange(num_items), centroids)
-    index = SelectiveIndex(ShardedIndex.from_bytes([shard], [Depth(num_items, _LISTS_PROBED, 1.0)]), num_items)
+    chosen = plan.choose(IndexConfig.model_validate({"kind": kind, "rerank": "never"}), num_items, _DIM, _TARGET)
+    shard = build.train(chosen, vectors[: chosen.sample_size or 1], seed)
+    build.add(shard, vectors, np.arange(num_items))
+    depth = Depth(num_items, _LISTS_PROBED, 1.0, _EF if kind == "hnsw" else 0)
+    index = SelectiveIndex(ShardedIndex([shard], [depth]), num_items)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
@@ -54,11 +58,20 @@ def measure(num_items: int, num_lists: int, shares: Sequence[float], rounds: int
             whole = _median_ms(lambda query: index.search(query, _K), queries)
             some = _median_ms(lambda query, among=among: index.search(query, _K, among), queries)
             hits = 0
-            for query in queries[:20]:
+            for query in queries[:_NUM_COMPARED]:
                 best = among.rows[np.argsort(-(vectors[among.rows] @ query), kind="stable")[:_K]]
                 hits += np.isin(best, index.search(query[None], _K, among)[0]).sum() / max(len(best), 1)
-            kind = "ivf_flat" if num_lists else "flat"
-            found.append(Cost(kind, num_items, share, whole, some, round(some / whole, 3), round(hits / 20, 4)))
+            found.append(
+                Cost(
+                    kind,
+                    num_items,
+                    share,
+                    whole,
+                    some,
+                    round(some / whole, 3),
+                    round(hits / min(rounds, _NUM_COMPARED), 4),
+                )
+            )
         return found
     finally:
         faiss.omp_set_num_threads(threads)
@@ -74,9 +87,9 @@ def _median_ms(ask: Callable[..., object], queries: np.ndarray) -> float:
 
 
 def main(items: Annotated[int, typer.Option(help="Size of the catalogue.")] = 200_000, rounds: int = 200) -> None:
-    """Print what filters of several shares cost in a flat index and in inverted lists."""
-    for num_lists in (0, 4 * int(items**0.5)):
-        for cost in measure(items, num_lists, (0.001, 0.01, 0.05, 0.3, 0.9), rounds):
+    """Print what filters of several shares cost in an index of each kind."""
+    for kind in ("flat", "hnsw", "sq8", "ivf_flat", "ivf_sq8", "ivf_pq"):
+        for cost in measure(items, kind, (0.001, 0.01, 0.05, 0.3, 0.9), rounds):
             typer.echo(json.dumps(asdict(cost)))
 
 

@@ -142,9 +142,11 @@ def require_answers_by_the_evaluations_vector(config: Config) -> None:
 
 def require_reasons(served: Retriever, query: Query) -> None:
     """Of a history that every subset is looked at, and of the same with all its events twice, which is drawn from."""
-    for history in (query.history, query.history * 2):
-        asked = query.model_copy(update={"history": history, "explain": True, "k": 3})
-        answer, empty = served.retrieve([asked, asked.model_copy(update={"history": [], "exclude": history, "k": 50})])
+    for times in (1, 2):
+        history = query.history * times
+        asked = query.model_copy(update={"history": history, "times": query.times * times, "explain": True, "k": 3})
+        nothing = {"history": [], "times": [], "exclude": history, "k": 50}
+        answer, empty = served.retrieve([asked, asked.model_copy(update=nothing)])
         base = {item.item_id: item.score for item in empty.items}
         for item in answer.items:
             assert item.reasons is not None

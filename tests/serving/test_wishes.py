@@ -155,7 +155,7 @@ def test_reasons_are_of_events_that_keep_their_ages_and_of_the_request() -> None
         vectors = builders.encode(history, features, age_s, context) + (context["hour"].to_numpy() / 50)[:, None]
         for vector, rows, ages in zip(vectors, history, age_s, strict=True):
             vector[rows[rows >= 0]] += 1 / ages[rows >= 0]
-        return vectors.astype(np.float32)
+        return np.asarray(vectors, dtype=np.float32)
 
     hour = Encoders((Encoder("hour", "numeric", "", 0),))
     whole = retriever(encode=aged, context=hour, table=table())
