@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -180,7 +181,9 @@ def query(
     else:
         items = [part.strip() for part in str(history).split(",") if part.strip()]
         asked = client.with_k(Query(history=list(items[-MOST_IDS:])), k)
-    answer = client.ask(url or f"http://{loaded.serving.host}:{loaded.serving.port}", asked)
+    named = loaded.serving.guard.token_env
+    token = os.environ.get(named, "").partition(",")[0].strip() if named else None
+    answer = client.ask(url or f"http://{loaded.serving.host}:{loaded.serving.port}", asked, token=token)
     if as_json:
         screen.json(answer.model_dump())
     else:

@@ -11,6 +11,7 @@ from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_index import GateConfig as GateConfig
 from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
+from raycl.config_serving import ServingConfig as ServingConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
 from raycl.config_validation import Cosine, EarlyStop, Schedule, Validation
@@ -304,23 +305,6 @@ class TrainConfig(Section):
     max_failures: Count = 3
     """Restarts after a worker crashed, each from the last checkpoint. A node that says beforehand that it goes away is
     no crash, and neither is an error that another try would end in again."""
-
-
-class ServingConfig(Section):
-    """The HTTP endpoint."""
-
-    host: Name = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """0 takes a free port."""
-    min_replicas: Positive = 1
-    max_replicas: Positive = 2
-    target_ongoing_requests: Positive = 32
-    max_batch_size: Positive = 64
-    batch_wait_ms: Annotated[float, Field(ge=0.0)] = 1.0
-    poll_s: Annotated[float, Field(gt=0.0)] = 5.0
-    """Seconds between looks for a newer release."""
-    max_k: Positive = 500
-    """Most items that a request may ask for; one that names no number gets 10, or this where it is less."""
 
 
 class RayConfig(Section):

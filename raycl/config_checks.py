@@ -277,6 +277,15 @@ def _replicas_ordered(config: Config) -> str | None:
     return f"serving.min_replicas={low} is above serving.max_replicas={high}: raise the second or lower the first"
 
 
+def _filters_have_columns(config: Config) -> str | None:
+    filters, shown = config.serving.filters, config.items.display if config.items else ()
+    named = [(f"columns.{place}", name) for place, name in enumerate(filters.columns or ())]
+    for field, name in [*named, *([("available", filters.available)] if filters.available else [])]:
+        if name not in shown:
+            return f"serving.filters.{field}={name} is no column that a release has: name it in items.display too"
+    return None
+
+
 RULES = (
     _workers_divide_batch,
     _split_has_its_column,
@@ -296,5 +305,6 @@ RULES = (
     _segments_have_a_table,
     _gate_is_measured,
     _replicas_ordered,
+    _filters_have_columns,
 )
 """Each returns what is wrong, or None, in the order that a person would look."""

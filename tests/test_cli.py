@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import socket
 import subprocess
@@ -318,10 +319,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Query]]:
     """What the service was asked; it answers with one item."""
     found: list[tuple[str, Query]] = []
 
-    def answer(url: str, query: Query) -> Answer:
+    def answer(url: str, query: Query, token: str | None = None) -> Answer:
+        assert token == os.environ.get("ASKED_WITH")
         found.append((url, query))
         item = Item(item_id=104, score=0.25, title="Item 104", display={"price": 4.5})
-        return Answer(release="r1", items=[item], short=True, unknown_history=1)
+        return Answer(release="r1", items=[item], short=True, matched=1, unknown_history=1)
 
     monkeypatch.setattr(client, "ask", answer)
     return found
@@ -337,6 +339,16 @@ def test_a_query_for_a_user_is_asked_with_the_users_events(
     log = pq.read_table(tiny.logs[0].uri).to_pylist()
     expected: list[int | str] = [row["item_id"] for row in log if row["user_id"] == 1]
     assert asked == [("http://host:9", Query(history=expected, user={"country": "pe", "age": 20.0}, k=3))]
+
+
+def test_a_query_is_asked_with_the_first_token_of_the_variable_that_the_config_names(
+    run: Run, fresh: Path, asked: list[tuple[str, Query]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASKED_WITH", "one")
+    monkeypatch.setenv("RAYCL_TOKENS", "one, two")
+    named = "serving.guard.token_env=RAYCL_TOKENS"
+    ended = run("query", fresh, "--history", "101", "--url", "http://host:9", "--set", named)
+    assert (ended.code, len(asked)) == (0, 1)
 
 
 def test_a_query_with_a_history_prints_titles(run: Run, fresh: Path, asked: list[tuple[str, Query]]) -> None:
