@@ -16,9 +16,10 @@ Flags = npt.NDArray[np.bool_]
 _UNIFORM, _ORDER, _VIEWS, _FEATURES, _TIMES, _CONTEXT, _MINED = range(7)
 
 
-def hidden(items: npt.NDArray[np.int32] | Ints, number: int, share: float) -> Flags:
+def hidden(seed: int, number: int, items: npt.NDArray[np.int32] | Ints, share: float) -> Flags:
     """Which items hide their own embedding in this step: about ``share`` of them, an item the same wherever it is."""
-    drawn = mix(items.astype(np.uint64) ^ mix(np.full(len(items), number, dtype=np.uint64)))
+    key = mix(mix(np.array([seed % 2**64], dtype=np.uint64)) ^ np.uint64(number))
+    drawn = mix(items.astype(np.uint64) ^ key)
     return np.asarray(drawn < np.uint64(share * (2**64 - 2**11)))
 
 

@@ -87,6 +87,8 @@ def _run_epoch(
     meter = _Meter(report if exchange.rank() == 0 else None, progress, learner.job)
     if not _ends_early(watch, progress, meter):  # a run that was asked to end did so before it validated
         _take_steps(learner, progress, watch, writer, agreement, meter)
+    if watch.validates:  # which may take longer than a signal waits
+        _save(learner, progress, writer, meter)
     _look(watch, progress, meter)
     finished = progress.epoch_step
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))

@@ -100,7 +100,7 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
     # Where there is none the row's own item goes through the tower in its place, so that sizes depend on no data.
     told = own[:0] if apart is None else np.where(apart >= 0, apart, own[:, None]).reshape(-1)
     items = np.concatenate([own, _share(uniform), told])
-    hidden = draws.hidden(items, number, job.spec.model.id_dropout)
+    hidden = draws.hidden(job.seed, number, items, job.spec.model.id_dropout)
     hidden_features = None
     if correlated is not None:
         plain = np.zeros((len(items), len(correlated)), dtype=np.bool_)

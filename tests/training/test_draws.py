@@ -14,11 +14,12 @@ VIEWS = ViewContrast(kind="views")
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_about_the_given_share_of_items_is_hidden_alike_in_every_process(share: float) -> None:
     items = np.arange(10_000, dtype=np.int32)
-    hidden = draws.hidden(items, 7, share)
+    hidden = draws.hidden(3, 7, items, share)
     assert hidden.mean() == pytest.approx(share, abs=0.02)
-    assert draws.hidden(items[2_500:5_000].astype(np.int64), 7, share).tolist() == hidden[2_500:5_000].tolist()
+    assert draws.hidden(3, 7, items[2_500:5_000].astype(np.int64), share).tolist() == hidden[2_500:5_000].tolist()
     if share == 0.25:
-        assert draws.hidden(items, 8, share).tolist() != hidden.tolist()
+        for other in (draws.hidden(3, 8, items, share), draws.hidden(4, 7, items, share)):
+            assert other.tolist() != hidden.tolist()
 
 
 def test_every_item_is_drawn_evenly() -> None:
