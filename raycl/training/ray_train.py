@@ -60,9 +60,10 @@ def run(
     if record is None:
         raise RayclError("training ended without its record: look at the workers' logs")
     draft.store.write("metrics.json", json.dumps(record).encode())
-    records.leave(draft)
+    inputs = {"pairs": pairs.name} | ({"mined_from": mined["from"]} if mined and mined["from"] else {})
+    records.leave(config, pairs, draft, job, record, inputs)
     version = draft.commit(
-        inputs={"pairs": pairs.name} | ({"mined_from": mined["from"]} if mined and mined["from"] else {}),
+        inputs=inputs,
         config=lineage.part(config, STAGE),
         counts={
             "pairs": job.stream.steps * config.train.global_batch_size,
