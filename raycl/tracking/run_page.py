@@ -110,7 +110,7 @@ def _steps(found: dict[str, Curve]) -> list[tuple[str, str]]:
             },
             "Alignment: mean squared distance of the vectors of a pair, 0 is best. Uniformity: log of the mean of"
             " exp(-2 d²) over pairs of users, or of items, at the distance d; the lower, the more evenly they lie"
-            " (Wang and Isola 2020). On up to 256 rows of a step.",
+            " (Wang and Isola 2020). On up to 128 rows of a step.",
         ),
     ]
     sections = []

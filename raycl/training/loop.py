@@ -198,8 +198,9 @@ class _Meter:
 
     def begin(self) -> None:
         """A step begins."""
-        if self._track is not None and self._track.wants(self._progress.step + 1):
-            self._probe.begin()
+        number = self._progress.step + 1
+        if self._track is not None and self._track.wants(number):
+            self._probe.begin(whole=self._track.wants_whole(number))
 
     def add(self, value: Tensor, rate: float) -> None:
         """The step's loss, which ``progress`` counts already, and its learning rate."""

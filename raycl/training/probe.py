@@ -11,7 +11,7 @@ from raycl.model.row_table import RowTable
 from raycl.training import row_gradients
 from raycl.training.passes import Passes
 
-_SAMPLE = 256
+_SAMPLE = 128
 """Rows at most: what is measured costs the same for any batch."""
 
 
@@ -20,10 +20,11 @@ class Probe:
 
     def __init__(self) -> None:
         self._values: dict[str, Tensor] | None = None
+        self._whole = False
 
-    def begin(self) -> None:
-        """Measure the next step."""
-        self._values = {}
+    def begin(self, *, whole: bool) -> None:
+        """Measure the next step: the ``whole`` of it, or what it knows anyway."""
+        self._values, self._whole = {}, whole
 
     def take(self) -> dict[str, Tensor]:
         """The scalars of the step that was measured, none if it was not; they are fetched by whoever reads them."""
@@ -33,7 +34,7 @@ class Probe:
     @torch.no_grad()
     def vectors(self, users: Tensor, items: Tensor, rows: Passes) -> None:
         """Alignment and uniformity of this process's first pairs; ``users`` and ``items`` are those of all ``rows``."""
-        if self._values is not None:
+        if self._values is not None and self._whole:
             some = min(rows.batch_rows, _SAMPLE)
             mine, own = users[:some].detach().float(), items[:some].detach().float()
             self._values["alignment"] = alignment(mine, own)
@@ -52,13 +53,15 @@ class Probe:
         if self._values is None:
             return
         self._values["gradient_norm"] = norm.detach()
+        if isinstance(temperature, Tensor):
+            self._values["temperature"] = temperature.detach()
+        if not self._whole:
+            return
         self._values["weight_norm"] = torch.nn.utils.get_total_norm([parameter.detach() for parameter in dense])
         touched = [(table.weight.detach(), row_gradients.parts(table.weight)[0][:_SAMPLE]) for table in tables]
         lengths = [weight[rows].norm(dim=1) for weight, rows in touched if len(rows)]
         if lengths:
             self._values["embedding_norm"] = torch.cat(lengths).mean()
-        if isinstance(temperature, Tensor):
-            self._values["temperature"] = temperature.detach()
 
 
 def alignment(users: Tensor, items: Tensor) -> Tensor:

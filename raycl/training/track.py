@@ -14,7 +14,8 @@ from raycl.training.checkpoint import Progress
 from raycl.training.curve import Point, plain
 from raycl.training.job import Job
 
-_MOST_POINTS = 2_000
+_MOST_POINTS, _MOST_WHOLE = 2_000, 200
+"""Steps of a run that are told of, and of these how many are measured as a whole, which takes a millisecond or two."""
 
 
 class Track:
@@ -26,7 +27,9 @@ class Track:
     def __init__(self, job: Job, progress: Progress, sink: Sink) -> None:
         """Begin, or go on after ``progress``."""
         self._job, self._sink = job, sink
-        self._every = max(1, -(-job.stream.steps * job.train.epochs // _MOST_POINTS))
+        total = job.stream.steps * job.train.epochs
+        self._every = max(1, -(-total // _MOST_POINTS))
+        self._every_whole = self._every * max(1, -(-total // (self._every * _MOST_WHOLE)))
         self._pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
         self._timed = time.monotonic(), progress.step
         sink.put(_event("start", progress.step))
@@ -34,6 +37,10 @@ class Track:
     def wants(self, step: int) -> bool:
         """Whether to tell of the step that makes it so many."""
         return step % self._every == 0
+
+    def wants_whole(self, step: int) -> bool:
+        """Whether to measure all there is of that step."""
+        return step % self._every_whole == 0
 
     def step(self, progress: Progress, rate: float, loss: Tensor, measured: dict[str, Tensor]) -> None:
         """The step that ``progress`` counts last was made at this learning rate."""

@@ -113,6 +113,11 @@ def test_what_is_measured_changes_nothing_and_long_runs_measure_few_steps(
     assert_equal_bits(weights_of(others), weights_of(towers))
     assert [event["step"] for event in told(seldom)] == [4, 8, 12]
     assert told(seldom) == [event for event in told(often) if event["step"] in (4, 8, 12)]
+    monkeypatch.setattr(track, "_MOST_WHOLE", 2)
+    fewer = job(tmp_path / "fewer", train={"epochs": 3})
+    loop.fit(fewer, CPU, lambda _: None)
+    assert [event["step"] for event in told(fewer)] == [4, 8, 12]
+    assert [event["step"] for event in told(fewer) if "alignment" in event] == [8]
 
 
 @pytest.mark.parametrize("rows_per_pass", [None, 5])
@@ -130,7 +135,7 @@ def test_norms_alignment_and_uniformity_are_those_of_the_step(tmp_path: Path, ro
     with torch.no_grad():
         user, item = one.towers(history, run.inputs.users.take(users), items, run.inputs.items.take(items))
     dense = sum(float(parameter.detach().square().sum()) for parameter in one.dense) ** 0.5
-    one.probe.begin()
+    one.probe.begin(whole=True)
     step.take(one, batch, 0, 0.0)
     found = {name: value.item() for name, value in one.probe.take().items()}
     gradients = [parameter.grad.to_dense() for parameter in one.trained.parameters() if parameter.grad is not None]
@@ -146,6 +151,9 @@ def test_norms_alignment_and_uniformity_are_those_of_the_step(tmp_path: Path, ro
         assert found[f"{name}_uniformity"] == pytest.approx(np.log(np.mean(np.exp(-2 * np.array(apart)))), rel=1e-4)
     step.take(one, batch, 1, 0.0)
     assert one.probe.take() == {}
+    one.probe.begin(whole=False)
+    step.take(one, batch, 1, 0.0)
+    assert one.probe.take().keys() == {"gradient_norm", "temperature"}
 
 
 def test_vectors_that_are_all_one_have_uniformity_0_and_opposite_ones_less() -> None:
