@@ -6,7 +6,7 @@ TensorBoard reads the files of a folder in the order of their names, and goes on
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from raycl.storage.store import Store
 from raycl.tracking.events import Event, scalars
@@ -20,7 +20,7 @@ class TensorBoard:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._number = len(store.names(FOLDER))
+        self._number = _next(store.names(FOLDER))
         self._waiting: list[Event] = []
 
     def put(self, event: Event) -> None:
@@ -41,7 +41,7 @@ def write_whole(store: Store, events: Iterable[Event]) -> None:
     old = store.names(FOLDER)
     begin: Event = {"kind": "start", "step": -1, "time": 0.0}  # to a reader that knows the old ones they count no more
     found = list(events)
-    store.write(f"{FOLDER}/{_name(len(old))}", encode([{**begin, "time": found[0]["time"]}, *found] if found else []))
+    store.write(f"{FOLDER}/{_name(_next(old))}", encode([{**begin, "time": found[0]["time"]}, *found] if found else []))
     for name in old:
         store.delete(f"{FOLDER}/{name}")
 
@@ -71,3 +71,8 @@ def encode(events: Iterable[Event]) -> bytes:
 
 def _name(number: int) -> str:
     return f"events.out.tfevents.{number:010d}.raycl"
+
+
+def _next(names: Sequence[str]) -> int:
+    """The number of a file that comes after these, in their order."""
+    return int(names[-1].split(".")[-2]) + 1 if names else 0

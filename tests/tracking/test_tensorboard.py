@@ -8,8 +8,8 @@ from typing import Any
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from raycl.storage.store import Store
-from raycl.tracking import events, tensorboard
-from raycl.tracking.events import Event
+from raycl.tracking import events, lines, tensorboard
+from raycl.tracking.events import Event, Sink
 from tests.tracking.test_events import at, start
 
 
@@ -55,5 +55,26 @@ def test_one_file_of_the_whole_run_takes_the_place_of_all(tmp_path: Path) -> Non
     tensorboard.write_whole(store, told)
     assert store.names(tensorboard.FOLDER) == ["events.out.tfevents.0000000001.raycl"]
     assert shown(tmp_path) == expected(list(told))
+    for _ in range(2):  # as a run does that was killed before it could commit
+        tensorboard.write_whole(store, told)
+        assert shown(tmp_path) == expected(list(told))
     tensorboard.write_whole(store, [])
     assert shown(tmp_path) == {}
+
+
+def test_a_workspace_on_s3_has_the_same_files(s3_store: Store, tmp_path: Path) -> None:
+    stores = s3_store, Store(str(tmp_path))
+    for store in stores:
+        both: list[Sink] = [tensorboard.TensorBoard(store), lines.Lines(store)]
+        for event in (start(0), at(1, 1.0), at(2, 2.0)):
+            for one in both:
+                one.put(event)
+                one.flush()
+    paths = [store.files() for store in stores]
+    assert paths[0] == paths[1]
+    assert len(paths[0]) == 4
+    assert [stores[0].read(path) for path in paths[0]] == [stores[1].read(path) for path in paths[0]]
+    for store in stores:
+        tensorboard.write_whole(store, lines.read(store, lines.PATH))
+    assert stores[0].names(tensorboard.FOLDER) == ["events.out.tfevents.0000000003.raycl"]
+    assert shown(tmp_path)["train/loss"] == [(1, 1.0), (2, 2.0)]
