@@ -19,11 +19,13 @@ from typing import Any
 import httpx
 import pytest
 
+from raycl import config_file, journey
 from raycl.config_tracking import TrackingConfig
 from raycl.errors import RayclError
 from raycl.storage.store import Store
-from raycl.tracking import sinks
+from raycl.tracking import events, sinks
 from raycl.tracking.mlflow import Mlflow
+from tests.data import whole
 from tests.tracking.test_events import at, start
 
 ABOUT = {"seed": 3, "model": {"dim": 8, "hidden": [16, 8]}, "loss": {"terms": [{"kind": "softmax"}]}}
@@ -133,6 +135,25 @@ def test_a_resumed_run_goes_on_in_the_same_one_and_logs_a_step_once(server: str,
     again = run_of(server, store)
     assert (again["info"]["run_id"], again["info"]["status"]) == (run["info"]["run_id"], "FINISHED")
     assert history(server, again, "train/loss") == [(number, float(number)) for number in range(1, 1_500)]
+
+
+def test_training_by_workers_is_one_run_on_the_server(server: str, ray_local: None, tmp_path: Path) -> None:
+    whole.write_log(tmp_path)
+    settings = {"epochs": 2, "global_batch_size": 32, "threads_per_worker": 1, "use_gpu": "never", "num_workers": 2}
+    plain = whole.config(tmp_path, train=settings, model={"dim": 8, "hidden": [8]}).model_dump(mode="json")
+    config = config_file.check(plain | {"tracking": {"mlflow_uri": server, "experiment": "journey"}})
+    journey.pairs(config)
+    version = journey.train(config, lambda _: None).version
+    experiment = asked(server, "experiments/get-by-name", experiment_name="journey")["experiment"]["experiment_id"]
+    found = httpx.post(f"{server}/api/2.0/mlflow/runs/search", json={"experiment_ids": [experiment]}).json()["runs"]
+    (run,) = found
+    assert (run["info"]["run_name"], run["info"]["status"]) == (version.name, "FINISHED")
+    told = [event for event in events.from_lines(version.store.read("track.jsonl")) if event["kind"] == "step"]
+    assert history(server, run, "train/loss") == [(event["step"], pytest.approx(event["loss"])) for event in told]
+    tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+    assert tags["raycl.pairs"] == version.manifest.inputs["pairs"]
+    assert {"key": "train.num_workers", "value": "2"} in run["data"]["params"]
+    assert server not in json.dumps(version.manifest.model_dump(mode="json"))
 
 
 def test_a_server_that_is_not_there_is_named_and_nothing_secret(
