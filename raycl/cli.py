@@ -113,6 +113,21 @@ def compare(
 
 
 @app.command()
+def report(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """The page and the card of the config's towers, with their newest evaluation."""
+    from raycl.evaluation import report as reports
+
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
+    workspace = journey.workspace(loaded)
+    made = reports.make(workspace, lineage.towers(loaded, workspace))
+    if as_json:
+        screen.json({"page": made.page, "card": made.card, "evaluation": made.evaluation})
+        return
+    screen.say(f"page: {made.page}\ncard: {made.card}")
+    screen.say(f"evaluation: {made.evaluation or 'none yet; raycl evaluate makes one'}")
+
+
+@app.command()
 def index(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
     """Stage 4: the catalogue's vectors to a sharded index, judged by the gate."""
     _stage(config, overrides, as_json, lambda loaded, _: journey.index(loaded, force=force))

@@ -14,6 +14,7 @@ from raycl.config_loss import LossConfig
 from raycl.config_serving import ServingConfig as ServingConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
+from raycl.config_tracking import TrackingConfig as TrackingConfig
 from raycl.config_validation import Cosine, EarlyStop, Schedule, Validation
 from raycl.config_values import Count, HeldShare, Moment, Name, NumWorkers, OneOrMore, Plain, Positive, Share
 from raycl.config_values import Section as Section
@@ -331,6 +332,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+    tracking: TrackingConfig = TrackingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     gate: GateConfig = GateConfig()

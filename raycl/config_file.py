@@ -32,6 +32,7 @@ class _Loader(yaml.SafeLoader):
 
 
 Part = TypeVar("Part", bound=Section)
+_ADDRESS = re.compile(r"(https?://)(\S*@)?([^\s?#]*)([?#]\S*)?")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -186,7 +187,8 @@ def _explain(problem: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    # Of an address, who asks and what is asked for may be secrets.
+    text = _ADDRESS.sub(lambda at: f"{at[1]}{'***@' if at[2] else ''}{at[3]}{'?***' if at[4] else ''}", str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -169,6 +169,7 @@ def test_the_module_is_the_command() -> None:
     [
         ("train", "pairs", "has no finished pairs of this config: run 'raycl pairs' first"),
         ("evaluate", "towers", "has no finished towers of this config: run 'raycl train' first"),
+        ("report", "towers", "has no finished towers of this config: run 'raycl train' first"),
         ("index", "evaluations", "has no finished evaluations of this config: run 'raycl evaluate' first"),
         ("publish", "releases", "has no finished releases of this config: run 'raycl index' first"),
         ("serve", "releases/published", "has no published release: run 'raycl run' or 'raycl publish' first"),
@@ -208,6 +209,24 @@ def test_a_finished_stage_tells_a_person_that_there_is_nothing_to_do(run: Run, t
     assert "evaluate: nothing to do, 2" in ended.out
     assert "recall_at_10" in ended.out
     assert "most popular" in ended.out
+
+
+def test_a_report_says_where_page_and_card_are(run: Run, tiny: Config, tmp_path: Path) -> None:
+    config = builders.copied(tiny, tmp_path)
+    ended = run("report", written(config, tmp_path), "--json")
+    assert (ended.code, ended.err) == (0, "")
+    made = json.loads(ended.out)
+    evaluation = Path(config.workspace) / "evaluations" / made["evaluation"]
+    assert (evaluation / "manifest.json").exists()
+    assert made["evaluation"] in Path(made["page"]).read_text(encoding="utf-8")
+    assert made["evaluation"] in Path(made["card"]).read_text(encoding="utf-8")
+    shutil.rmtree(evaluation)
+    ended = run("report", written(config, tmp_path))
+    assert (ended.code, ended.err) == (0, "")
+    page, card, none = ended.out.splitlines()
+    assert Path(page.removeprefix("page: ")).parent == Path(card.removeprefix("card: ")).parent
+    assert (Path(page.removeprefix("page: ")).parent / "manifest.json").exists()
+    assert none == "evaluation: none yet; raycl evaluate makes one"
 
 
 @pytest.mark.parametrize("command", ["publish", "run"])

@@ -18,7 +18,9 @@ from raycl.errors import ConfigError, RayclError
 from raycl.model import weights
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Version, Workspace
-from raycl.training import exchange, loop, ray_mining, ray_workers, stop, watch
+from raycl.tracking import sinks
+from raycl.tracking.events import Sink
+from raycl.training import exchange, loop, ray_mining, ray_workers, records, stop, watch
 from raycl.training.prepare import prepare
 
 STAGE = "towers"
@@ -58,8 +60,10 @@ def run(
     if record is None:
         raise RayclError("training ended without its record: look at the workers' logs")
     draft.store.write("metrics.json", json.dumps(record).encode())
+    inputs = {"pairs": pairs.name} | ({"mined_from": mined["from"]} if mined and mined["from"] else {})
+    records.leave(config, pairs, draft, job, record, inputs)
     version = draft.commit(
-        inputs={"pairs": pairs.name} | ({"mined_from": mined["from"]} if mined and mined["from"] else {}),
+        inputs=inputs,
         config=lineage.part(config, STAGE),
         counts={
             "pairs": job.stream.steps * config.train.global_batch_size,
@@ -106,7 +110,8 @@ def _train(
     mine = Pairs.of(pairs).files("train")[exchange.rank() :: exchange.world_size()]
     pairs.verified(*(path for path, _ in mine))
     job = prepare(config, Pairs.of(pairs), Store(draft.store.uri))
-    towers, progress = loop.fit(job, device, listen, asked)
+    heard = _sinks(config, pairs, Store(draft.store.uri)) if exchange.rank() == 0 else ()
+    towers, progress = loop.fit(job, device, listen, asked, heard)
     if exchange.rank() == 0:
         weights.save(draft.store, job.spec, towers, job.inputs.items.to(towers.user.empty.device))
         record = {
@@ -117,3 +122,8 @@ def _train(
             "parameters": sum(parameter.numel() for parameter in towers.parameters()),
         }
         draft.finish_task("train", record)
+
+
+def _sinks(config: Config, pairs: Version, store: Store) -> list[Sink]:
+    tags = {"raycl.towers": store.uri, "raycl.pairs": pairs.name, "raycl.pairs_fingerprint": pairs.manifest.fingerprint}
+    return sinks.of(config.tracking, store, lineage.part(config, STAGE), tags)
