@@ -134,6 +134,27 @@ def run(config: ConfigPath, overrides: Overrides = None, force: Force = False, a
 
 
 @app.command()
+def tune(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    best: Annotated[
+        Path | None, typer.Option(help="Write the best config here too, as a file of this machine.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try the fields of the config's search section, and write the config of the best trial for 'raycl run'."""
+    outcome = _stage(config, overrides, as_json, lambda loaded, _: journey.tune(loaded))
+    from raycl.search import shown
+
+    screen = Screen(as_json=as_json)
+    if not as_json:
+        screen.rows(f"trials by {outcome.version.manifest.facts['metric']}", shown.trials(outcome.version))
+        screen.rows("what the fields mattered", shown.fields(outcome.version))
+    written = shown.write_best(outcome.version, best)
+    screen.say(f"best config: {written}")
+
+
+@app.command()
 def serve(config: ConfigPath, overrides: Overrides = None) -> None:
     """Stage 5: answer over HTTP from the current release, until interrupted."""
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=False)
@@ -241,6 +262,10 @@ def config_check(
     """Check a config and say that it is good, or what to change."""
     loaded = config_file.load(config, overrides or ())
     found = f"{len(loaded.logs)} log source(s)"
+    if loaded.search is not None:
+        from raycl.search import trials
+
+        found += f", a search of {len(trials.of(loaded))} trials"
     if inputs:
         from raycl.data import sources
 

@@ -11,6 +11,7 @@ from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_index import GateConfig as GateConfig
 from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
+from raycl.config_search import SearchConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
 from raycl.config_validation import Cosine, EarlyStop, Schedule, Validation
@@ -352,6 +353,8 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     serving: ServingConfig = ServingConfig()
     ray: RayConfig = RayConfig()
+    search: SearchConfig | None = None
+    """What ``raycl tune`` tries; no other command reads it."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -78,6 +78,13 @@ def train(config: Config, report: Report, *, force: bool = False) -> Outcome:
     return _timed("train", lambda: ray_train.run(config, workspace(config), made_from, report, force=force))
 
 
+def tune(config: Config) -> Outcome:
+    """The search of the config: its trials' towers, their tables and the best config."""
+    from raycl.search import ray_search
+
+    return _timed("tune", lambda: ray_search.run(config, workspace(config)))
+
+
 def evaluate(config: Config, *, force: bool = False, index: bool = False) -> Outcome:
     """Towers to metrics on held-out users; with ``index`` the lists of this config's release are measured too."""
     measured = lineage.towers(config, workspace(config))
