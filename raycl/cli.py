@@ -155,6 +155,24 @@ def tune(
 
 
 @app.command()
+def ensemble(
+    members: Annotated[list[Path], typer.Argument(metavar="A B ...", help="Configs whose towers are finished.")],
+    output: Annotated[Path, typer.Option(help="Where to write the config of the ensemble.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put the towers of several configs together: 'raycl run' takes the config that it writes, which is else A's."""
+    from raycl.training.ensemble import config_of
+
+    whole, screen = config_of([config_file.load(path) for path in members]), Screen(as_json=as_json)
+    screen.outcome(journey.train(whole, screen.epoch))
+    try:
+        output.write_text(config_file.dump(whole), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--output {output} cannot be written: {error.strerror}; check the folder") from error
+    screen.say(f"config of the ensemble: {output}")
+
+
+@app.command()
 def serve(config: ConfigPath, overrides: Overrides = None) -> None:
     """Stage 5: answer over HTTP from the current release, until interrupted."""
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=False)

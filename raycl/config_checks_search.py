@@ -27,6 +27,15 @@ def _fields_shape_towers(config: Config) -> str | None:
     return None
 
 
+def _trials_are_trained(config: Config) -> str | None:
+    if config.search is None or config.ensemble is None:
+        return None
+    return (
+        f"ensemble.towers={list(config.ensemble.towers)} puts finished towers together, and search trains some: leave"
+        f" one of them out"
+    )
+
+
 def _holds(whole: str, part: str) -> bool:
     return part == whole or part.startswith(f"{whole}.")
 
@@ -64,5 +73,5 @@ def _folds_leave_training(config: Config) -> str | None:
     return None
 
 
-RULES = (_fields_shape_towers, _metric_is_measured, _folds_leave_training)
+RULES = (_trials_are_trained, _fields_shape_towers, _metric_is_measured, _folds_leave_training)
 """Each returns what is wrong, or None."""

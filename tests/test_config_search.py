@@ -67,6 +67,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"search": {"fields": {"model": [{"dim": 8}], "model.dim": [8]}}},
         "search.fields.model holds search.fields.model.dim, which is drawn apart: leave one of them out",
     ),
+    "an ensemble of trials": (
+        {"search": {"fields": RATE}, "ensemble": {"towers": ["a", "b"]}},
+        "ensemble.towers=['a', 'b'] puts finished towers together, and search trains some: leave one of them out",
+    ),
     "folds of users": (
         {"search": {"fields": RATE, "folds": 3}},
         "search.folds=3 are windows of time, and pairs.split.kind=leave_last_out: use time, or one fold",
