@@ -11,7 +11,9 @@ from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_index import GateConfig as GateConfig
 from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
+from raycl.config_search import SearchConfig
 from raycl.config_serving import ServingConfig as ServingConfig
+from raycl.config_towers import EnsembleConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
 from raycl.config_tracking import TrackingConfig as TrackingConfig
@@ -338,6 +340,10 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     serving: ServingConfig = ServingConfig()
     ray: RayConfig = RayConfig()
+    search: SearchConfig | None = None
+    """What ``raycl tune`` tries; no other command reads it."""
+    ensemble: EnsembleConfig | None = None
+    """Towers to put together; ``model``, ``loss`` and ``train`` then shape nothing."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from raycl import config_checks_features, config_index, config_loss, config_validation
+from raycl import config_checks_features, config_checks_search, config_index, config_loss, config_validation
 
 if TYPE_CHECKING:
     from raycl.config import Config
@@ -306,5 +306,6 @@ RULES = (
     _gate_is_measured,
     _replicas_ordered,
     _filters_have_columns,
+    *config_checks_search.RULES,
 )
 """Each returns what is wrong, or None, in the order that a person would look."""

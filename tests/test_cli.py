@@ -412,3 +412,16 @@ def test_a_job_is_the_stage_with_the_jobs_own_arguments(
         cli.job("index")
     assert end.value.code == 0
     assert json.loads(capsys.readouterr().out)["stage"] == "index"
+
+
+def test_a_trial_of_a_search_that_could_not_run_is_refused_before_ray_starts(run: Run, tmp_path: Path) -> None:
+    tree = builders.tiny_tree(tmp_path) | {"search": {"fields": {"model.dim": [8, 0]}}}
+    path = tmp_path / "shop.yaml"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    for command in (["tune", path], ["config", "check", path]):
+        code, out, err = run(*command)
+        assert (code, out) == (2, "")
+        assert "(model.dim=0) is refused: model.dim=0: input should be greater than or equal to 1" in err
+    tree["search"]["fields"] = {"model.dim": [8, 16]}
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    assert "a search of 2 trials" in run("config", "check", path).out

@@ -102,6 +102,8 @@ REACH: dict[str, tuple[str, set[str]]] = {
     "gate": ("gate.min_recall=0.5", {"releases"}),
     "serving": ("serving.port=7", set()),
     "ray": ("ray.num_cpus=7", set()),
+    "ensemble": ("ensemble.towers=[a, b]", {"towers"}),
+    "search": ("search={fields: {model.dim: [7, 8]}}", set()),
 }
 
 

@@ -27,12 +27,19 @@ STAGE = "towers"
 
 
 def run(
-    config: Config, workspace: Workspace, pairs: Version, report: loop.Report, *, force: bool = False
+    config: Config,
+    workspace: Workspace,
+    pairs: Version,
+    report: loop.Report,
+    *,
+    force: bool = False,
+    here: bool = False,
 ) -> tuple[Version, bool]:
     """Train towers on ``pairs``; the second value is False when the finished towers of the same work were found.
 
     A run that was killed goes on from its newest checkpoint; one that is told to end by SIGTERM or Ctrl-C makes one
-    first, and raises Stopped. ``report`` hears of the epochs, wherever they run.
+    first, and raises Stopped. ``report`` hears of the epochs, wherever they run. ``here``: one worker is this process,
+    on a cluster too.
     """
     digest = lineage.digest(config, STAGE, pairs.name)
     if not force and (done := workspace.find(STAGE, digest)):
@@ -46,7 +53,7 @@ def run(
     how = config.loss.negatives.mined
     mined = ray_mining.run(how, workspace, Pairs.of(pairs), draft, config.seed) if how is not None else None
     if draft.task_done("train") is None:
-        if config.train.num_workers.max == 1 and not ray_runtime.joined_cluster():
+        if config.train.num_workers.max == 1 and (here or not ray_runtime.joined_cluster()):
             asked = threading.Event()
             with stop.on_signals(asked):
                 _train(config, pairs, draft, torch.device("cuda" if use_gpu else "cpu"), report, asked)
