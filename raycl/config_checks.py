@@ -159,6 +159,11 @@ def _ranges_can_be_read(config: Config) -> str | None:
                     f"logs.{position}.{name}={value.isoformat()} needs logs.{position}.columns.time, which is null:"
                     f" name the column or leave {name} out"
                 )
+            if log.time_unit == "order":
+                return (
+                    f"logs.{position}.{name}={value.isoformat()} is a date, and logs.{position}.time_unit=order counts"
+                    f" events: leave {name} out, or name the unit of a time"
+                )
         if log.since is not None and log.until is not None and log.since >= log.until:
             return (
                 f"logs.{position}.since={log.since.isoformat()} is not before logs.{position}.until="
