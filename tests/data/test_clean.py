@@ -157,7 +157,9 @@ def test_without_the_optional_columns_every_row_is_a_plain_event() -> None:
     assert events.to_pylist() == [{"user": 5, "item": 6, "time_ms": 0, "weight": 1.0, "event": 0, "split": 0}]
 
 
-@pytest.mark.parametrize(("unit", "milliseconds"), [("s", 1_500_000), ("ms", 1_500), ("us", 1), ("ns", "out"), ("order", 1_501_000)])
+@pytest.mark.parametrize(
+    ("unit", "milliseconds"), [("s", 1_500_000), ("ms", 1_500), ("us", 1), ("ns", "out"), ("order", 1_501_000)]
+)
 def test_an_integer_time_is_in_its_unit(unit: str, milliseconds: int | str) -> None:
     expected = "time_out_of_range" if milliseconds == "out" else milliseconds
     for kind in (pa.int16(), pa.uint32(), pa.int64(), pa.uint64(), pa.float64(), pa.float32()):
