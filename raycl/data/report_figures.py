@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH, _PX = 7.6, 72
-_INKS = {name: f"#0102{number:02x}" for number, name in enumerate(("ink", "muted", "line", "first", "second", "third"))}
+INKS = {name: f"#0102{number:02x}" for number, name in enumerate(("ink", "muted", "line", "first", "second", "third"))}
 """Colours that stand for names until the figure is text, where they become the page's variables."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "raycl",
     "font.family": ["DejaVu Sans"],  # it comes with the library, so the layout is that of every machine
     "font.size": 9,
-    "text.color": _INKS["ink"],
-    "axes.edgecolor": _INKS["line"],
-    "axes.labelcolor": _INKS["muted"],
+    "text.color": INKS["ink"],
+    "axes.edgecolor": INKS["line"],
+    "axes.labelcolor": INKS["muted"],
     "axes.facecolor": "none",
     "axes.axisbelow": True,
     "axes.xmargin": 0.015,
@@ -38,12 +38,12 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "figure.facecolor": "none",
-    "grid.color": _INKS["line"],
+    "grid.color": INKS["line"],
     "grid.linewidth": 0.8,
-    "xtick.color": _INKS["line"],
-    "ytick.color": _INKS["line"],
-    "xtick.labelcolor": _INKS["muted"],
-    "ytick.labelcolor": _INKS["muted"],
+    "xtick.color": INKS["line"],
+    "ytick.color": INKS["line"],
+    "xtick.labelcolor": INKS["muted"],
+    "ytick.labelcolor": INKS["muted"],
     "ytick.left": False,
     "xtick.minor.bottom": False,
     "ytick.minor.left": False,
@@ -62,21 +62,21 @@ def load() -> None:
 
 def days(periods: Sequence[Period], unit: str) -> str:
     """Rows and events over time; there is one period or more, without gaps."""
-    with _drawing("days", 2.5) as (axes, done):
+    with drawing("days", 2.5) as (axes, done):
         starts = np.array([period.first for period in periods], dtype="datetime64[D]")
-        axes.fill_between(starts, [period.rows for period in periods], color=_INKS["second"], alpha=0.25, linewidth=0)
-        axes.plot(starts, [period.rows for period in periods], color=_INKS["second"], label="rows of the log")
-        axes.plot(starts, [period.events for period in periods], color=_INKS["first"], label="events after all rules")
+        axes.fill_between(starts, [period.rows for period in periods], color=INKS["second"], alpha=0.25, linewidth=0)
+        axes.plot(starts, [period.rows for period in periods], color=INKS["second"], label="rows of the log")
+        axes.plot(starts, [period.events for period in periods], color=INKS["first"], label="events after all rules")
         if len(periods) == 1:
-            axes.plot(starts, [periods[0].rows], "o", color=_INKS["second"])
-            axes.plot(starts, [periods[0].events], "o", color=_INKS["first"])
+            axes.plot(starts, [periods[0].rows], "o", color=INKS["second"])
+            axes.plot(starts, [periods[0].events], "o", color=INKS["first"])
             axes.set_xticks(starts)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"a {unit}")
         _count_axis(axes.yaxis)
         _dates(axes, len(periods) > 1)
         axes.grid(axis="y")
-        _legend(axes)
+        legend(axes)
     return done()
 
 
@@ -97,36 +97,36 @@ def drops(rows_by_reason: Mapping[str, int]) -> str:
 
 def curves(users: Curve, items: Curve) -> str:
     """How many users, and items, have at least so many events; both axes by powers of ten."""
-    with _drawing("curves", 2.8) as (axes, done):
+    with drawing("curves", 2.8) as (axes, done):
         for curve, label, ink in ((users, "users", "first"), (items, "items", "second")):
             points = [point for point in curve.at_least if point[0] > 0]
             if points:
                 sizes, reached = zip(*points, strict=True)
-                axes.step(sizes, reached, where="pre", color=_INKS[ink], label=label, linewidth=1.8)
+                axes.step(sizes, reached, where="pre", color=INKS[ink], label=label, linewidth=1.8)
         axes.loglog()
         axes.set_xlabel("at least so many events")
         axes.set_ylabel("users or items")
         for axis in (axes.xaxis, axes.yaxis):
             _count_axis(axis)
         axes.grid()
-        _legend(axes)
+        legend(axes)
     return done()
 
 
 def histories(parts: Sequence[Part], max_history: int) -> str:
     """Share of each part's targets by the length of the history, by powers of two."""
-    with _drawing("histories", 2.8) as (axes, done):
+    with drawing("histories", 2.8) as (axes, done):
         bounds = sorted({(one.first, one.last) for part in parts for one in part.history.octaves})
         for number, part in enumerate(parts):
             shares = {one.first: 100 * one.number_share for one in part.history.octaves}
             places = [place + (number - (len(parts) - 1) / 2) * 0.27 for place in range(len(bounds))]
             heights = [shares.get(first, 0.0) for first, _ in bounds]
-            axes.bar(places, heights, width=0.25, color=_INKS[("first", "second", "third")[number]], label=part.part)
+            axes.bar(places, heights, width=0.25, color=INKS[("first", "second", "third")[number]], label=part.part)
         axes.set_xticks(range(len(bounds)), [_range(*bound) for bound in bounds])
         axes.set_xlabel(f"earlier events of the target, of which at most {max_history:,} are used")
         axes.set_ylabel("% of the part's targets")
         axes.grid(axis="y")
-        _legend(axes)
+        legend(axes)
     return done()
 
 
@@ -136,13 +136,13 @@ def spans(parts: Sequence[Part]) -> str:
     times = [
         [np.datetime64(moment.replace(tzinfo=None)) for moment in (part.first, part.last) if moment] for part in dated
     ]
-    with _drawing("spans", 0.5 + 0.32 * len(dated)) as (axes, done):
+    with drawing("spans", 0.5 + 0.32 * len(dated)) as (axes, done):
         inks = dict(zip(("train", "val", "test"), ("first", "second", "third"), strict=True))
         for place, part in enumerate(dated):
             axes.plot(
                 np.array(times[place]),
                 [place, place],
-                color=_INKS[inks[part.part]],
+                color=INKS[inks[part.part]],
                 linewidth=9,
                 solid_capstyle="butt",
                 marker="|",
@@ -158,26 +158,26 @@ def spans(parts: Sequence[Part]) -> str:
 def _bars(name: str, labels: Sequence[str], series: Mapping[str, Sequence[int]], inks: Mapping[str, str]) -> str:
     """Horizontal bars, the first label on top."""
     thickness = 0.72 / len(series)
-    with _drawing(name, 0.75 + 0.26 * len(labels) + 0.12 * len(series)) as (axes, done):
+    with drawing(name, 0.75 + 0.26 * len(labels) + 0.12 * len(series)) as (axes, done):
         for number, (label, counts) in enumerate(series.items()):
             places = [place + (number - (len(series) - 1) / 2) * thickness for place in range(len(labels))]
-            axes.barh(places, counts, height=thickness * 0.92, color=_INKS[inks[label]], label=label)
+            axes.barh(places, counts, height=thickness * 0.92, color=INKS[inks[label]], label=label)
         axes.set_yticks(range(len(labels)))
         axes.set_yticklabels([_label(text) for text in labels], parse_math=False)
-        axes.tick_params(axis="y", labelcolor=_INKS["ink"])
+        axes.tick_params(axis="y", labelcolor=INKS["ink"])
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlim(left=0)
         _count_axis(axes.xaxis)
         axes.grid(axis="x")
         if len(series) > 1:
-            _legend(axes)
+            legend(axes)
         else:
             axes.set_xlabel("rows")
     return done()
 
 
 @contextmanager
-def _drawing(name: str, height: float) -> Iterator[tuple[Axes, Callable[[], str]]]:
+def drawing(name: str, height: float) -> Iterator[tuple[Axes, Callable[[], str]]]:
     """Axes of a figure of this height in inches, and what makes it text once it is drawn."""
     from matplotlib import rc_context, rcdefaults, rcParams
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -207,7 +207,7 @@ def _inline(svg: str, name: str) -> str:
     svg = _ID.sub(lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
     svg = _USED.sub(lambda found: found[0].replace(f"#{found[1]}", f"#{name}-{found[1]}"), svg)
     svg = re.sub(r"(font-family|font): [^;\"]*", _letters, svg)
-    for ink, colour in _INKS.items():
+    for ink, colour in INKS.items():
         svg = svg.replace(colour, f"var(--{ink})")
     return svg.replace("<svg ", '<svg aria-hidden="true" ', 1).strip()
 
@@ -228,7 +228,8 @@ def _range(first: int, last: int) -> str:
     return f"{first:,}" if first == last else f"{first:,}\N{EN DASH}{last:,}"
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
+    """Name what is drawn, above the axes."""
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=len(handles))
