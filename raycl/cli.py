@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from raycl import __version__, config_file, environment, journey, lineage
+from raycl import __version__, cli_release, config_file, environment, journey, lineage
+from raycl.cli_options import AsJson, ConfigPath, Force, Overrides
 from raycl.config import Config
 from raycl.console import Screen
 from raycl.errors import ConfigError, InputError, RayclError
@@ -28,19 +29,13 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check a config before anything starts.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+app.add_typer(cli_release.app, name="release")
 
 # Typer keeps a click of its own, and exports but one of the errors that its parser raises.
 _BadCommand: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
 """What Typer returns after Ctrl-C."""
 _STOP_WITHIN_S = 10.0
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the whole journey.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one value; may be given several times.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Make a new version even where a finished one is there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of tables.")]
 
 
 @app.command()

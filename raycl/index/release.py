@@ -2,8 +2,8 @@
 
 user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user) and context.json
               (the same of a request)
-item_tower/   item.safetensors, config.json, features.json: what made the vectors of the shards, and makes those of items
-              that come between two nights
+item_tower/   item.safetensors, config.json, features.json: what made the vectors of the shards, and makes those of
+              items that come between two nights
 shards/       00000.faiss ..., and where answers are re-ranked 00000.vectors.arrow ...
 catalogue/    items.parquet: one vocabulary row a row
 search.json   how to search, and which item tower made the vectors: the weights that the embedding tasks read

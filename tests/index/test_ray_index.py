@@ -94,6 +94,9 @@ def test_the_end_state_binds_the_towers_and_leaves_no_work(tiny: Config) -> None
     assert version.store.files() == [
         "catalogue/items.parquet",
         "gate.json",
+        "item_tower/config.json",
+        "item_tower/features.json",
+        "item_tower/item.safetensors",
         "lineage.json",
         "manifest.json",
         "search.json",
