@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,6 +127,33 @@ def run(config: ConfigPath, overrides: Overrides = None, force: Force = False, a
         journey.run(loaded, screen.epoch, screen.outcome, force=force)
     finally:
         screen.end_epochs()
+
+
+@app.command()
+def nightly(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    force: Force = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what each stage would do, and do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """All stages under a lease, so that two nights never overlap, and a page of what changed."""
+    from raycl import nightly as night
+
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
+    if dry_run:
+        steps = [asdict(step) for step in night.plan(loaded)]
+        if as_json:
+            screen.json({"plan": steps})
+        else:
+            screen.rows(f"plan for {loaded.workspace}", steps)
+        return
+    try:
+        page = night.run(loaded, screen.epoch, screen.outcome, force=force)
+    finally:
+        screen.end_epochs()
+    if as_json:
+        screen.json({"stage": "nightly", "page": page})
 
 
 @app.command()

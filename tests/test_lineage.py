@@ -32,6 +32,7 @@ TRAIN: dict[str, Any] = {
     "epochs": 2,
     "global_batch_size": 512,
     "learning_rate": 0.5,
+    "start_from": "others",
     "table_optimizer": "adagrad",
     "shard_tables": True,
     "compile": True,
@@ -100,6 +101,7 @@ REACH: dict[str, tuple[str, set[str]]] = {
     "evaluation": ("evaluation.ks=[7]", {"evaluations"}),
     "index": ("index.num_shards=7", {"releases"}),
     "gate": ("gate.min_recall=0.5", {"releases"}),
+    "nightly": ("nightly.fine_tune.epochs=7", set()),
     "serving": ("serving.port=7", set()),
     "ray": ("ray.num_cpus=7", set()),
 }

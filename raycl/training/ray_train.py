@@ -18,7 +18,7 @@ from raycl.errors import ConfigError, RayclError
 from raycl.model import weights
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Version, Workspace
-from raycl.training import exchange, loop, ray_mining, ray_workers, stop, watch
+from raycl.training import exchange, loop, ray_mining, ray_workers, start, stop, watch
 from raycl.training.prepare import prepare
 
 STAGE = "towers"
@@ -38,6 +38,7 @@ def run(
     workspace.store.require_writable()
     pairs.verified("vocab").complete(schema.SEQUENCES)
     draft = workspace.draft(STAGE, digest, fresh=force)
+    begun = start.leave(workspace, config, pairs, draft)
     job = prepare(config, Pairs.of(pairs), draft.store)
     ray_runtime.connect(config.ray)
     use_gpu = _use_gpu(config.train)
@@ -59,7 +60,11 @@ def run(
         raise RayclError("training ended without its record: look at the workers' logs")
     draft.store.write("metrics.json", json.dumps(record).encode())
     version = draft.commit(
-        inputs={"pairs": pairs.name} | ({"mined_from": mined["from"]} if mined and mined["from"] else {}),
+        inputs={
+            "pairs": pairs.name,
+            **({"mined_from": mined["from"]} if mined and mined["from"] else {}),
+            **({"started_from": begun} if begun else {}),
+        },
         config=lineage.part(config, STAGE),
         counts={
             "pairs": job.stream.steps * config.train.global_batch_size,
