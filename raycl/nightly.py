@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from raycl import journey, lineage, schema
 from raycl.config import Config
-from raycl.errors import InputError, RayclError
+from raycl.errors import GateRefused, InputError, RayclError
 from raycl.journey import Outcome, Report
 from raycl.storage import lease, pointer
 from raycl.storage.store import Store
@@ -38,7 +38,8 @@ def run(config: Config, report: Report, finished: Callable[[Outcome], None], *, 
 
     Finished stages are found and not done again, so a night that was killed goes on when it is started again.
     ``report`` hears of the epochs, ``finished`` of each stage. InputError, which names the holder, while another night
-    runs; GateRefused leaves the current release as it is, once the page is written.
+    runs. GateRefused, once the page is written, leaves the current release as it is: also where the release that these
+    inputs make was published before, and rolled back since.
     """
     workspace = journey.workspace(config)
     workspace.store.require_writable()
@@ -73,8 +74,22 @@ def _stages(
         finished(outcomes[-1])
     page = _page(config, workspace, outcomes)
     require_lease()
+    if taken_back := _taken_back(workspace.store, outcomes[-1].version.name):
+        raise GateRefused(taken_back)
     finished(journey.publish(config))
     return page
+
+
+def _taken_back(store: Store, release: str) -> str:
+    """That a release was current and is not any more, as after a rollback: no night undoes that; else nothing."""
+    published = [one.pointer for one in pointer.history(store)]
+    numbers = [one.number for one in published if one.release == release]
+    if not numbers or published[-1].release == release:
+        return ""
+    return (
+        f"release {release} is not published: it was publication {numbers[-1]}, and {published[-1].release} took its"
+        f" place since: 'raycl release promote' publishes it again"
+    )
 
 
 def tonight(config: Config, workspace: Workspace, pairs: Version) -> tuple[Config, str]:
@@ -219,6 +234,8 @@ def _publication(workspace: Workspace, built: Version | None) -> Step:
         return Step("publish", "work", f"if the gate lets it pass; {now}")
     if published is not None and published.release == built.name:
         return Step("publish", "nothing", now)
+    if taken_back := _taken_back(workspace.store, built.name):
+        return Step("publish", "refuse", taken_back)
     if not built.manifest.facts["publish"]:
         return Step("publish", "refuse", f"{built.manifest.facts['reason']}; {now}")
     return Step("publish", "work", f"{built.name} passed the gate; {now}")
