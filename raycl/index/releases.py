@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from raycl.errors import InputError, RayclError
-from raycl.index import publish, release
+from raycl.index import deltas, publish, release
 from raycl.storage import pointer
 from raycl.storage.manifest import FILE
 from raycl.storage.pointer import Pointer, Publication
@@ -19,7 +19,6 @@ from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Version, Workspace
 
 STAGE = "releases"
-DELTAS = "deltas"
 
 
 def named(workspace: Workspace, name: str | None) -> Version:
@@ -189,7 +188,7 @@ def _remove(store: Store, name: str) -> bool:
         if store.exists(f"{folder}/{FILE}"):
             store.delete(f"{folder}/{FILE}")
         store.delete_folder(folder)
-        store.delete_folder(f"{DELTAS}/{name}")
+        store.delete_folder(f"{deltas.FOLDER}/{name}")
     store.delete(publish.mark(name))
     return not is_current
 

@@ -11,7 +11,7 @@ import pytest
 from raycl import journey
 from raycl.config import Config, IndexConfig
 from raycl.errors import CorruptRelease, GateRefused, InputError
-from raycl.index import build, publish, release, release_diff, releases
+from raycl.index import build, deltas, publish, release, release_diff, releases
 from raycl.index.plan import choose
 from raycl.storage import lease, pointer
 from raycl.storage.manifest import FILE
@@ -158,7 +158,7 @@ def test_a_pruned_release_is_gone_with_its_deltas_and_the_others_are_whole(
     workspace, (first, second, third) = several
     published(workspace, first, second, third)
     for name in (first, third):
-        workspace.store.write(f"{releases.DELTAS}/{name}/one", b"delta")
+        workspace.store.write(f"{deltas.FOLDER}/{name}/one", b"delta")
     said = releases.prune(workspace, 1, 0.0, dry_run=True)
     assert said.removed == (first, second)
     assert workspace.finished("releases") == [first, second, third]
@@ -166,7 +166,7 @@ def test_a_pruned_release_is_gone_with_its_deltas_and_the_others_are_whole(
     assert releases.prune(workspace, 1, 0.0, [second]).removed == (first,)
     assert workspace.finished("releases") == [second, third]
     assert workspace.store.files(f"releases/{first}") == workspace.store.files(publish.PRUNED) == []
-    assert workspace.store.files(releases.DELTAS) == [f"{releases.DELTAS}/{third}/one"]
+    assert workspace.store.files(deltas.FOLDER) == [f"{deltas.FOLDER}/{third}/one"]
     release.load(workspace.open("releases", third).store)
     assert releases.rollback(workspace) == Pointer(4, second)
     with pytest.raises(InputError, match=f"--pin {first}: no such finished release"):
