@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from raycl import config_file, journey, nightly, ray_runtime
 from raycl.config import Config
-from raycl.errors import GateRefused, InputError
+from raycl.errors import GateRefused, InputError, RayclError
 from raycl.index import release
 from raycl.journey import Outcome
 from raycl.storage import lease, pointer
@@ -248,7 +248,7 @@ def test_a_night_that_lost_its_lease_publishes_nothing(second_night: Config) -> 
             number = max(int(name[:6]) for name in folder.names("lease"))
             folder.write(f"lease/{number + 1:06d}.json", b"{}")
 
-    with pytest.raises(Exception, match="was taken over by another run"):
+    with pytest.raises(RayclError, match="was taken over by another run"):
         run(second_night, taken_over)
     assert current(second_night).name == before
 

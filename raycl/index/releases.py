@@ -184,8 +184,10 @@ def _remove(store: Store, name: str) -> bool:
     published = pointer.current(store)
     is_current = published is not None and published.release == name
     folder = f"{STAGE}/{name}"
-    if not is_current and not store.exists(f"{folder}/{WORK}/lease"):
-        if store.exists(f"{folder}/{FILE}"):
+    finished = store.exists(f"{folder}/{FILE}")
+    if not is_current and (finished or not store.exists(f"{folder}/{WORK}/lease")):
+        if finished:
+            store.delete_folder(f"{folder}/{WORK}")  # what a killed commit left would look like a build
             store.delete(f"{folder}/{FILE}")
         store.delete_folder(folder)
         store.delete_folder(f"{deltas.FOLDER}/{name}")

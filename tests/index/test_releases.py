@@ -222,6 +222,7 @@ def test_a_prune_that_is_killed_anywhere_leaves_whole_releases_and_is_finished_b
 ) -> None:
     workspace, (first, second, third) = several
     published(workspace, first, second, third)
+    workspace.store.write(f"releases/{first}/{WORK}/lease/000001.json", b"{}")  # of a commit that was killed
     saved = {path: workspace.store.read(path) for path in workspace.store.files()}
     for num_changes in range(1, 40, 3):
         dying = Workspace(DyingStore(workspace.store.uri, [None] * num_changes))
