@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -108,6 +109,21 @@ def compare(
 
 
 @app.command()
+def report(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """The page and the card of the config's towers, with their newest evaluation."""
+    from raycl.evaluation import report as reports
+
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
+    workspace = journey.workspace(loaded)
+    made = reports.make(workspace, lineage.towers(loaded, workspace))
+    if as_json:
+        screen.json({"page": made.page, "card": made.card, "evaluation": made.evaluation})
+        return
+    screen.say(f"page: {made.page}\ncard: {made.card}")
+    screen.say(f"evaluation: {made.evaluation or 'none yet; raycl evaluate makes one'}")
+
+
+@app.command()
 def index(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
     """Stage 4: the catalogue's vectors to a sharded index, judged by the gate."""
     _stage(config, overrides, as_json, lambda loaded, _: journey.index(loaded, force=force))
@@ -157,6 +173,45 @@ def nightly(
 
 
 @app.command()
+def tune(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    best: Annotated[
+        Path | None, typer.Option(help="Write the best config here too, as a file of this machine.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Try the fields of the config's search section, and write the config of the best trial for 'raycl run'."""
+    outcome = _stage(config, overrides, as_json, lambda loaded, _: journey.tune(loaded))
+    from raycl.search import shown
+
+    screen = Screen(as_json=as_json)
+    if not as_json:
+        screen.rows(f"trials by {outcome.version.manifest.facts['metric']}", shown.trials(outcome.version))
+        screen.rows("what the fields mattered", shown.fields(outcome.version))
+    written = shown.write_best(outcome.version, best)
+    screen.say(f"best config: {written}")
+
+
+@app.command()
+def ensemble(
+    members: Annotated[list[Path], typer.Argument(metavar="A B ...", help="Configs whose towers are finished.")],
+    output: Annotated[Path, typer.Option(help="Where to write the config of the ensemble.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put the towers of several configs together: 'raycl run' takes the config that it writes, which is else A's."""
+    from raycl.training.ensemble import config_of
+
+    whole, screen = config_of([config_file.load(path) for path in members]), Screen(as_json=as_json)
+    screen.outcome(journey.train(whole, screen.epoch))
+    try:
+        output.write_text(config_file.dump(whole), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--output {output} cannot be written: {error.strerror}; check the folder") from error
+    screen.say(f"config of the ensemble: {output}")
+
+
+@app.command()
 def serve(config: ConfigPath, overrides: Overrides = None) -> None:
     """Stage 5: answer over HTTP from the current release, until interrupted."""
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=False)
@@ -203,7 +258,9 @@ def query(
     else:
         items = [part.strip() for part in str(history).split(",") if part.strip()]
         asked = client.with_k(Query(history=list(items[-MOST_IDS:])), k)
-    answer = client.ask(url or f"http://{loaded.serving.host}:{loaded.serving.port}", asked)
+    named = loaded.serving.guard.token_env
+    token = os.environ.get(named, "").partition(",")[0].strip() if named else None
+    answer = client.ask(url or f"http://{loaded.serving.host}:{loaded.serving.port}", asked, token=token)
     if as_json:
         screen.json(answer.model_dump())
     else:
@@ -264,6 +321,10 @@ def config_check(
     """Check a config and say that it is good, or what to change."""
     loaded = config_file.load(config, overrides or ())
     found = f"{len(loaded.logs)} log source(s)"
+    if loaded.search is not None:
+        from raycl.search import trials
+
+        found += f", a search of {len(trials.of(loaded))} trials"
     if inputs:
         from raycl.data import sources
 

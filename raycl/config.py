@@ -13,8 +13,12 @@ from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
 from raycl.config_nightly import FineTune as FineTune
 from raycl.config_nightly import NightlyConfig as NightlyConfig
+from raycl.config_search import SearchConfig
+from raycl.config_serving import ServingConfig as ServingConfig
+from raycl.config_towers import EnsembleConfig
 from raycl.config_towers import Feature as Feature
 from raycl.config_towers import ModelConfig as ModelConfig
+from raycl.config_tracking import TrackingConfig as TrackingConfig
 from raycl.config_validation import Cosine, EarlyStop, Schedule, Validation
 from raycl.config_values import Count, HeldShare, Moment, Name, NumWorkers, OneOrMore, Plain, Positive, Share
 from raycl.config_values import Section as Section
@@ -68,8 +72,9 @@ class LogSource(TableSource):
     """One log of events."""
 
     columns: Columns = Columns()
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"
-    """Unit of an integer time column; timestamps carry their own."""
+    time_unit: Literal["s", "ms", "us", "ns", "order"] = "s"
+    """Unit of an integer time column; timestamps carry their own. ``order`` for one that only says what came first, from
+    0 on: a time of 0 in any other unit is quarantined, since logs write it for a time that they do not know."""
     since: Moment | None = None
     """Only events from this moment on, a date or a time in UTC. Files and row groups that hold none are not read; other
     rows from outside the range are counted as ``outside_range``."""
@@ -311,23 +316,6 @@ class TrainConfig(Section):
     no crash, and neither is an error that another try would end in again."""
 
 
-class ServingConfig(Section):
-    """The HTTP endpoint."""
-
-    host: Name = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    """0 takes a free port."""
-    min_replicas: Positive = 1
-    max_replicas: Positive = 2
-    target_ongoing_requests: Positive = 32
-    max_batch_size: Positive = 64
-    batch_wait_ms: Annotated[float, Field(ge=0.0)] = 1.0
-    poll_s: Annotated[float, Field(gt=0.0)] = 5.0
-    """Seconds between looks for a newer release."""
-    max_k: Positive = 500
-    """Most items that a request may ask for; one that names no number gets 10, or this where it is less."""
-
-
 class RayConfig(Section):
     """The embedded Ray of a laptop; ignored when a cluster is joined."""
 
@@ -352,12 +340,17 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+    tracking: TrackingConfig = TrackingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     gate: GateConfig = GateConfig()
     nightly: NightlyConfig = NightlyConfig()
     serving: ServingConfig = ServingConfig()
     ray: RayConfig = RayConfig()
+    search: SearchConfig | None = None
+    """What ``raycl tune`` tries; no other command reads it."""
+    ensemble: EnsembleConfig | None = None
+    """Towers to put together; ``model``, ``loss`` and ``train`` then shape nothing."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from raycl import config_checks_features, config_index, config_loss, config_validation
+from raycl import config_checks_features, config_checks_search, config_index, config_loss, config_validation
 
 if TYPE_CHECKING:
     from raycl.config import Config
@@ -159,6 +159,11 @@ def _ranges_can_be_read(config: Config) -> str | None:
                     f"logs.{position}.{name}={value.isoformat()} needs logs.{position}.columns.time, which is null:"
                     f" name the column or leave {name} out"
                 )
+            if log.time_unit == "order":
+                return (
+                    f"logs.{position}.{name}={value.isoformat()} is a date, and logs.{position}.time_unit=order counts"
+                    f" events: leave {name} out, or name the unit of a time"
+                )
         if log.since is not None and log.until is not None and log.since >= log.until:
             return (
                 f"logs.{position}.since={log.since.isoformat()} is not before logs.{position}.until="
@@ -277,6 +282,15 @@ def _replicas_ordered(config: Config) -> str | None:
     return f"serving.min_replicas={low} is above serving.max_replicas={high}: raise the second or lower the first"
 
 
+def _filters_have_columns(config: Config) -> str | None:
+    filters, shown = config.serving.filters, config.items.display if config.items else ()
+    named = [(f"columns.{place}", name) for place, name in enumerate(filters.columns or ())]
+    for field, name in [*named, *([("available", filters.available)] if filters.available else [])]:
+        if name not in shown:
+            return f"serving.filters.{field}={name} is no column that a release has: name it in items.display too"
+    return None
+
+
 RULES = (
     _workers_divide_batch,
     _split_has_its_column,
@@ -296,5 +310,7 @@ RULES = (
     _segments_have_a_table,
     _gate_is_measured,
     _replicas_ordered,
+    _filters_have_columns,
+    *config_checks_search.RULES,
 )
 """Each returns what is wrong, or None, in the order that a person would look."""

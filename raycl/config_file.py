@@ -32,6 +32,7 @@ class _Loader(yaml.SafeLoader):
 
 
 Part = TypeVar("Part", bound=Section)
+_ADDRESS = re.compile(r"(https?://)(\S*@)?([^\s?#]*)([?#]\S*)?")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -89,7 +90,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"--set {override}: the value is not YAML; quote it") from error
-        _assign(changed, path.split("."), value, override)
+        assign(changed, path, value, f"--set {override}")
     return changed
 
 
@@ -98,12 +99,14 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _assign(tree: Any, path: list[str], value: Any, override: str) -> None:
+def assign(tree: Any, dotted: str, value: Any, asked: str) -> None:
+    """Set the value at ``dotted`` within ``tree``; ConfigError names what ``asked`` for it where there is no place."""
+    path = dotted.split(".")
     for depth, key in enumerate(path):
         last = depth == len(path) - 1
         if isinstance(tree, list):
             if not key.isdecimal() or int(key) >= len(tree):
-                raise ConfigError(f"--set {override}: '{key}' is no position in a list of {len(tree)}")
+                raise ConfigError(f"{asked}: '{key}' is no position in a list of {len(tree)}")
             position = int(key)
             if last:
                 tree[position] = value
@@ -117,7 +120,7 @@ def _assign(tree: Any, path: list[str], value: Any, override: str) -> None:
                     tree[key] = {}
                 tree = tree[key]
         else:
-            raise ConfigError(f"--set {override}: '{'.'.join(path[:depth])}' is a plain value and has no '{key}'")
+            raise ConfigError(f"{asked}: '{'.'.join(path[:depth])}' is a plain value and has no '{key}'")
 
 
 def _copy(value: Any) -> Any:
@@ -186,7 +189,8 @@ def _explain(problem: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    # Of an address, who asks and what is asked for may be secrets.
+    text = _ADDRESS.sub(lambda at: f"{at[1]}{'***@' if at[2] else ''}{at[3]}{'?***' if at[4] else ''}", str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -94,11 +94,13 @@ class ViewContrast(Section):
     """Leave out this share of the items."""
     reorder: Part | None = 0.6
     """Shuffle a run of this share."""
+    substitute: Part | None = None
+    """Put in the place of this share the items that most often stand beside them in training histories."""
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if self.crop is None and self.mask is None and self.reorder is None:
-            raise ValueError("views that change nothing: give one of crop, mask and reorder a share")
+        if self.crop is None and self.mask is None and self.reorder is None and self.substitute is None:
+            raise ValueError("views that change nothing: give one of crop, mask, reorder and substitute a share")
         return self
 
 

@@ -49,6 +49,17 @@ class Feature(Section):
         return {"hashed": 100_000, "text": 4_096}.get(self.kind)
 
 
+class EnsembleConfig(Section):
+    """Finished towers that are put together in place of training.
+
+    Their vectors stand side by side, and the score of an item is the mean of theirs.
+    """
+
+    towers: Annotated[tuple[Name, ...], Field(min_length=2)]
+    """Names of versions of towers in the workspace, all of the pairs of this config, as ``raycl ensemble`` writes them.
+    """
+
+
 class ModelConfig(Section):
     """The two towers."""
 

@@ -86,8 +86,9 @@ class Screen:
             self.say(f"{name}: {outcome.version.manifest.facts[name]}")
         for feature, reason in outcome.version.manifest.facts.get("suspects", {}).items():
             self.say(f"{feature} may know the future: {reason}")
-        if schema.REPORT_PAGE in outcome.version.manifest.checksums:
-            self.say(f"report: {outcome.version.store.uri}/{schema.REPORT_PAGE}")
+        for page in (schema.REPORT_PAGE, schema.RUN_PAGE):
+            if page in outcome.version.manifest.checksums:
+                self.say(f"report: {outcome.version.store.uri}/{page}")
 
     def rows(self, title: str, rows: list[dict[str, Any]]) -> None:
         """A table with a column for each key of the first row."""

@@ -71,11 +71,22 @@ def pairs(config: Config, *, force: bool = False) -> Outcome:
 
 
 def train(config: Config, report: Report, *, force: bool = False) -> Outcome:
-    """Pairs to towers; ``report`` hears of the epochs."""
+    """Pairs to towers, or finished towers to an ensemble; ``report`` hears of the epochs."""
     made_from = lineage.pairs(config, workspace(config))
+    if config.ensemble is not None:
+        from raycl.training import ensemble
+
+        return _timed("train", lambda: ensemble.run(config, workspace(config), made_from, force=force))
     from raycl.training import ray_train
 
     return _timed("train", lambda: ray_train.run(config, workspace(config), made_from, report, force=force))
+
+
+def tune(config: Config) -> Outcome:
+    """The search of the config: its trials' towers, their tables and the best config."""
+    from raycl.search import ray_search
+
+    return _timed("tune", lambda: ray_search.run(config, workspace(config)))
 
 
 def evaluate(config: Config, *, force: bool = False, index: bool = False) -> Outcome:

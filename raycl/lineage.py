@@ -39,7 +39,7 @@ _CUTS = {
 
 _PARTS = {
     "pairs": {"seed", "logs", "event_weights", "items", "users", "pairs"},
-    "towers": {"seed", "context", "model", "loss", "train"},
+    "towers": {"seed", "context", "model", "loss", "train", "ensemble"},
     "evaluations": {"evaluation"},
     "releases": {"seed", "index", "gate"},
 }
@@ -47,7 +47,10 @@ _PARTS = {
 
 def part(config: Config, stage: str) -> dict[str, Any]:
     """The part of the config that shapes this stage's output, as plain values; the manifest keeps it."""
-    return config.model_dump(mode="json", include=_PARTS[stage])
+    found = config.model_dump(mode="json", include=_PARTS[stage])
+    if config.ensemble is None:
+        found.pop("ensemble", None)  # versions of configs before there were ensembles are found as they were
+    return found
 
 
 def digest(config: Config, stage: str, *inputs: Any) -> str:

@@ -28,6 +28,11 @@ FEATURES_FILE = "vocab/features.json"
 REPORT_FILE = "report.json"
 REPORT_PAGE = "report.html"
 
+TRACK_FILE = "track.jsonl"
+STORY_FILE = "run.json"
+RUN_PAGE = "run.html"
+CARD_FILE = "model_card.md"
+
 
 NO_CONTEXT: Mapping[str, pa.DataType] = MappingProxyType({})
 

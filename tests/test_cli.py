@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import socket
 import subprocess
@@ -168,6 +169,7 @@ def test_the_module_is_the_command() -> None:
     [
         ("train", "pairs", "has no finished pairs of this config: run 'raycl pairs' first"),
         ("evaluate", "towers", "has no finished towers of this config: run 'raycl train' first"),
+        ("report", "towers", "has no finished towers of this config: run 'raycl train' first"),
         ("index", "evaluations", "has no finished evaluations of this config: run 'raycl evaluate' first"),
         ("publish", "releases", "has no finished releases of this config: run 'raycl index' first"),
         ("serve", "releases/published", "has no published release: run 'raycl run' or 'raycl publish' first"),
@@ -207,6 +209,24 @@ def test_a_finished_stage_tells_a_person_that_there_is_nothing_to_do(run: Run, t
     assert "evaluate: nothing to do, 2" in ended.out
     assert "recall_at_10" in ended.out
     assert "most popular" in ended.out
+
+
+def test_a_report_says_where_page_and_card_are(run: Run, tiny: Config, tmp_path: Path) -> None:
+    config = builders.copied(tiny, tmp_path)
+    ended = run("report", written(config, tmp_path), "--json")
+    assert (ended.code, ended.err) == (0, "")
+    made = json.loads(ended.out)
+    evaluation = Path(config.workspace) / "evaluations" / made["evaluation"]
+    assert (evaluation / "manifest.json").exists()
+    assert made["evaluation"] in Path(made["page"]).read_text(encoding="utf-8")
+    assert made["evaluation"] in Path(made["card"]).read_text(encoding="utf-8")
+    shutil.rmtree(evaluation)
+    ended = run("report", written(config, tmp_path))
+    assert (ended.code, ended.err) == (0, "")
+    page, card, none = ended.out.splitlines()
+    assert Path(page.removeprefix("page: ")).parent == Path(card.removeprefix("card: ")).parent
+    assert (Path(page.removeprefix("page: ")).parent / "manifest.json").exists()
+    assert none == "evaluation: none yet; raycl evaluate makes one"
 
 
 @pytest.mark.parametrize("command", ["publish", "run"])
@@ -318,10 +338,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Query]]:
     """What the service was asked; it answers with one item."""
     found: list[tuple[str, Query]] = []
 
-    def answer(url: str, query: Query) -> Answer:
+    def answer(url: str, query: Query, token: str | None = None) -> Answer:
+        assert token == os.environ.get("ASKED_WITH")
         found.append((url, query))
         item = Item(item_id=104, score=0.25, title="Item 104", display={"price": 4.5})
-        return Answer(release="r1", items=[item], short=True, unknown_history=1)
+        return Answer(release="r1", items=[item], short=True, matched=1, unknown_history=1)
 
     monkeypatch.setattr(client, "ask", answer)
     return found
@@ -337,6 +358,16 @@ def test_a_query_for_a_user_is_asked_with_the_users_events(
     log = pq.read_table(tiny.logs[0].uri).to_pylist()
     expected: list[int | str] = [row["item_id"] for row in log if row["user_id"] == 1]
     assert asked == [("http://host:9", Query(history=expected, user={"country": "pe", "age": 20.0}, k=3))]
+
+
+def test_a_query_is_asked_with_the_first_token_of_the_variable_that_the_config_names(
+    run: Run, fresh: Path, asked: list[tuple[str, Query]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASKED_WITH", "one")
+    monkeypatch.setenv("RAYCL_TOKENS", "one, two")
+    named = "serving.guard.token_env=RAYCL_TOKENS"
+    ended = run("query", fresh, "--history", "101", "--url", "http://host:9", "--set", named)
+    assert (ended.code, len(asked)) == (0, 1)
 
 
 def test_a_query_with_a_history_prints_titles(run: Run, fresh: Path, asked: list[tuple[str, Query]]) -> None:
@@ -381,3 +412,16 @@ def test_a_job_is_the_stage_with_the_jobs_own_arguments(
         cli.job("index")
     assert end.value.code == 0
     assert json.loads(capsys.readouterr().out)["stage"] == "index"
+
+
+def test_a_trial_of_a_search_that_could_not_run_is_refused_before_ray_starts(run: Run, tmp_path: Path) -> None:
+    tree = builders.tiny_tree(tmp_path) | {"search": {"fields": {"model.dim": [8, 0]}}}
+    path = tmp_path / "shop.yaml"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    for command in (["tune", path], ["config", "check", path]):
+        code, out, err = run(*command)
+        assert (code, out) == (2, "")
+        assert "(model.dim=0) is refused: model.dim=0: input should be greater than or equal to 1" in err
+    tree["search"]["fields"] = {"model.dim": [8, 16]}
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    assert "a search of 2 trials" in run("config", "check", path).out

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raycl import config as config_module
-from raycl import config_evaluation, config_file, config_loss, config_validation
+from raycl import config_evaluation, config_file, config_loss, config_search, config_serving, config_validation
 from raycl.config import Config, TableSource
 from raycl.config_values import Section
 from raycl.errors import ConfigError
@@ -22,7 +22,7 @@ SMALLEST: dict[str, Any] = {"workspace": "w", "logs": [{"uri": "log"}]}
 NO_TIME = {"uri": "log", "columns": {"time": None, "split": "part"}}
 SECTIONS: set[type[Section]] = {
     kind
-    for module in (config_module, config_evaluation, config_loss, config_validation)
+    for module in (config_module, config_evaluation, config_loss, config_search, config_serving, config_validation)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Section)
 }
@@ -341,6 +341,16 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "serving.min_replicas=3 is above serving.max_replicas=2: raise the second or lower the first",
         {"serving.max_replicas": 3},
     ),
+    "a filter by a column that is not displayed": (
+        {"serving.filters": {"columns": ["price", "colour"]}, "items": {"uri": "items", "display": ["price"]}},
+        "serving.filters.columns.1=colour is no column that a release has: name it in items.display too",
+        {"items": {"uri": "items", "display": ["price", "colour"]}},
+    ),
+    "availability without a catalogue": (
+        {"serving.filters.available": "stock"},
+        "serving.filters.available=stock is no column that a release has: name it in items.display too",
+        {"items": {"uri": "items", "display": ["stock"]}},
+    ),
     "a split that leaves nothing to train on": (
         {"pairs.split": {"kind": "time", "val_share": 0.5, "test_share": 0.5}},
         "pairs.split={'kind': 'time', 'val_share': 0.5, 'test_share': 0.5}: val_share + test_share = 1 leaves nothing"
@@ -468,6 +478,10 @@ OUT_OF_BOUNDS = {
     "gate.min_recall": 1.5,
     "serving.port": 65536,
     "serving.poll_s": 0,
+    "serving.guard.requests_per_s": 0.0,
+    "serving.guard.max_history": 10_001,
+    "serving.sessions.ttl_s": 0.0,
+    "serving.filters.max_size": 0,
     "ray.object_store_bytes": 1,
 }
 

@@ -200,4 +200,4 @@ def test_an_unknown_kind_is_told_with_those_that_there_are() -> None:
 def test_a_term_without_effect_says_what_to_give() -> None:
     assert "low=3 must be below high=3" in refusal({"terms": {"kind": "rating", "low": 3, "high": 3}})
     without = {"kind": "views", "crop": None, "mask": None, "reorder": None}
-    assert "give one of crop, mask and reorder a share" in refusal({"terms": ["softmax", without]})
+    assert "give one of crop, mask, reorder and substitute a share" in refusal({"terms": ["softmax", without]})

@@ -101,14 +101,27 @@ def test_raycl_builds_the_application_from_its_arguments() -> None:
         ray_app.build({**found["args"], "surplus": 1})
 
 
+def test_what_waits_is_bounded_and_what_is_turned_away_is_told_when_to_come_back() -> None:
+    built = ray_app.build({"workspace": "w", "serving": {"guard": {"max_queued": 7}}})._bound_deployment
+    assert built.max_queued_requests == 7
+    assert (built.backpressure_config.status_code, built.backpressure_config.retry_after_s) == (503, 1)
+
+
 def test_every_serving_setting_has_its_line_but_those_that_serve_itself_decides() -> None:
     assert set(application()["args"]["serving"]) == set(ServingConfig.model_fields) - {"host", "port"}
 
 
 def test_the_overrides_meet_the_deployment_and_leave_alone_what_raycl_derives() -> None:
     (override,) = application()["deployments"]
+    derived = {
+        "num_replicas",
+        "autoscaling_config",
+        "max_ongoing_requests",
+        "max_queued_requests",
+        "backpressure_config",
+    }
     assert override["name"] == ray_app.build(application()["args"])._bound_deployment.name
-    assert not override.keys() & {"num_replicas", "autoscaling_config", "max_ongoing_requests"}
+    assert not override.keys() & derived
 
 
 def test_the_environment_of_serves_fast_path_is_that_of_the_manifest_on_every_node() -> None:

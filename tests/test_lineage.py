@@ -104,6 +104,8 @@ REACH: dict[str, tuple[str, set[str]]] = {
     "nightly": ("nightly.fine_tune.epochs=7", set()),
     "serving": ("serving.port=7", set()),
     "ray": ("ray.num_cpus=7", set()),
+    "ensemble": ("ensemble.towers=[a, b]", {"towers"}),
+    "search": ("search={fields: {model.dim: [7, 8]}}", set()),
 }
 
 

@@ -28,7 +28,8 @@ TABLE_ROWS = (100_000, 1_000_000, 10_000_000)
 ONE_WORKER_GOAL, TWO_WORKERS_GOAL = 0.95, 0.9
 TABLE_GOAL = round(1 / 1.3, 4)
 """A step with the largest table may take 1.3 times that with the smallest."""
-SAME_LOSS = 1e-3
+SAME_LOSS = {"SparseAdam": 1e-3, "AdamW": 0.05}
+"""How far an epoch's mean loss may be from raycl's, as a share of it: AdamW moves rows that a step did not read."""
 
 Said = dict[str, Any]
 
@@ -58,9 +59,10 @@ def main() -> None:
         f"Pairs/s of the better epoch of two, the best of {chosen.rounds} rounds in which the contenders take turns\n"
         f"on the same {len(cores)} cores. The bare loop is `benchmarks/train/bare.py`: the same towers, loss, batches\n"
         "and start, its tensors made before the clock starts; raycl's time has reading the pairs and checkpoints in\n"
-        "it. `SparseAdam` does what raycl does, so the losses of both epochs must agree; dense `AdamW` moves rows\n"
-        "that a step does not read, so there only the first loss can. Two workers have a core each, the bare\n"
-        "loop both. A step by the rows of its two tables has row-wise Adagrad, so that the largest fits the memory."
+        "it. `SparseAdam` does what raycl does, so the losses of both epochs must agree to a thousandth; dense\n"
+        "`AdamW` moves rows that a step does not read, so there they agree to a twentieth. Two workers have a core\n"
+        "each, the bare loop both. A step by the rows of its two tables has row-wise Adagrad, so that the largest\n"
+        "fits the memory."
     )
     results.write("train", "Training", rows, notes, chosen.results)
 
@@ -81,9 +83,8 @@ def _beside(case: Case, scratch: Path, log_rows: int, rounds: int, cores: Sequen
     rows = []
     for name, said in best.items():
         rate, peer = max(ours["pairs_per_s"]), max(said["pairs_per_s"])
-        alike = [(said["first"], best["SparseAdam"]["first"])]
-        alike += zip(ours["losses"], said["losses"], strict=True) if name == "SparseAdam" else []
-        equal = all(math.isclose(one, other, rel_tol=SAME_LOSS) for one, other in alike)
+        pairs = zip(ours["losses"], said["losses"], strict=True)
+        equal = all(math.isclose(one, other, rel_tol=SAME_LOSS[name]) for one, other in pairs)
         title = f"{case.workers} worker{'s' * (case.workers > 1)} beside bare loop, {name}"
         size = f"{case.items:,} items, batch {case.batch:,}" + f", {case.uniform:,} drawn" * bool(case.uniform)
         rows.append(Row(title, size, rate, peer, "pairs/s", rate / peer, goal if name == fastest else None, equal))
@@ -93,9 +94,11 @@ def _beside(case: Case, scratch: Path, log_rows: int, rounds: int, cores: Sequen
 def _tables(sizes: Sequence[int], rounds: int, cores: Sequence[int]) -> list[Row]:
     """A step of each size beside that of the smallest; less is better."""
     best: dict[int, float] = {}
+    equal: dict[int, bool] = {}
     for _, rows in itertools.product(range(rounds), sizes):
         said = _run(["benchmarks.train.tables", str(rows), str(len(cores))], cores)
         best[rows] = min(best.get(rows, math.inf), said["ms"])
+        equal[rows] = said["equal"]
         _say(f"{rows:,} rows: {said['ms']:.1f} ms a step, {said['rows_read']:,.0f} rows read")
     first, largest = best[sizes[0]], max(sizes)
     return [
@@ -107,7 +110,7 @@ def _tables(sizes: Sequence[int], rounds: int, cores: Sequence[int]) -> list[Row
             "ms",
             first / best[rows],
             TABLE_GOAL if rows == largest else None,
-            equal=True,
+            equal[rows],
         )
         for rows in sizes[1:]
     ]

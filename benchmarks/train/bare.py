@@ -72,11 +72,7 @@ class Loop:
         """One step; its loss."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        users, items = self.towers(batch)
-        logits = users @ items.T / self.temperature - batch.log_q
-        same = batch.targets[: len(users), None] == batch.targets[None, :]
-        logits = logits.masked_fill(same.fill_diagonal_(False), -math.inf)
-        loss = (F.cross_entropy(logits, torch.arange(len(users)), reduction="none") * batch.weight).mean()
+        loss = loss_of(self.towers, batch, self.temperature)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = []
         for parameter in self.towers.parameters():
@@ -91,3 +87,12 @@ class Loop:
                 group["lr"] = rate
             optimizer.step()
         return loss.detach()
+
+
+def loss_of(towers: Towers, batch: Batch, temperature: float) -> Tensor:
+    """Softmax over the columns, corrected by logQ, other columns of a row's own item left out."""
+    users, items = towers(batch)
+    logits = users @ items.T / temperature - batch.log_q
+    same = batch.targets[: len(users), None] == batch.targets[None, :]
+    logits = logits.masked_fill(same.fill_diagonal_(False), -math.inf)
+    return (F.cross_entropy(logits, torch.arange(len(users)), reduction="none") * batch.weight).mean()

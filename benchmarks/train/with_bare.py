@@ -12,53 +12,58 @@ import torch
 from benchmarks.train import bare, case
 from raycl.data.reader import Batch
 from raycl.model import log_q
+from raycl.model.towers import TwoTower
 from raycl.training import draws, loop
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 
 
 def main() -> None:
-    """Train, and print pairs/s of each epoch, the mean losses and the first loss."""
+    """Train, and print pairs/s and the mean loss of each epoch."""
     chosen, config = case.arguments()
     job = case.job(config)
-    one = bare.Loop(_towers(job, sparse=sys.argv[5] == "sparse"), job.loss.temperature, job.train.gradient_clip)
+    one = bare.Loop(
+        towers_of(loop.build(job), sparse=sys.argv[5] == "sparse"), job.loss.temperature, job.train.gradient_clip
+    )
     rates, losses, number = [], [], 0
     steps = job.stream.steps
     for epoch in range(case.EPOCHS):
-        batches = [_tensors(job, batch, epoch * steps + place) for place, batch in enumerate(job.stream.epoch(epoch))]
+        batches = [tensors_of(job, batch, epoch * steps + place) for place, batch in enumerate(job.stream.epoch(epoch))]
         found = []
         began = time.perf_counter()
         for batch in batches:
             found.append(one.step(batch, learning_rate(job.train, number, steps * case.EPOCHS)))
             number += 1
         rates.append(steps * chosen.batch / (time.perf_counter() - began))
-        losses.append([float(loss) for loss in found])
-    means = [float(np.mean(epoch)) for epoch in losses]
-    sys.stdout.write(json.dumps({"pairs_per_s": rates, "losses": means, "first": losses[0][0]}) + "\n")
+        losses.append(float(torch.stack(found).double().mean()))
+    sys.stdout.write(json.dumps({"pairs_per_s": rates, "losses": losses}) + "\n")
 
 
-def _towers(job: Job, *, sparse: bool) -> bare.Towers:
-    """With the weights that raycl starts from."""
-    built = loop.build(job)
-    towers = bare.Towers(job.spec.num_items + 1, case.DIM, case.HIDDEN, sparse=sparse)
+def towers_of(built: TwoTower, *, sparse: bool) -> bare.Towers:
+    """Bare towers with the very weights of raycl's."""
     assert built.item.ids is not None
     assert built.user.history is not None
-    with torch.no_grad():
-        towers.ids.weight.copy_(built.item.ids.weight)
-        towers.history.weight.copy_(built.user.history.weight)
-        towers.empty.copy_(built.user.empty)
-        for head, theirs in ((towers.user, built.user.head), (towers.item, built.item.head)):
-            layers = [layer for layer in theirs.layers[0].modules() if isinstance(layer, torch.nn.Linear)]
-            for layer, of_raycl in zip((head.first, head.second), layers, strict=True):
-                layer.load_state_dict(of_raycl.state_dict())
+    with torch.device("meta"):
+        towers = bare.Towers(len(built.item.ids.weight), case.DIM, case.HIDDEN, sparse=sparse)
+    weights: dict[str, torch.Tensor] = {
+        "ids.weight": built.item.ids.weight,
+        "history.weight": built.user.history.weight,
+        "empty": built.user.empty,
+    }
+    for name, head in (("user", built.user.head), ("item", built.item.head)):
+        layers = [layer for layer in head.layers[0].modules() if isinstance(layer, torch.nn.Linear)]
+        for place, layer in zip(("first", "second"), layers, strict=True):
+            weights |= {f"{name}.{place}.weight": layer.weight, f"{name}.{place}.bias": layer.bias}
+    towers.load_state_dict(weights, assign=True)
     return towers
 
 
-def _tensors(job: Job, batch: Batch, number: int) -> bare.Batch:
+def tensors_of(job: Job, batch: Batch, number: int) -> bare.Batch:
+    """The tensors of a step."""
     known, seen = job.inputs.train_counts > 0, job.inputs.train_targets > 0
     uniform = draws.uniform(job.seed, number, job.loss.negatives.uniform, job.num_active)
     items = np.concatenate([batch.item.astype(np.int64), uniform])
-    hidden = torch.from_numpy(draws.hidden(items, number, job.spec.model.id_dropout))
+    hidden = torch.from_numpy(draws.hidden(job.seed, number, items, job.spec.model.id_dropout))
     history, targets = torch.from_numpy(batch.history.astype(np.int64)), torch.from_numpy(items)
     present = (history >= 0) & known[history.clamp(min=0)]
     return bare.Batch(

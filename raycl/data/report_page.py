@@ -7,8 +7,8 @@ from typing import Any
 
 from raycl.data import report_figures as figures
 from raycl.data.report import Change, Cold, Curve, Days, Drift, EventTypes, Part, Report
-from raycl.data.report_html import Cell, cards, escaped, figure, note, page, percent, section, shown, table
 from raycl.data.report_periods import central, periods, without_gaps
+from raycl.pages.html import Cell, cards, counted, figure, note, page, percent, section, shown, table, text
 
 _TABLE_PERIODS, _FIGURE_PERIODS = 31, 400
 _MOST_BARS = 12
@@ -17,7 +17,7 @@ _MOST_BARS = 12
 def render(report: Report) -> str:
     """The page: HTML that is well-formed XML too; the same report gives the same bytes."""
     body = [
-        f"<header><p>raycl pairs {escaped(report.fingerprint[:12])}</p><h1>Data report</h1></header>",
+        f"<header><p>raycl pairs {text(report.fingerprint[:12])}</p><h1>Data report</h1></header>",
         _summary(report),
         section("Events by day", _days(report.days)),
         section("Event types", _types(report.types)),
@@ -35,7 +35,7 @@ def render(report: Report) -> str:
 
 def _summary(report: Report) -> str:
     days = [day for day in report.days.counts if day.events]
-    named: list[tuple[str, Cell, str]] = [
+    named: list[tuple[str, str, str]] = [
         ("Rows of the log", shown(report.rows), ""),
         (
             "Events after all rules",
@@ -57,7 +57,7 @@ def _days(days: Days) -> str:
         unit, drawn = periods(without_gaps(inner), _FIGURE_PERIODS)
         lines.append(figure(figures.days(drawn, unit)))
         if left_out := sum(day.rows for day in days.counts) - sum(day.rows for day in inner):
-            lines.append(note(f"Not drawn, far from the others in time: {_counted(left_out, 'row')}."))
+            lines.append(note(f"Not drawn, far from the others in time: {counted(left_out, 'row')}."))
         unit, listed = periods(days.counts, _TABLE_PERIODS)
         lines.append(
             table([unit.capitalize(), "Rows", "Events"], [(one.first, one.rows, one.events) for one in listed])
@@ -67,9 +67,9 @@ def _days(days: Days) -> str:
     else:
         lines.append(note("No row has a believable time."))
     if days.counts and days.undated_rows:
-        lines.append(note(f"Without a believable time: {_counted(days.undated_rows, 'row')}."))
+        lines.append(note(f"Without a believable time: {counted(days.undated_rows, 'row')}."))
     if days.undated_events:
-        lines.append(note(f"Of logs that have no times: {_counted(days.undated_events, 'event')}."))
+        lines.append(note(f"Of logs that have no times: {counted(days.undated_events, 'event')}."))
     return "".join(lines)
 
 
@@ -82,7 +82,7 @@ def _types(types: EventTypes) -> str:
         table(["Type", "Rows", "Share", "Events", "Share"], rows),
     ]
     if types.null_rows:
-        lines.append(note(f"Without a type: {_counted(types.null_rows, 'row')}."))
+        lines.append(note(f"Without a type: {counted(types.null_rows, 'row')}."))
     if types.unknown:
         rest = [("all others", types.unknown_rest_rows)] if types.unknown_rest_rows else []
         lines.append("<h3>Types that <code>event_weights</code> does not name</h3>")
@@ -180,7 +180,7 @@ def _drift(drift: Drift) -> str:
     distances = [(name, f"{distance:.4f}") for name, distance in drift.distances]
     sizes = [(one.measure, _amount(one.before), _amount(one.now), _growth(one)) for one in drift.sizes]
     if drift.common_days and (common := drift.common_days_rows):
-        name = f"rows of {_counted(drift.common_days, 'day')} in both"
+        name = f"rows of {counted(drift.common_days, 'day')} in both"
         sizes.append((name, _amount(common.before), _amount(common.now), _growth(common)))
     items = [
         ("New: events now, none before", drift.new_items, f"{percent(drift.new_items_share)} of the events now"),
@@ -199,10 +199,6 @@ def _drift(drift: Drift) -> str:
             shares = [(one.measure, percent(one.before), percent(one.now), _points(one)) for one in changes]
             lines += [f"<h3>{title}, share</h3>", table(["", "Before", "Now", "Change"], shares)]
     return "".join(lines)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _points(change: Change) -> str:

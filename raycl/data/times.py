@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from raycl.config import LogSource
 
-_UNIT_PER_MS = {"s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000}
+_UNIT_PER_MS = {"s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000, "order": 1000}
 _MOST = 2**62  # a float of more might not fit once it is rounded
 _DATE = re.compile(r"(\d{4})(?:-?(\d{2})(?:-?(\d{2})(?:[-T_ ]?(\d{2}))?)?)?")
 
@@ -42,18 +42,19 @@ class TimeRange:
 def to_ms(times: npt.NDArray[np.number], unit: str) -> npt.NDArray[np.int64]:
     """Whole milliseconds of numbers in ``unit``; what does not fit 64 bits or is no number becomes 0.
 
-    A greater number never becomes a smaller time, but for those that become 0.
+    A greater number never becomes a smaller time, but for those that become 0. In the unit ``order`` 0 is the first
+    second after 1970 began, 1 the next one, and so on.
     """
-    per_ms = _UNIT_PER_MS[unit]
+    per_ms, first = _UNIT_PER_MS[unit], int(unit == "order")
     if times.dtype.kind == "f":
-        values = np.clip(np.nan_to_num(times.astype(np.float64), nan=0.0), -_MOST, _MOST)
+        values = np.clip(np.nan_to_num(times.astype(np.float64), nan=-first), -_MOST, _MOST)
     else:
         values = times.astype(np.int64)
     if per_ms < 0:
         return (values // -per_ms).astype(np.int64)
     limit = _MOST // per_ms
     fits = (values >= -limit) & (values <= limit)
-    return (np.where(fits, values, 0) * per_ms).astype(np.int64)
+    return (np.where(fits, values + first, 0) * per_ms).astype(np.int64)
 
 
 def date_span(parts: Sequence[str]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ The operations are those of CL4SRec (Xie et al., ICDE 2022) and, with correlated
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,20 +76,13 @@ def view(history: Rows, how: Augmentation, generator: np.random.Generator, neigh
     return changed
 
 
-def correlated(sequences: Sequences, num_items: int) -> Rows:
+def correlated(parts: Iterable[Sequences], num_items: int) -> Rows:
     """The item that most often follows or precedes each within a user's sequence, by cosine; (num_items,), -1 for none.
 
     Cosine of two items is the number of times they are neighbours over the root of the product of their totals; equal
     ones go to the lower row. Memory is that of the sequences, not of all pairs of items.
     """
-    starts = sequences.offsets[:-1]
-    follows = np.ones(len(sequences.items), dtype=np.bool_)
-    follows[starts[starts < len(follows)]] = False
-    second = np.flatnonzero(follows)
-    left, right = sequences.items[second - 1].astype(np.int64), sequences.items[second].astype(np.int64)
-    apart = left != right
-    pairs = np.concatenate([left[apart] * num_items + right[apart], right[apart] * num_items + left[apart]])
-    keys, counts = np.unique(pairs, return_counts=True)
+    keys, counts = np.unique(np.concatenate([_beside(part, num_items) for part in parts]), return_counts=True)
     item, other = keys // num_items, keys % num_items
     totals = np.bincount(item, weights=counts, minlength=num_items)
     cosine = counts / np.sqrt(totals[item] * totals[other])
@@ -97,6 +91,17 @@ def correlated(sequences: Sequences, num_items: int) -> Rows:
     found = np.full(num_items, -1, dtype=np.int32)
     found[item[first]] = other[first]
     return found
+
+
+def _beside(sequences: Sequences, num_items: int) -> npt.NDArray[np.int64]:
+    """Both orders of every two different items that follow each other, as ``item * num_items + other``."""
+    starts = sequences.offsets[:-1]
+    follows = np.ones(len(sequences.items), dtype=np.bool_)
+    follows[starts[starts < len(follows)]] = False
+    second = np.flatnonzero(follows)
+    left, right = sequences.items[second - 1].astype(np.int64), sequences.items[second].astype(np.int64)
+    apart = left != right
+    return np.concatenate([left[apart] * num_items + right[apart], right[apart] * num_items + left[apart]])
 
 
 def _touched(sizes: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.int64]:

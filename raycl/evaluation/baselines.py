@@ -127,15 +127,17 @@ def rp3beta(table: sparse.csr_array, neighbours: int, alpha: float, beta: float)
 def als(table: sparse.csr_array, config: BaselineConfig, seed: int) -> npt.NDArray[np.float32]:
     """Item factors (num_items, factors) of implicit feedback (Hu et al., ICDM 2008), by the library ``implicit``."""
     from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
 
-    model = AlternatingLeastSquares(
-        factors=config.als_factors,
-        regularization=config.als_regularization,
-        alpha=config.als_alpha,
-        iterations=config.als_iterations,
-        random_state=seed,
-    )
-    model.fit(sparse.csr_matrix(table), show_progress=False)
+    with threadpool_limits(1, "blas"):  # it has threads of its own
+        model = AlternatingLeastSquares(
+            factors=config.als_factors,
+            regularization=config.als_regularization,
+            alpha=config.als_alpha,
+            iterations=config.als_iterations,
+            random_state=seed,
+        )
+        model.fit(sparse.csr_matrix(table), show_progress=False)
     return np.asarray(model.item_factors, dtype=np.float32)
 
 

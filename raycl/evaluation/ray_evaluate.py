@@ -44,7 +44,12 @@ def run(
     job = tasks.Job(draft, Pairs.of(held), towers.store, config.evaluation, seed, index[1] if index else None)
 
     ray_runtime.connect(config.ray)
-    ray_runtime.call("baselines", lambda: stage.fit_baselines(job))
+
+    def fit() -> dict[str, Any]:
+        held.verified(*(path for path, _ in job.pairs.files("train")))
+        return stage.fit_baselines(job)
+
+    ray_runtime.call("baselines", fit)
     found = stage.shared(job, config, towers)
     shared = ray.put(found)
     num_gpus = _gpus(config)

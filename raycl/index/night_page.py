@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from raycl.data import report_figures as figures
-from raycl.data.report_html import Cell, cards, escaped, figure, note, page, percent, section, table
 from raycl.index.night import Night, Point
 from raycl.index.release_diff import Change
+from raycl.pages.drawing import INKS, drawing, legend
+from raycl.pages.html import Cell, cards, figure, note, page, percent, section, shown, table, text
 
 
 def render(night: Night) -> str:
@@ -16,7 +16,7 @@ def render(night: Night) -> str:
     return page(
         "Night report",
         [
-            f"<header><p>raycl release {escaped(night.release)}</p><h1>What changed</h1></header>",
+            f"<header><p>raycl release {text(night.release)}</p><h1>What changed</h1></header>",
             _summary(night),
             section("Gate", _gate(night)),
             section("Metrics beside the last release", _metrics(night)),
@@ -26,7 +26,7 @@ def render(night: Night) -> str:
             section("Items whose answers changed most", _moved(night)),
             section("Config", _config(night)),
             section("Stages", _stages(night)),
-            f"<footer><p>Made by raycl {escaped(night.raycl)}.</p></footer>",
+            f"<footer><p>Made by raycl {text(night.raycl)}.</p></footer>",
         ],
     )
 
@@ -34,14 +34,14 @@ def render(night: Night) -> str:
 def _summary(night: Night) -> str:
     items, diff = sum(shard.items for shard in night.shards), night.diff
     chosen = [point for point in night.curve if point.chosen]
-    named: list[tuple[str, Cell, str]] = [
+    named: list[tuple[str, str, str]] = [
         ("Gate", "passed" if night.publish else "refused", "" if night.publish else "the release before stays current"),
-        ("Items", items, f"{diff.num_in:,} in, {diff.num_out:,} out" if diff else "no release to compare with"),
+        ("Items", shown(items), f"{diff.num_in:,} in, {diff.num_out:,} out" if diff else "no release to compare with"),
         ("Index", f"{sum(shard.size_bytes for shard in night.shards):,} bytes", f"{len(night.shards):,} shards"),
         *(("One search", f"{point.ms:.3f} ms", f"at effort {point.effort:,}") for point in chosen),
     ]
     if diff and diff.answers:
-        named.append(("Agreement", percent(diff.answers.agreement), f"of the answers of {diff.before}"))
+        named.append(("Agreement", percent(diff.answers.agreement), text(f"of the answers of {diff.before}")))
     return cards(named)
 
 
@@ -83,17 +83,15 @@ def _curve(night: Night) -> str:
 
 
 def _drawn(points: Sequence[Point]) -> str:
-    with figures.drawing("curve", 2.8) as (axes, done):
-        axes.plot([point.ms for point in points], [point.recall for point in points], color=figures.INKS["first"])
+    with drawing("curve", 2.8) as (axes, done):
+        axes.plot([point.ms for point in points], [point.recall for point in points], color=INKS["first"])
         for chosen, ink, label in ((False, "first", "measured"), (True, "second", "chosen")):
             some = [point for point in points if point.chosen is chosen]
-            axes.scatter(
-                [point.ms for point in some], [point.recall for point in some], color=figures.INKS[ink], label=label
-            )
+            axes.scatter([point.ms for point in some], [point.recall for point in some], color=INKS[ink], label=label)
         axes.set_xlabel("milliseconds a query")
         axes.set_ylabel("recall")
         axes.grid()
-        figures.legend(axes)
+        legend(axes)
     return done()
 
 

@@ -26,7 +26,7 @@ from raycl.errors import CorruptRelease
 from raycl.index.gate import Evidence, Verdict
 from raycl.index.search import Depth, ShardedIndex
 from raycl.model import weights
-from raycl.model.towers import UserTower
+from raycl.model.ensemble import AnyUserTower
 from raycl.model.users import UserSide
 from raycl.storage import tables
 from raycl.storage.manifest import Manifest
@@ -90,7 +90,7 @@ class Release:
     """A verified release in memory."""
 
     name: str
-    user_tower: UserTower
+    user_tower: AnyUserTower
     user_encoders: Encoders
     context_encoders: Encoders
     index: ShardedIndex

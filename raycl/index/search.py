@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raycl.index import build
+from raycl.index.selection import Selection
 from raycl.index.stored import Stored
 
 Ids = npt.NDArray[np.int64]
@@ -96,6 +97,8 @@ class Asked(NamedTuple):
     distances: Scores | None
     """To their centroids."""
     ef: int
+    selector: Any
+    """FAISS's word for what may be found; None for all."""
 
 
 class ShardedIndex:
@@ -111,7 +114,7 @@ class ShardedIndex:
         for number, (shard, held) in enumerate(zip(self._shards, self._stored, strict=bool(stored))):
             if int(shard.ntotal) != len(held):
                 raise ValueError(f"shard {number} has {shard.ntotal} items and {len(held)} stored vectors")
-        self._lists = [found for shard in self._shards if (found := _listed(shard)) is not None]
+        self._lists = [found for shard in self._shards if (found := listed(shard)) is not None]
         self.num_lists = max((int(one.nlist) for one in self._lists), default=0)
         self.is_graph = any(_is_graph(shard) for shard in self._shards)
         largest = max((int(shard.ntotal) for shard in self._shards), default=0)
@@ -123,11 +126,26 @@ class ShardedIndex:
         """Read shards that ``build.write`` wrote, and stored vectors; the caller has checked their checksums."""
         return cls([build.read(shard) for shard in shards], depths, [Stored.from_bytes(one) for one in stored])
 
+    @property
+    def shards(self) -> tuple[Any, ...]:
+        """The FAISS index of each shard; ids are rows of the vocabulary."""
+        return self._shards
+
+    @property
+    def stored(self) -> tuple[Stored, ...]:
+        """The vectors of each shard that answers are re-ranked by; none where they are not."""
+        return self._stored
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return int(self._shards[0].d)
+
     def __len__(self) -> int:
         return sum(int(shard.ntotal) for shard in self._shards)
 
-    def search(self, queries: Vectors, k: int | Ids) -> tuple[Ids, Scores]:
-        """Ids and scores (num_queries, largest k) of the nearest, best first.
+    def search(self, queries: Vectors, k: int | Ids, among: Selection | None = None) -> tuple[Ids, Scores]:
+        """Ids and scores (num_queries, largest k) of the nearest, best first; with ``among`` of those that it keeps.
 
         ``k`` is one number, or one a query; a row is -1 and -inf from its own k on. The search goes as deep as
         ``depths`` says for that k, in proportion beyond the largest, and twice as deep again for a query that finds too
@@ -138,38 +156,45 @@ class ShardedIndex:
         width = int(np.max(k, initial=0))
         ids = np.full((len(queries), width), -1, dtype=np.int64)
         scores = np.full((len(queries), width), -np.inf, dtype=np.float32)
-        efforts, candidates = self._depths(wanted)
+        available = len(self) if among is None else among.count
+        efforts, candidates = self._depths(wanted, available)
         rows = np.arange(len(queries))
         while len(rows):
             for effort, most in np.unique(np.stack([efforts[rows], candidates[rows]]), axis=1).T:
                 mine = rows[(efforts[rows] == effort) & (candidates[rows] == most)]
                 deepest = int(wanted[mine].max())
-                ids[mine, :deepest], scores[mine, :deepest] = self.probe(queries[mine], deepest, int(effort), int(most))
-            short = (ids[rows] >= 0).sum(1) < np.minimum(wanted[rows], len(self))
+                ids[mine, :deepest], scores[mine, :deepest] = self.probe(
+                    queries[mine], deepest, int(effort), int(most), among
+                )
+            short = (ids[rows] >= 0).sum(1) < np.minimum(wanted[rows], available)
             rows = rows[short & (efforts[rows] < self.most_effort)]
             efforts[rows] = np.minimum(2 * efforts[rows], self.most_effort)
         beyond = np.arange(width) >= wanted[:, None]
         ids[beyond], scores[beyond] = -1, -np.inf
         return ids, scores
 
-    def probe(self, queries: Vectors, k: int, effort: int, candidates: int = 0) -> tuple[Ids, Scores]:
+    def probe(
+        self, queries: Vectors, k: int, effort: int, candidates: int = 0, among: Selection | None = None
+    ) -> tuple[Ids, Scores]:
         """Ids and scores (num_queries, k) by this effort and no more; -1 where that finds no more.
 
         ``effort`` is lists of each shard, or candidates on the way through a graph; as many ``candidates``, where there
-        are stored vectors, are put in order by them.
+        are stored vectors, are put in order by them, all of them of ``among``.
         """
         width = max(k, candidates) if self._stored else k
-        answers = list(self.by_codes(queries, width, effort))
+        answers = list(self.by_codes(queries, width, effort, among))
         found, scores = merge(np.stack([ids for ids, _ in answers]), np.stack([scores for _, scores in answers]), width)
         if not self._stored or not candidates:
             return found, scores
         return merge(found[None], self.exact_scores(queries, found)[None], k)
 
-    def by_codes(self, queries: Vectors, k: int, effort: int) -> Iterator[tuple[Ids, Scores]]:
+    def by_codes(
+        self, queries: Vectors, k: int, effort: int, among: Selection | None = None
+    ) -> Iterator[tuple[Ids, Scores]]:
         """What each shard answers by what its index holds, (num_queries, k); at least one answer."""
-        asked = self._ask(queries, effort)
+        asked = self._ask(queries, effort, among)
         for shard in self._shards:
-            width = min(self._width(shard, k), k)
+            width = min(self._width(shard, k), k) if among is None else k  # a shard may hold all that is kept
             scores, ids = _answer(shard, asked, width)
             yield np.pad(ids, ((0, 0), (0, k - width)), constant_values=-1), np.pad(scores, ((0, 0), (0, k - width)))
 
@@ -180,13 +205,14 @@ class ShardedIndex:
             held.score(queries, ids, scores, self.metric)
         return scores
 
-    def _ask(self, queries: Vectors, effort: int) -> Asked:
+    def _ask(self, queries: Vectors, effort: int, among: Selection | None) -> Asked:
+        selector = None if among is None else among.selector
         if not self._lists:
-            return Asked(queries, None, None, effort if self.is_graph else 0)
+            return Asked(queries, None, None, effort if self.is_graph else 0, selector)
         shard: Any = self._shards[0]
         turned = shard.chain.at(0).apply(queries) if isinstance(shard, _FAISS.IndexPreTransform) else queries
         distances, lists = self._lists[0].quantizer.search(turned, min(effort, self.num_lists))
-        return Asked(turned, lists, distances, 0)
+        return Asked(turned, lists, distances, 0, selector)
 
     def _width(self, shard: Any, k: int) -> int:
         """How many of the best ``k`` a shard is asked for.
@@ -200,19 +226,27 @@ class ShardedIndex:
         share = k * int(shard.ntotal) / len(self)
         return math.ceil(share + 6 * math.sqrt(share)) + 6
 
-    def _depths(self, wanted: Ids) -> tuple[Ids, Ids]:
-        """Effort to begin with and candidates, each (num_queries,)."""
+    def _depths(self, wanted: Ids, available: int) -> tuple[Ids, Ids]:
+        """Effort to begin with and candidates, each (num_queries,), where so many items may be found.
+
+        The others are passed over, so that the wanted ones lie as deep as more would among all items.
+        """
         if not self.depths:
             return np.full(len(wanted), self.most_effort, dtype=np.int64), np.zeros(len(wanted), dtype=np.int64)
+        deep = -(-wanted * len(self) // max(available, 1))
+        efforts = self._measured(deep, [depth.effort for depth in self.depths])
+        return np.minimum(efforts, self.most_effort), self._measured(
+            wanted, [depth.candidates for depth in self.depths]
+        )
+
+    def _measured(self, wanted: Ids, of_depths: Sequence[int]) -> Ids:
+        """Of each number of items (num_queries,) the value of its depth, in proportion beyond the largest."""
         ks = np.array([depth.k for depth in self.depths])
         place = np.minimum(np.searchsorted(ks, wanted), len(ks) - 1)
-        times = np.maximum(-(-wanted // ks[-1]), 1)
-        efforts = np.array([depth.effort for depth in self.depths])[place] * times
-        candidates = np.array([depth.candidates for depth in self.depths])[place] * times
-        return np.minimum(efforts, self.most_effort), candidates.astype(np.int64)
+        return np.asarray(np.array(of_depths)[place] * np.maximum(-(-wanted // ks[-1]), 1), dtype=np.int64)
 
 
-def _listed(shard: Any) -> Any:
+def listed(shard: Any) -> Any:
     """The inverted lists of a FAISS index, or None."""
     inner = shard.index if isinstance(shard, _FAISS.IndexPreTransform) else shard
     found = faiss.downcast_index(inner)
@@ -226,10 +260,11 @@ def _is_graph(shard: Any) -> bool:
 def _answer(shard: Any, asked: Asked, k: int) -> tuple[Scores, Ids]:
     """What one shard finds: scores, of which more is better, and ids."""
     if asked.lists is None:
-        how = _FAISS.SearchParametersHNSW(efSearch=max(asked.ef, k)) if asked.ef else None
+        how = _FAISS.SearchParametersHNSW(efSearch=max(asked.ef, k)) if asked.ef else _FAISS.SearchParameters()
+        how.sel = asked.selector
         scores, ids = shard.search(asked.queries, k, params=how)
     else:
-        scores, ids = _in_lists(_listed(shard), asked, k)
+        scores, ids = _in_lists(listed(shard), asked, k)
     return (-scores if shard.metric_type == faiss.METRIC_L2 else scores), ids
 
 
@@ -239,6 +274,7 @@ def _in_lists(shard: Any, asked: Asked, k: int) -> tuple[Scores, Ids]:
     distances = np.ascontiguousarray(asked.distances)
     scores, ids = np.empty((len(queries), k), dtype=np.float32), np.empty((len(queries), k), dtype=np.int64)
     how = _FAISS.SearchParametersIVF(nprobe=lists.shape[1])
+    how.sel = asked.selector
     shard.search_preassigned_c(
         len(queries),
         *map(faiss.swig_ptr, (queries,)),
@@ -248,6 +284,15 @@ def _in_lists(shard: Any, asked: Asked, k: int) -> tuple[Scores, Ids]:
         how,
     )
     return scores, ids
+
+
+def score_all(queries: Vectors, vectors: Vectors, metric: str) -> Scores:
+    """The score (num_queries, n) of each of ``vectors`` for each query, of which more is better."""
+    products = queries @ vectors.T
+    if metric != "l2":
+        return np.asarray(products)
+    lengths = (queries**2).sum(1)[:, None] + (vectors**2).sum(1)
+    return np.asarray(-np.maximum(lengths - 2 * products, 0))
 
 
 def exact(vectors: Vectors, queries: Vectors, k: int, metric: str = "inner_product") -> tuple[Ids, Scores]:

@@ -34,6 +34,10 @@ class Stored:
         flat = vectors.flatten().to_numpy(zero_copy_only=False)
         return cls(table["row"].to_numpy(), flat.reshape(-1, vectors.type.list_size))
 
+    def of(self, rows: Ids) -> Vectors:
+        """The vectors (n, dim) of these rows, which are all held here."""
+        return self.vectors[np.searchsorted(self.rows, rows)].astype(np.float32)
+
     def score(self, queries: Vectors, ids: Ids, scores: Scores, metric: str) -> None:
         """Put into ``scores`` (num_queries, any) the exact scores of those of ``ids`` that are held here."""
         if not len(self):

@@ -23,8 +23,8 @@ from raycl.index.work import Job as Job
 from raycl.index.work import as_table, prints_file, vectors_file
 from raycl.index.work import put as _put
 from raycl.model import embed, weights
+from raycl.model.ensemble import AnyItemTower
 from raycl.model.inputs import FeatureRows
-from raycl.model.towers import ItemTower
 from raycl.model.users import CONTEXT_FILE, UserSide
 from raycl.storage import tables
 from raycl.storage.store import Store
@@ -140,7 +140,7 @@ def _items(pairs: Pairs) -> tuple[Any, FeatureRows, npt.NDArray[np.bool_]]:
     return pairs.vocabulary()["item"].combine_chunks(), item_features(pairs), pairs.retired()
 
 
-def _item_tower(store: Store, may_use_gpu: bool) -> tuple[ItemTower, str]:
+def _item_tower(store: Store, may_use_gpu: bool) -> tuple[AnyItemTower, str]:
     """The item tower, read once a process and again only where its file has changed, and the SHA-256 of its weights."""
     path = weights.ITEM_FILE
     info = store.patiently(path, lambda: store.filesystem.get_file_info(store.full(path)))
@@ -149,5 +149,5 @@ def _item_tower(store: Store, may_use_gpu: bool) -> tuple[ItemTower, str]:
 
 
 @functools.lru_cache(maxsize=1)
-def _read_item_tower(store: Store, _: tuple[int, int]) -> tuple[ItemTower, str]:
+def _read_item_tower(store: Store, _: tuple[int, int]) -> tuple[AnyItemTower, str]:
     return weights.load_item_named(store)

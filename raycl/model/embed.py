@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from raycl.model.ensemble import AnyItemTower, AnyUserTower
 from raycl.model.inputs import FeatureRows
-from raycl.model.towers import ItemTower, UserTower
 
 _ROWS = 8_192
 
 
-def items(tower: ItemTower, features: FeatureRows, first: int = 0) -> npt.NDArray[np.float32]:
+def items(tower: AnyItemTower, features: FeatureRows, first: int = 0) -> npt.NDArray[np.float32]:
     """Vectors (rows, dim) of the vocabulary rows from ``first`` on, whose ``features`` are given."""
     found = []
     device = next(tower.parameters()).device
@@ -25,7 +25,7 @@ def items(tower: ItemTower, features: FeatureRows, first: int = 0) -> npt.NDArra
 
 
 def users(
-    tower: UserTower,
+    tower: AnyUserTower,
     history: npt.NDArray[np.int32],
     user_row: npt.NDArray[np.int32],
     features: FeatureRows,
@@ -37,7 +37,7 @@ def users(
     ``age_s`` (users, max_history) is how many seconds ago each event was, negative or NaN where that is not known.
     ``context`` (users,) is what is known of each request.
     """
-    found = [np.zeros((0, tower.empty.shape[0]), dtype=np.float32)]
+    found = [np.zeros((0, tower.dim), dtype=np.float32)]
     with torch.inference_mode():
         for start in range(0, len(history), _ROWS):
             part = slice(start, start + _ROWS)

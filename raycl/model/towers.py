@@ -85,11 +85,13 @@ class UserTower(nn.Module):
     known: Tensor
     id_row: Tensor
     history: RowTable | None
+    dim: int
 
     def __init__(self, spec: TowerSpec, *, own_events: bool = True) -> None:
         """``own_events``: with a table of its own of what an event says; without one it needs ``of_events``."""
         super().__init__()
         self.max_history, dim = spec.max_history, spec.model.dim
+        self.dim = dim
         self.pool = pooling(spec.max_history, spec.model)
         num_rows = spec.num_items if spec.model.share_items else spec.num_id_rows
         # Row 0 stands for no event: it is zero, and since nothing looks at it, its gradient is zero.

@@ -15,9 +15,9 @@ from raycl.data.features import Encoders
 from raycl.data.states import States
 from raycl.errors import CorruptRelease
 from raycl.model import embed, inputs, weights
+from raycl.model.ensemble import AnyUserTower
 from raycl.model.inputs import FeatureRows
 from raycl.model.spec import FeatureSizes
-from raycl.model.towers import UserTower
 from raycl.storage.store import Store
 
 CONTEXT_FILE = "context.json"
@@ -28,7 +28,7 @@ CONTEXT_FILE = "context.json"
 class UserSide:
     """A user tower, and the fitted features of the requests that it answers."""
 
-    tower: UserTower
+    tower: AnyUserTower
     context: Encoders
 
     @classmethod

@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from raycl.errors import CorruptRelease
+from raycl.model import ensemble
+from raycl.model.ensemble import AnyItemTower, AnyUserTower, ItemEnsemble, UserEnsemble
 from raycl.model.inputs import FeatureRows
 from raycl.model.spec import TowerSpec
 from raycl.model.towers import ItemTower, TwoTower, UserTower
@@ -34,27 +36,36 @@ def save(store: Store, spec: TowerSpec, towers: TwoTower, catalogue: FeatureRows
 
 
 def load_spec(store: Store) -> TowerSpec:
-    """The shape of the towers under ``store``; CorruptRelease where the file holds none."""
-    try:
-        return TowerSpec.from_json(store.read(CONFIG_FILE))
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptRelease(f"{store.uri}/{CONFIG_FILE} is not the shape of two towers: {error}") from error
+    """The shape of the towers under ``store``, of an ensemble as a whole; CorruptRelease where the file holds none."""
+    return _shapes(store)[0]
 
 
-def load_user(store: Store) -> UserTower:
+def load_user(store: Store) -> AnyUserTower:
     """The user tower, ready to answer; CorruptRelease where weights and shape disagree."""
-    return _filled(store, USER_FILE, UserTower(load_spec(store)), store.read(USER_FILE))
+    members = _shapes(store)[1]
+    tower = UserTower(members[0]) if len(members) == 1 else UserEnsemble(members)
+    return _filled(store, USER_FILE, tower, store.read(USER_FILE))
 
 
-def load_item(store: Store) -> ItemTower:
+def load_item(store: Store) -> AnyItemTower:
     """The item tower, ready to embed; CorruptRelease where weights and shape disagree."""
     return load_item_named(store)[0]
 
 
-def load_item_named(store: Store) -> tuple[ItemTower, str]:
+def load_item_named(store: Store) -> tuple[AnyItemTower, str]:
     """``load_item``, and the SHA-256 of the very bytes that its weights were read from."""
-    content = store.read(ITEM_FILE)
-    return _filled(store, ITEM_FILE, ItemTower(load_spec(store)), content), hashlib.sha256(content).hexdigest()
+    content, members = store.read(ITEM_FILE), _shapes(store)[1]
+    tower = ItemTower(members[0]) if len(members) == 1 else ItemEnsemble(members)
+    return _filled(store, ITEM_FILE, tower, content), hashlib.sha256(content).hexdigest()
+
+
+def _shapes(store: Store) -> tuple[TowerSpec, list[TowerSpec]]:
+    """The shape of the whole, and those of its members, of which plain towers are one."""
+    content = store.read(CONFIG_FILE)
+    try:
+        return TowerSpec.from_json(content), ensemble.members_of(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptRelease(f"{store.uri}/{CONFIG_FILE} is not the shape of two towers: {error}") from error
 
 
 def _filled(store: Store, path: str, tower: Tower, content: bytes) -> Tower:

@@ -16,8 +16,8 @@ from raycl.serving.api import MOST_IDS, Answer, Query
 from raycl.storage import tables
 
 
-def ask(url: str, query: Query, timeout_s: float = 30.0) -> Answer:
-    """POST the query to ``url``'s ``/v1/retrieve``.
+def ask(url: str, query: Query, timeout_s: float = 30.0, token: str | None = None) -> Answer:
+    """POST the query to ``url``'s ``/v1/retrieve``, with a bearer token where the service asks for one.
 
     Raises InputError for a query that the service refuses, RayclError where it does not answer.
     """
@@ -25,7 +25,7 @@ def ask(url: str, query: Query, timeout_s: float = 30.0) -> Answer:
         response = httpx.post(
             f"{url.rstrip('/')}/v1/retrieve",
             content=query.model_dump_json(exclude_unset=True),
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {}),
             timeout=timeout_s,
             trust_env=False,
         )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from raycl.errors import RayclError
+from raycl.serving.meter import Meter, NoMeter
 from raycl.serving.retriever import Retriever
 from raycl.storage import pointer
 from raycl.storage.pointer import Pointer
@@ -35,8 +38,8 @@ class _Failure:
 class Current:
     """One reference, replaced whole: a reader takes it once and answers from that release to the end."""
 
-    def __init__(self, workspace: Store, load: Load) -> None:
-        self._workspace, self._load = workspace, load
+    def __init__(self, workspace: Store, load: Load, meter: Meter | None = None) -> None:
+        self._workspace, self._load, self._meter = workspace, load, meter or NoMeter()
         self._retriever: Retriever | None = None
         self._failure: _Failure | None = None
         self.problem: str | None = None
@@ -53,7 +56,15 @@ class Current:
         return found
 
     def poll(self) -> bool:
-        """Look for a newer release, load it, and take it; True where the reference changed.
+        """Look for a newer release, load it, and take it, and measure that; True where the reference changed."""
+        changed = self._look()
+        self._meter.set("raycl_release_stale", float(self.problem is not None))
+        if self._retriever is not None and (made := made_at(self._retriever.release)) is not None:
+            self._meter.set("raycl_release_age_seconds", (datetime.now(UTC) - made).total_seconds())
+        return changed
+
+    def _look(self) -> bool:
+        """One look; True where the reference changed.
 
         Whatever goes wrong is kept in ``problem``, and logged where it was not the problem before; the release before,
         if there is one, goes on answering. A publication that cannot be loaded is left alone for 1 poll, then for 2, 4
@@ -72,15 +83,19 @@ class Current:
             failed.left -= 1
             self.problem = failed.problem
             return False
+        started = time.monotonic()
         try:
             loaded = self._load(published.release)
         except Exception as error:
+            self._meter.add("raycl_swap_failures")
             wait = min(2 * failed.wait, _MOST_POLLS) if failed is not None else 1
             self._failure = _Failure(published, f"{type(error).__name__}: {error}", wait, wait)
             self._say(self._failure.problem, f"release {published.release} cannot be loaded")
             return False
         before = self._retriever.release if self._retriever else "none"
         self._retriever, self._failure, self.problem = loaded, None, None
+        self._meter.add("raycl_swaps")
+        self._meter.observe("raycl_swap_seconds", time.monotonic() - started)
         log.info("release %s answers in place of %s", published.release, before)
         return True
 
@@ -90,3 +105,11 @@ class Current:
             goes_on = f"{self._retriever.release} goes on answering" if self._retriever else "nothing answers"
             log.exception("%s; %s", what, goes_on)
         self.problem = problem
+
+
+def made_at(release: str) -> datetime | None:
+    """When a release was begun, by its name; None for a name that does not say."""
+    try:
+        return datetime.strptime(release[:18] + "000", "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    except ValueError:
+        return None

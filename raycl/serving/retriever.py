@@ -1,10 +1,11 @@
-"""From queries to answers within one release: encode, search, leave out, describe; a whole batch at a time."""
+"""From queries to answers within one release: encode, search, choose, explain, describe; a whole batch at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,41 +13,33 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from raycl.config_serving import ServingConfig
 from raycl.data.features import Encoders
-from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from raycl.index.release import Release
+from raycl.index.selection import Rows, Selection
+from raycl.index.selective import SelectiveIndex
 from raycl.model import embed, inputs
-from raycl.serving.api import Answer, Item, Query
+from raycl.serving import explain, pool, told
+from raycl.serving.api import Answer, Basis, Item, Query, Reason, Reasons
+from raycl.serving.catalogue import Catalogue
+from raycl.serving.checked import Checked, Index, Vectors
+from raycl.serving.filters import ItemId
+from raycl.serving.sessions import Fresh
 
-Encode = Callable[[npt.NDArray[np.int32], pa.Table, npt.NDArray[np.float32], pa.Table], npt.NDArray[np.float32]]
-"""Histories (queries, max_history), newest first and then -1, encoded user features, seconds since each event or NaN
-(queries, max_history), and encoded context, to vectors (queries, dim)."""
+States = npt.NDArray[np.int32]
+"""Vocabulary rows (queries, max_history), newest first and then -1."""
 
-Search = Callable[
-    [npt.NDArray[np.float32], npt.NDArray[np.int64]], tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
-]
-"""Vectors (queries, dim) and how many items each is to get, to rows and scores (queries, most of these numbers).
+Encode = Callable[[States, pa.Table, Vectors, pa.Table], Vectors]
+"""States, encoded user features, seconds since each event or NaN (queries, max_history), and encoded context, to
+vectors (queries, dim)."""
 
-Best first, and -1 where there are no more or no more were asked for.
-"""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A query that a release can answer, and what it says of user and request as that release's encoders put it."""
-
-    query: Query
-    features: pa.Table
-    """One row"""
-    context: pa.Table
-    """One row"""
-    age_s: npt.NDArray[np.float32]
-    """(events of the history,); NaN where that is not known"""
+Observe = Callable[[str, float], None]
+"""Told the name of a phase and its seconds."""
 
 
 class Retriever:
-    """Answers from one release; ``encode`` and ``search`` may be its own or calls to elsewhere."""
+    """Answers from one release; threads may share it."""
 
     def __init__(
         self,
@@ -55,144 +48,241 @@ class Retriever:
         encoders: Encoders,
         max_history: int,
         encode: Encode,
-        search: Search,
+        index: Index,
         context: Encoders | None = None,
+        config: ServingConfig | None = None,
+        ticks: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``catalogue``: one vocabulary row a row; ``clock`` says when a query is asked that does not say it itself."""
+        """``catalogue``: one vocabulary row a row; ``ticks``: seconds that never go back, for what has a budget.
+
+        ``clock``: seconds since 1970, which say when a query is asked that does not say it itself.
+        """
         self.release = release
-        self._catalogue = catalogue
-        self._encoders, self._context = encoders, context or Encoders()
-        self._clock = clock
+        self._config = config or ServingConfig()
+        self._users, self._requests = told.Reader("user", encoders), told.Reader("context", context or Encoders())
         self._max_history = max_history
-        self._encode, self._search = encode, search
-        self._ids = IdMap(catalogue["item"].combine_chunks())
-        self._shown = [name for name in catalogue.column_names if name not in ("item", "title", "train_count")]
+        self._encode, self._index, self._ticks, self._clock = encode, index, ticks, clock
+        self.catalogue = Catalogue(catalogue, self._config.filters, index.selection)
 
     @classmethod
-    def of(cls, release: Release) -> Retriever:
+    def of(cls, release: Release, config: ServingConfig | None = None) -> Retriever:
         """A retriever that does all in this process."""
         encoders, requests = release.user_encoders, release.context_encoders
 
-        def encode(
-            history: npt.NDArray[np.int32], features: pa.Table, age_s: npt.NDArray[np.float32], context: pa.Table
-        ) -> npt.NDArray[np.float32]:
+        def encode(history: States, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
             rows = np.arange(len(history), dtype=np.int32)
             described = inputs.from_table(features, encoders, len(history))
             said = inputs.from_table(context, requests, len(history))
             return embed.users(release.user_tower, history, rows, described, age_s, said)
 
-        return cls(
-            release.name,
-            release.catalogue,
-            encoders,
-            release.user_tower.max_history,
-            encode,
-            release.index.search,
-            requests,
+        index = SelectiveIndex(release.index, release.catalogue.num_rows)
+        max_history = release.user_tower.max_history
+        return cls(release.name, release.catalogue, encoders, max_history, encode, index, requests, config)
+
+    def warm(self) -> None:
+        """Answer once by each basis, so that the first caller does not wait for what is made at first use."""
+        self.answer(
+            [self.check(Query(history=self.catalogue.ids(self.catalogue.by_popularity[:2]))), self.check(Query())]
         )
 
-    def check(self, query: Query) -> Checked:
-        """The query as it is encoded; InputError, naming field, value and remedy, where there is no answer."""
+    def check(self, query: Query, fresh: Sequence[Fresh] = ()) -> Checked:
+        """What the query means here; InputError, naming field, value and remedy, where there is no answer.
+
+        ``fresh``: what this user did since, the newest last.
+        """
+        (found,) = self.check_all([(query, fresh)])
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def check_all(self, asked: Sequence[tuple[Query, Sequence[Fresh]]]) -> list[Checked | InputError]:
+        """``check`` of each query and what its user did since; what all say of user and request is encoded together."""
+        users = self._users.read([query.user for query, _ in asked])
+        requests = self._requests.read([query.context for query, _ in asked])
+        found: list[Checked | InputError] = []
+        for (query, fresh), features, context in zip(asked, users, requests, strict=True):
+            try:
+                found.append(self._check(query, fresh, told.good(features), told.good(context)))
+            except InputError as error:
+                found.append(error)
+        return found
+
+    def _check(self, query: Query, fresh: Sequence[Fresh], features: pa.Table, context: pa.Table) -> Checked:
+        met = {str(one) for one in query.history}
+        added = [one for one in fresh if str(one.item) not in met]
+        history = [*query.history, *(one.item for one in added)]
+        age_s = told.ages(query, [one.time for one in added], self._clock)
+        known_rows = self.catalogue.rows(history)
+        rows = known_rows.copy()
+        for place in np.flatnonzero(rows < 0).tolist():
+            likest = self.catalogue.likest(query.new_items.get(str(history[place]), {}))
+            rows[place] = likest[0] if len(likest) else -1
+        left_out = known_rows if query.exclude_history else known_rows[:0]  # a stand-in was not met
+        newest = np.flatnonzero(rows >= 0)[::-1][: self._max_history]
         return Checked(
             query,
-            _encoded("user", query.user, self._encoders),
-            _encoded("context", query.context, self._context),
-            _ages(query, self._clock),
+            features,
+            context,
+            events=rows[newest],
+            age_s=age_s[newest],
+            left_out=self._left_out(query, left_out),
+            unknown_history=int((rows < 0).sum()),
+            among=self._among(query),
+            basis=_basis(query, len(newest)),
         )
+
+    def check_similar(self, item: ItemId, features: Mapping[str, Any], query: Query) -> Checked:
+        """The query for items like this one; for one without a vector stand those that are likest by ``features``."""
+        (row,) = self.catalogue.rows([item])
+        basis: Basis = "item"
+        found = np.array([row], dtype=np.int64)
+        if row < 0 or not self.catalogue.all.kept[row]:
+            found = self.catalogue.likest(features)
+            basis = "features" if len(found) else "popularity"
+        vector = self._index.vectors(found).mean(0) if len(found) else None
+        asked = query.model_copy(update={"exclude": [item, *query.exclude]})
+        none = np.zeros(0, dtype=np.int32)
+        return Checked(
+            asked,
+            self._users.nothing,
+            self._requests.nothing,
+            events=none,
+            age_s=none.astype(np.float32),
+            left_out=self._left_out(asked, none),
+            unknown_history=0,
+            among=self._among(asked),
+            basis=basis,
+            vector=vector,
+        )
+
+    def _left_out(self, query: Query, met: npt.NDArray[np.int32]) -> Rows:
+        rows = np.unique(np.concatenate([self.catalogue.rows(query.exclude), met])).astype(np.int64)
+        return rows[rows >= 0]
+
+    def _among(self, query: Query) -> Selection:
+        """What passes the filter; InputError where that, or a cap, is on a column that there is not."""
+        if query.diversity is not None:
+            for name in query.diversity.max_per:
+                self.catalogue.columns.groups(name, np.zeros(0, dtype=np.int64))
+        return self.catalogue.all if query.filter is None else self.catalogue.selection(query.filter)
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order; InputError as ``check`` raises it."""
-        return self.answer([self.check(query) for query in queries])
+        checked = self.check_all([(query, ()) for query in queries])
+        for one in checked:
+            if isinstance(one, InputError):
+                raise one
+        return self.answer([one for one in checked if isinstance(one, Checked)])
 
-    def answer(self, checked: Sequence[Checked]) -> list[Answer]:
-        """One answer a query, in order, to what this retriever's ``check`` returned."""
-        queries = [one.query for one in checked]
-        histories = [self._rows(query.history) for query in queries]
-        states = np.full((len(queries), self._max_history), -1, dtype=np.int32)
+    def answer(self, checked: Sequence[Checked], observe: Observe = lambda phase, seconds: None) -> list[Answer]:
+        """One answer a query, in order, to what this retriever's ``check`` or ``check_similar`` returned."""
+        with self._timed("encode", observe):
+            vectors = self._vectors(checked)
+            checked = [
+                replace(one, basis="popularity") if vector is None else one
+                for one, vector in zip(checked, vectors, strict=True)
+            ]
+        with self._timed("search", observe):
+            sizes = [pool.num_candidates(one) for one in checked]
+            pools = pool.nearest(checked, vectors, sizes, self._index, self.catalogue)
+        with self._timed("rerank", observe):
+            chosen = [
+                pool.choose(one, vector, found, self._index, self.catalogue, self._budget())
+                for one, vector, found in zip(checked, vectors, pools, strict=True)
+            ]
+        with self._timed("explain", observe):
+            reasons = [
+                self._reasons(one, found.rows) if one.query.explain and one.basis in ("history", "features") else None
+                for one, found in zip(checked, chosen, strict=True)
+            ]
+        with self._timed("describe", observe):
+            return [self._answer(*parts) for parts in zip(checked, chosen, reasons, strict=True)]
+
+    def _budget(self) -> Callable[[], bool]:
+        end = self._ticks() + self._config.rerank_ms / 1000
+        return lambda: self._ticks() < end
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str, observe: Observe) -> Iterator[None]:
+        started = self._ticks()
+        yield
+        observe(phase, self._ticks() - started)
+
+    def _vectors(self, checked: Sequence[Checked]) -> list[Vectors | None]:
+        """Of each query its vector (dim,), None where popularity answers it: also where the tower's is not finite."""
+        vectors = [one.vector for one in checked]
+        users = [
+            place
+            for place, one in enumerate(checked)
+            if one.basis in ("history", "features") and vectors[place] is None
+        ]
+        if users:
+            found = self._encoded([(checked[place], np.arange(len(checked[place].events))) for place in users])
+            for place, vector in zip(users, found, strict=True):
+                vectors[place] = vector if np.isfinite(vector).all() else None
+        return vectors
+
+    def _encoded(self, asked: Sequence[tuple[Checked, Rows]]) -> Vectors:
+        """Vectors (users, dim) of users who did no more than the events at these places of ``Checked.events``."""
+        states = np.full((len(asked), self._max_history), -1, dtype=np.int32)
         ages = np.full(states.shape, np.nan, dtype=np.float32)
-        for state, age_s, rows, one in zip(states, ages, histories, checked, strict=True):
-            newest = np.flatnonzero(rows >= 0)[::-1][: self._max_history]
-            state[: len(newest)] = rows[newest]
-            age_s[: len(newest)] = one.age_s[newest]
-        features = pa.concat_tables([one.features for one in checked])
-        context = pa.concat_tables([one.context for one in checked])
+        for state, age_s, (one, places) in zip(states, ages, asked, strict=True):
+            state[: len(places)], age_s[: len(places)] = one.events[places], one.age_s[places]
+        features = pa.concat_tables([one.features for one, _ in asked])
+        context = pa.concat_tables([one.context for one, _ in asked])
         with torch.inference_mode():
-            vectors = self._encode(states, features, ages, context)
-        left_out = [
-            np.concatenate([rows if query.exclude_history else rows[:0], self._rows(query.exclude)])
-            for query, rows in zip(queries, histories, strict=True)
-        ]
-        wanted = [query.k + len(rows) for query, rows in zip(queries, left_out, strict=True)]
-        found, scores = self._search(vectors, np.minimum(wanted, len(self._ids)))
+            return self._encode(states, features, ages, context)
+
+    def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons]:
+        """Of each item, the worth of an empty history and the value of each event."""
+        events = checked.events
+
+        def worth(subsets: explain.Subsets) -> explain.Values:
+            vectors = self._encoded([(checked, np.flatnonzero(subset)) for subset in subsets])
+            return self._index.scores(vectors, rows).astype(np.float64)
+
+        base, values = explain.shapley(worth, len(events))
+        names = self.catalogue.ids(events.astype(np.int64))
         return [
-            self._answer(query, rows, left, ids, of_ids)
-            for query, rows, left, ids, of_ids in zip(queries, histories, left_out, found, scores, strict=True)
+            Reasons(
+                empty_history=float(base[place]),
+                events=[
+                    Reason(item_id=names[event], value=float(values[event, place]))
+                    for event in np.argsort(-values[:, place], kind="stable")
+                ],
+            )
+            for place in range(len(rows))
         ]
 
-    def _rows(self, ids: Sequence[int | str]) -> npt.NDArray[np.int32]:
-        """Vocabulary rows, -1 for an id that is not in it; an integer may come as text and text as an integer."""
-        if not pa.types.is_integer(self._ids.ids.type):
-            return np.array([self._ids.row_of_text(str(one)) for one in ids], dtype=np.int32)
-        numbers = [_whole(one) for one in ids]
-        rows = np.full(len(ids), -1, dtype=np.int32)
-        known = np.array([number is not None for number in numbers], dtype=np.bool_)
-        rows[known] = self._ids.rows(pa.array([number for number in numbers if number is not None], pa.int64()))
-        return rows
-
-    def _answer(
-        self,
-        query: Query,
-        history: npt.NDArray[np.int32],
-        left_out: npt.NDArray[np.int32],
-        ids: npt.NDArray[np.int64],
-        scores: npt.NDArray[np.float32],
-    ) -> Answer:
-        kept = np.flatnonzero((ids >= 0) & ~np.isin(ids, left_out))[: query.k]
-        rows = self._catalogue.take(pa.array(ids[kept])).to_pylist()
+    def _answer(self, checked: Checked, chosen: pool.Chosen, reasons: list[Reasons] | None) -> Answer:
         items = [
             Item(
-                item_id=row["item"],
-                score=float(score),
-                title=row.get("title"),
-                display={name: row[name] for name in self._shown},
+                item_id=item_id,
+                score=float(chosen.scores[place]),
+                title=title,
+                display=display,
+                explored=place in chosen.explored,
+                reasons=reasons[place] if reasons else None,
             )
-            for row, score in zip(rows, scores[kept], strict=True)
+            for place, (item_id, title, display) in enumerate(self.catalogue.shown(chosen.rows))
         ]
         return Answer(
-            release=self.release, items=items, short=len(items) < query.k, unknown_history=int((history < 0).sum())
+            release=self.release,
+            items=items,
+            short=len(items) < checked.query.k,
+            matched=checked.matched,
+            unknown_history=checked.unknown_history,
+            basis=checked.basis,
+            degraded=["diversity"] if chosen.out_of_time else [],
         )
 
 
-def _encoded(name: str, known: dict[str, Any], encoders: Encoders) -> pa.Table:
-    """One row; InputError for a value that the release has no feature for."""
-    columns = [feature.column for feature in encoders.features]
-    for column in known:
-        if column not in columns:
-            names = ", ".join(columns) if columns else "none"
-            raise InputError(f"{name}.{column}={known[column]!r}: the release knows no such feature; it knows {names}")
-    return encoders.encode_rows([known], name)
-
-
-def _ages(query: Query, clock: Callable[[], float]) -> npt.NDArray[np.float32]:
-    """Seconds since each event of the history; InputError where there is not one time for each."""
-    if not query.times:
-        return np.full(len(query.history), np.nan, dtype=np.float32)
-    if len(query.times) != len(query.history):
-        raise InputError(
-            f"times has {len(query.times)} values and history {len(query.history)}: give the time of each event, null"
-            f" where it is not known, or leave times out"
-        )
-    asked = clock() if query.time is None else query.time
-    return (asked - np.array(query.times, dtype=np.float64)).astype(np.float32)
-
-
-def _whole(value: int | str) -> int | None:
-    try:
-        number = int(value)
-    except ValueError:
-        return None
-    return number if -(2**63) <= number < 2**63 else None
+def _basis(query: Query, num_events: int) -> Basis:
+    if num_events:
+        return "history"
+    said = [*query.user.values(), *query.context.values()]
+    return "features" if any(value is not None for value in said) else "popularity"
 
 
 def describe(answer: Answer) -> list[dict[str, Any]]:

@@ -89,8 +89,12 @@ def snapshot(model: nn.Module, optimizers: Optimizers, progress: Progress) -> Sn
 
 
 def write(store: Store, taken: Snapshot) -> None:
-    """Write a checkpoint, complete when its ``progress.json`` is there, and drop all but the newest two."""
-    folder = f"{FOLDER}/step-{taken.progress.step:09d}"
+    """Write a checkpoint, complete when its ``progress.json`` is there; of those up to it the newest two stay.
+
+    Later ones were passed over when this run began, and it will come to their steps.
+    """
+    name = _name(taken.progress.step)
+    folder = f"{FOLDER}/{name}"
     sums = {}
     for path, tensors in taken.tensors.items():
         content = st.save(tensors)
@@ -98,15 +102,28 @@ def write(store: Store, taken: Snapshot) -> None:
         sums[path] = _sum(content)
     record = {"progress": asdict(taken.progress), "checksums": sums}
     store.write(f"{folder}/{_PROGRESS}", json.dumps(record).encode())
-    for old in _complete(store)[:-_KEEP]:
-        store.delete_folder(f"{FOLDER}/{old}")
+    kept = [one for one in _complete(store) if one <= name][-_KEEP:]
+    for old in store.names(FOLDER):
+        if _NAME.fullmatch(old) and old < name and old not in kept:  # half-written ones too
+            store.delete_folder(f"{FOLDER}/{old}")
 
 
 def load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progress:
     """Restore the newest whole checkpoint into ``model`` and ``optimizers``; a fresh Progress where there is none.
 
-    One that was altered or cut short is passed over with a warning. RayclError for one of other towers.
+    One that was altered or cut short is passed over with a warning. RayclError for one of other towers, and where
+    processes could not read the same one.
     """
+    progress = _load_newest(store, model, optimizers)
+    if not exchange.is_same(progress.step):
+        raise RayclError(
+            f"the processes read different checkpoints under {store.uri}/{FOLDER}: some could not read the newest; look"
+            f" at the storage and run again"
+        )
+    return progress
+
+
+def _load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progress:
     for name in reversed(_complete(store)):
         folder = f"{FOLDER}/{name}"
         try:
@@ -172,6 +189,10 @@ def require_order(progress: Progress, order: dict[str, int]) -> None:
             f"{order.get(name)}, which reads the pairs in another order: train with --force"
         )
     progress.order = dict(order)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:09d}"
 
 
 def _sum(content: bytes) -> str:

@@ -16,9 +16,10 @@ Flags = npt.NDArray[np.bool_]
 _UNIFORM, _ORDER, _VIEWS, _FEATURES, _TIMES, _CONTEXT, _MINED = range(7)
 
 
-def hidden(items: npt.NDArray[np.int32] | Ints, number: int, share: float) -> Flags:
+def hidden(seed: int, number: int, items: npt.NDArray[np.int32] | Ints, share: float) -> Flags:
     """Which items hide their own embedding in this step: about ``share`` of them, an item the same wherever it is."""
-    drawn = mix(items.astype(np.uint64) ^ mix(np.full(len(items), number, dtype=np.uint64)))
+    key = mix(mix(np.array([seed % 2**64], dtype=np.uint64)) ^ np.uint64(number))
+    drawn = mix(items.astype(np.uint64) ^ key)
     return np.asarray(drawn < np.uint64(share * (2**64 - 2**11)))
 
 
@@ -32,10 +33,12 @@ def order(seed: int, number: int, num_columns: int) -> Ints:
     return np.asarray(_generator(seed, number, _ORDER).permutation(num_columns))
 
 
-def two_views(seed: int, number: int, history: Rows, how: ViewContrast) -> tuple[Rows, Rows]:
+def two_views(
+    seed: int, number: int, history: Rows, how: ViewContrast, neighbours: Rows | None = None
+) -> tuple[Rows, Rows]:
     """Two changed views of the histories of a whole global batch; a part of it alone would be drawn otherwise."""
-    shares = views.Augmentation(how.crop, how.mask, how.reorder)
-    return views.two_views(history, shares, _generator(seed, number, _VIEWS))
+    shares = views.Augmentation(how.crop, how.mask, how.reorder, how.substitute)
+    return views.two_views(history, shares, _generator(seed, number, _VIEWS), neighbours)
 
 
 def timeless(seed: int, number: int, num_rows: int, share: float) -> Flags:

@@ -68,6 +68,14 @@ def total(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def is_same(number: int) -> bool:
+    """Whether all processes have this number."""
+    if world_size() == 1:
+        return True
+    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    return len(set(all_gathered(torch.tensor([number], device=device)).flatten().tolist())) == 1
+
+
 def all_gathered(values: Tensor) -> Tensor:
     """(world_size, ...) of what each process has, all of one shape."""
     found = values.new_empty(world_size(), *values.shape)

@@ -34,6 +34,8 @@ class Inputs:
     """Row of each item's own embedding (num_items,), where rare items share some."""
     active: npt.NDArray[np.int64] | None = None
     """The items that may be retrieved (active items,), where not all may."""
+    neighbours: npt.NDArray[np.int32] | None = None
+    """What may stand in for each item in a view of a history (num_items,), -1 for nothing; None where nothing does."""
     mined: npt.NDArray[np.int32] | None = None
     """Hard negatives of each item (num_items, loss.negatives.mined.pool), then -1; None where none were mined."""
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,16 @@ from torch import Tensor
 
 from raycl.errors import RayclError
 from raycl.model.towers import TwoTower
+from raycl.tracking.background import Sinks
+from raycl.tracking.events import Sink
+from raycl.tracking.lines import Lines
 from raycl.training import checkpoint, exchange, prefetch, sharding, start, step
-from raycl.training.curve import plain
+from raycl.training.curve import Point, plain
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from raycl.training.step import Learner
 from raycl.training.stop import Agreement, Stopped
+from raycl.training.track import Track
 from raycl.training.watch import Watch
 from raycl.training.writer import Writer
 
@@ -50,7 +54,11 @@ def build(job: Job) -> TwoTower:
 
 
 def fit(
-    job: Job, device: torch.device, report: Report, asked: threading.Event | None = None
+    job: Job,
+    device: torch.device,
+    report: Report,
+    asked: threading.Event | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> tuple[TwoTower, checkpoint.Progress]:
     """Train from the newest checkpoint to the last epoch or an early stop; every process ends with the same towers.
 
@@ -58,16 +66,17 @@ def fit(
     processes, the first ends with all of them, in the host's memory. Raises InputError before the first step where the
     config needs validations and nobody is held out, and RayclError where a loss or a weight is not finite; the last
     checkpoint stays. Once ``asked`` is set in any process, all end after the same step, and raise Stopped when its
-    checkpoint is complete.
+    checkpoint is complete. The first process's ``sinks`` hear of steps and validations, beside ``tracking.lines`` under
+    ``job.store``.
     """
     learner = step.learner(job, build(job), device)
     watch = Watch(learner)
     progress = checkpoint.load_newest(job.store, learner.trained, learner.optimizers)
     checkpoint.require_order(progress, job.stream.order)
     agreement = Agreement(asked or threading.Event())
-    with Writer(job.store) as writer:
+    with Writer(job.store) as writer, _track(job, progress, sinks) as track:
         while progress.epoch < job.train.epochs and not watch.reason_to_stop(progress):
-            _run_epoch(learner, progress, watch, writer, agreement, report)
+            _run_epoch(learner, progress, watch, writer, agreement, report, track)
     if exchange.rank() == 0 and (reason := watch.reason_to_stop(progress)):
         log.info("training ended after %d of %d epochs: %s", progress.epoch, job.train.epochs, reason)
     watch.restore(progress)
@@ -83,12 +92,15 @@ def _run_epoch(
     writer: Writer,
     agreement: Agreement,
     report: Report,
+    track: Track | None,
 ) -> None:
     """The rest of an epoch, up to an early stop."""
     learner.towers.train()
-    meter = _Meter(report if exchange.rank() == 0 else None, progress, learner.job)
+    meter = _Meter(report if exchange.rank() == 0 else None, progress, learner, track)
     if not _ends_early(watch, progress, meter):  # a run that was asked to end did so before it validated
         _take_steps(learner, progress, watch, writer, agreement, meter)
+    if watch.validates:  # which may take longer than a signal waits
+        _save(learner, progress, writer, meter)
     _look(watch, progress, meter)
     finished = progress.epoch_step
     progress.losses.append(progress.loss_sum / max(progress.loss_steps, 1))
@@ -110,10 +122,11 @@ def _take_steps(
     with prefetch.batches(learner.job, progress.epoch, progress.epoch_step) as batches:
         for batch in batches:
             rate = learning_rate(train, progress.step, steps * train.epochs, progress.curve)
+            meter.begin()
             value = step.take(learner, batch, progress.step, rate)
             progress.step += 1
             progress.epoch_step += 1
-            meter.add(agreement.mean(value))
+            meter.add(agreement.mean(value), rate)
             if agreement.reached():
                 _save(learner, progress, writer, meter)
                 writer.wait()
@@ -128,6 +141,7 @@ def _save(learner: Learner, progress: checkpoint.Progress, writer: Writer, meter
     """A checkpoint of this step, once its losses and weights are known to be finite."""
     meter.settle()
     _require_finite(learner, progress)
+    meter.flush()
     writer.save(learner.trained, learner.optimizers, progress)
 
 
@@ -143,7 +157,10 @@ def _look(watch: Watch, progress: checkpoint.Progress, meter: _Meter) -> None:
     """Validate, after a look at the losses, and outside of the time that steps take."""
     meter.settle()
     with meter.paused():
+        found = len(progress.curve)
         watch.look(progress)
+    if progress.curve[found:]:
+        meter.tell(progress.curve[-1])
 
 
 def _require_finite(learner: Learner, progress: checkpoint.Progress) -> None:
@@ -157,17 +174,43 @@ def _require_finite(learner: Learner, progress: checkpoint.Progress) -> None:
         )
 
 
+@contextlib.contextmanager
+def _track(job: Job, progress: checkpoint.Progress, sinks: Sequence[Sink]) -> Iterator[Track | None]:
+    """The curves of the run, in the first process alone."""
+    if exchange.rank() > 0:
+        yield None
+        return
+    every, finished = Sinks([Lines(job.store), *sinks]), False
+    try:
+        yield Track(job, progress, every)
+        finished = True
+    finally:
+        every.close(finished=finished)
+
+
 class _Meter:
     """Adds up losses without waiting for the device, and reports now and then."""
 
-    def __init__(self, report: Report | None, progress: checkpoint.Progress, job: Job) -> None:
-        self._report, self._progress, self._job = report, progress, job
+    def __init__(
+        self, report: Report | None, progress: checkpoint.Progress, learner: Learner, track: Track | None
+    ) -> None:
+        self._report, self._progress, self._job = report, progress, learner.job
+        self._probe, self._track = learner.probe, track
         self._pending: list[Tensor] = []
         self._started = self._reported = time.monotonic()
         self._first_step = progress.epoch_step
 
-    def add(self, value: Tensor) -> None:
+    def begin(self) -> None:
+        """A step begins."""
+        number = self._progress.step + 1
+        if self._track is not None and self._track.wants(number):
+            self._probe.begin(whole=self._track.wants_whole(number))
+
+    def add(self, value: Tensor, rate: float) -> None:
+        """The step's loss, which ``progress`` counts already, and its learning rate."""
         self._pending.append(value)
+        if self._track is not None and self._track.wants(self._progress.step):
+            self._track.step(self._progress, rate, value, self._probe.take())
         if time.monotonic() - self._reported > _REPORT_EVERY_S:
             self.settle()
             now = self._progress
@@ -186,13 +229,28 @@ class _Meter:
         self._progress.loss_sum += total
         self._progress.loss_steps += len(self._pending)
         self._pending.clear()
+        if self._track is not None:
+            self._track.settle()
+
+    def flush(self) -> None:
+        """Bring the curves to storage."""
+        if self._track is not None:
+            self._track.flush()
+
+    def tell(self, point: Point) -> None:
+        """A validation was made."""
+        if self._track is not None:
+            self._track.validation(point)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """What goes on meanwhile is no part of the pairs/s."""
         began = time.monotonic()
         yield
-        self._started += time.monotonic() - began
+        lasted = time.monotonic() - began
+        self._started += lasted
+        if self._track is not None:
+            self._track.pause(lasted)
 
     def report_epoch(self, steps: int) -> None:
         """The epoch is over after so many of its steps."""

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raycl.config_loss import LossConfig
 from raycl.data.reader import Batch
 from raycl.model import masking
 from raycl.model.inputs import FeatureRows
@@ -94,14 +93,14 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
 
     Together the processes send what one process with the whole batch would send.
     """
-    histories = [batch.history, *_views(job.loss, job.seed, batch.history, number, device)]
+    histories = [batch.history, *_views(job, batch.history, number, device)]
     uniform = draws.uniform(job.seed, number, job.loss.negatives.uniform, job.num_active)
     uniform = uniform if job.inputs.active is None else job.inputs.active[uniform]
     own, apart = batch.item.astype(np.int64), private.items(job, batch, number)
     # Where there is none the row's own item goes through the tower in its place, so that sizes depend on no data.
     told = own[:0] if apart is None else np.where(apart >= 0, apart, own[:, None]).reshape(-1)
     items = np.concatenate([own, _share(uniform), told])
-    hidden = draws.hidden(items, number, job.spec.model.id_dropout)
+    hidden = draws.hidden(job.seed, number, items, job.spec.model.id_dropout)
     hidden_features = None
     if correlated is not None:
         plain = np.zeros((len(items), len(correlated)), dtype=np.bool_)
@@ -128,16 +127,15 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
     )
 
 
-def _views(
-    loss: LossConfig, seed: int, history: npt.NDArray[np.int32], number: int, device: torch.device
-) -> list[npt.NDArray[np.int32]]:
+def _views(job: Job, history: npt.NDArray[np.int32], number: int, device: torch.device) -> list[npt.NDArray[np.int32]]:
     """Two views of this process's histories, drawn over those of all processes."""
-    terms = [term for term in loss.terms if term.kind == "views"]
+    terms = [term for term in job.loss.terms if term.kind == "views"]
     if not terms:
         return []
     whole = exchange.gather(sent(history, device)).cpu().numpy()
     mine = slice(exchange.rank() * len(history), (exchange.rank() + 1) * len(history))
-    return [view[mine] for view in draws.two_views(seed, number, whole, terms[0])]
+    views = draws.two_views(job.seed, number, whole, terms[0], job.inputs.neighbours)
+    return [view[mine] for view in views]
 
 
 def _share(uniform: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -13,7 +13,7 @@ from raycl.errors import InputError
 from raycl.model import inputs
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage.store import Store
-from raycl.training import context, mining, start
+from raycl.training import context, mining, start, substitutes
 from raycl.training.job import Inputs, Job
 from raycl.training.watch import require_held_out
 
@@ -69,6 +69,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             torch.from_numpy(pairs.train_targets().copy()),
             torch.from_numpy(id_row) if id_row is not None else None,
             np.flatnonzero(~retired) if retired.any() else None,
+            substitutes.neighbours(config.loss, pairs),
             mining.load(store),
         ),
         store,

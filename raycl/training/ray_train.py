@@ -18,19 +18,28 @@ from raycl.errors import ConfigError, RayclError
 from raycl.model import weights
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Version, Workspace
-from raycl.training import exchange, loop, ray_mining, ray_workers, start, stop, watch
+from raycl.tracking import sinks
+from raycl.tracking.events import Sink
+from raycl.training import exchange, loop, ray_mining, ray_workers, records, start, stop, watch
 from raycl.training.prepare import prepare
 
 STAGE = "towers"
 
 
 def run(
-    config: Config, workspace: Workspace, pairs: Version, report: loop.Report, *, force: bool = False
+    config: Config,
+    workspace: Workspace,
+    pairs: Version,
+    report: loop.Report,
+    *,
+    force: bool = False,
+    here: bool = False,
 ) -> tuple[Version, bool]:
     """Train towers on ``pairs``; the second value is False when the finished towers of the same work were found.
 
     A run that was killed goes on from its newest checkpoint; one that is told to end by SIGTERM or Ctrl-C makes one
-    first, and raises Stopped. ``report`` hears of the epochs, wherever they run.
+    first, and raises Stopped. ``report`` hears of the epochs, wherever they run. ``here``: one worker is this process,
+    on a cluster too.
     """
     digest = lineage.digest(config, STAGE, pairs.name)
     if not force and (done := workspace.find(STAGE, digest)):
@@ -45,7 +54,7 @@ def run(
     how = config.loss.negatives.mined
     mined = ray_mining.run(how, workspace, Pairs.of(pairs), draft, config.seed) if how is not None else None
     if draft.task_done("train") is None:
-        if config.train.num_workers.max == 1 and not ray_runtime.joined_cluster():
+        if config.train.num_workers.max == 1 and (here or not ray_runtime.joined_cluster()):
             asked = threading.Event()
             with stop.on_signals(asked):
                 _train(config, pairs, draft, torch.device("cuda" if use_gpu else "cpu"), report, asked)
@@ -59,12 +68,14 @@ def run(
     if record is None:
         raise RayclError("training ended without its record: look at the workers' logs")
     draft.store.write("metrics.json", json.dumps(record).encode())
+    inputs = {
+        "pairs": pairs.name,
+        **({"mined_from": mined["from"]} if mined and mined["from"] else {}),
+        **({"started_from": begun} if begun else {}),
+    }
+    records.leave(config, pairs, draft, job, record, inputs)
     version = draft.commit(
-        inputs={
-            "pairs": pairs.name,
-            **({"mined_from": mined["from"]} if mined and mined["from"] else {}),
-            **({"started_from": begun} if begun else {}),
-        },
+        inputs=inputs,
         config=lineage.part(config, STAGE),
         counts={
             "pairs": job.stream.steps * config.train.global_batch_size,
@@ -111,7 +122,8 @@ def _train(
     mine = Pairs.of(pairs).files("train")[exchange.rank() :: exchange.world_size()]
     pairs.verified(*(path for path, _ in mine))
     job = prepare(config, Pairs.of(pairs), Store(draft.store.uri))
-    towers, progress = loop.fit(job, device, listen, asked)
+    heard = _sinks(config, pairs, Store(draft.store.uri)) if exchange.rank() == 0 else ()
+    towers, progress = loop.fit(job, device, listen, asked, heard)
     if exchange.rank() == 0:
         weights.save(draft.store, job.spec, towers, job.inputs.items.to(towers.user.empty.device))
         record = {
@@ -122,3 +134,8 @@ def _train(
             "parameters": sum(parameter.numel() for parameter in towers.parameters()),
         }
         draft.finish_task("train", record)
+
+
+def _sinks(config: Config, pairs: Version, store: Store) -> list[Sink]:
+    tags = {"raycl.towers": store.uri, "raycl.pairs": pairs.name, "raycl.pairs_fingerprint": pairs.manifest.fingerprint}
+    return sinks.of(config.tracking, store, lineage.part(config, STAGE), tags)

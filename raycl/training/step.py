@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from raycl.training import exchange, objective, passes, row_gradients, row_optim
 from raycl.training.job import Inputs, Job
 from raycl.training.objective import Objective
 from raycl.training.passes import Passes
+from raycl.training.probe import Probe
 
 _OF_TABLES = {"adam": row_optimizers.RowAdam, "adagrad": row_optimizers.RowAdagrad}
 
@@ -38,6 +39,8 @@ class Learner:
     correlated: masking.Floats | None
     """How much item features tell of each other, where a term hides some of them."""
     device: torch.device
+    probe: Probe = field(default_factory=Probe)
+    """Looks at the steps that are told of."""
 
     @functools.cached_property
     def trained(self) -> nn.Module:
@@ -104,7 +107,8 @@ def take(one: Learner, batch: Batch, number: int, rate: float) -> Tensor:
     exchange.average([parameter.grad for parameter in one.objective.parameters()])
     row_gradients.average(one.tables)
     dense = [parameter.grad for parameter in one.dense if parameter.grad is not None]
-    row_gradients.clip(dense, one.tables, one.job.train.gradient_clip)
+    norm = row_gradients.clip(dense, one.tables, one.job.train.gradient_clip)
+    one.probe.gradients(norm, one.dense, one.tables, one.objective.temperature)
     table_rate = rate * (one.job.train.table_learning_rate or one.job.train.learning_rate) / one.job.train.learning_rate
     for optimizer, its_rate in zip(one.optimizers, (rate, table_rate), strict=False):
         for group in optimizer.param_groups:
@@ -124,12 +128,14 @@ def backward(one: Learner, rows: Passes, number: int) -> Tensor:
     chunks = rows.chunks(one.job.train.rows_per_pass)
     if len(chunks) == 1:
         users, items = _forward(one, one.model, rows, number, 0, *chunks[0])
+        one.probe.vectors(users, items, rows)
         value: Tensor = one.objective(users, items, rows, one.inputs, number)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
     with torch.no_grad():
         made = [_forward(one, one.towers, rows, number, place, *chunk) for place, chunk in enumerate(chunks)]
     users, items = (torch.cat(vectors).requires_grad_() for vectors in zip(*made, strict=True))
+    one.probe.vectors(users, items, rows)
     value = one.objective(users, items, rows, one.inputs, number)
     value.backward()  # type: ignore[no-untyped-call]
     assert users.grad is not None

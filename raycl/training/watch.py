@@ -77,6 +77,11 @@ class Watch:
         elif exchange.rank() == 0:
             log.info("validation is off: the validation part of the pairs has no user with an item to find")
 
+    @property
+    def validates(self) -> bool:
+        """Whether anything is measured."""
+        return self._validation is not None
+
     def is_due(self, progress: Progress) -> bool:
         """Whether this step within an epoch is one to validate at."""
         every, taken = self._train.validation.steps, progress.epoch_step

@@ -157,11 +157,25 @@ def test_without_the_optional_columns_every_row_is_a_plain_event() -> None:
     assert events.to_pylist() == [{"user": 5, "item": 6, "time_ms": 0, "weight": 1.0, "event": 0, "split": 0}]
 
 
-@pytest.mark.parametrize(("unit", "milliseconds"), [("s", 1_500_000), ("ms", 1_500), ("us", 1), ("ns", "out")])
+@pytest.mark.parametrize(
+    ("unit", "milliseconds"), [("s", 1_500_000), ("ms", 1_500), ("us", 1), ("ns", "out"), ("order", 1_501_000)]
+)
 def test_an_integer_time_is_in_its_unit(unit: str, milliseconds: int | str) -> None:
     expected = "time_out_of_range" if milliseconds == "out" else milliseconds
     for kind in (pa.int16(), pa.uint32(), pa.int64(), pa.uint64(), pa.float64(), pa.float32()):
         assert times_of(pa.array([1_500], kind), unit) == [expected]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.float32()])
+def test_an_order_starts_at_zero_and_a_time_does_not(kind: pa.DataType) -> None:
+    places = pa.array([0, 1, None], kind)
+    assert times_of(places, "order") == [1_000, 2_000, "null_time"]
+    assert times_of(places, "s") == ["time_out_of_range", 1_000, "null_time"]
+
+
+def test_what_is_no_place_in_an_order_is_out_of_range() -> None:
+    assert times_of([-1.0, float("nan"), float("inf"), 2.0**62], "order") == ["time_out_of_range"] * 4
+    assert times_of(pa.array([-1, 2**63 - 1, -(2**63)], pa.int64()), "order") == ["time_out_of_range"] * 3
 
 
 def test_fractions_of_a_second_are_kept_to_the_millisecond() -> None:

@@ -388,3 +388,12 @@ def test_standardised_numbers_have_mean_zero_and_deviation_one(values: list[floa
     found = encoder.numbers(column)
     assert found[np.array([value is not None for value in values])] == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert np.isnan(found[np.array([value is None for value in values])]).all()
+
+
+@pytest.mark.parametrize(("value", "known_by_its_logarithm"), [(1e99, True), (-1e99, True), (1.7e308, False)])
+def test_a_number_that_a_float32_cannot_hold_is_unknown(value: float, known_by_its_logarithm: bool) -> None:
+    """And one that counts as infinite in a table is unknown whatever its transform."""
+    fitted = Encoders.fit((Feature(column="age", kind="numeric"),), pa.table({"age": [1.0, 2.0, 3.0]}))
+    assert fitted.encode_rows([{"age": value}]).to_pylist() == [{"age": None}]
+    log = Encoders.fit((Feature(column="age", kind="numeric", transform="log"),), pa.table({"age": [1.0, 2.0, 3.0]}))
+    assert (log.encode_rows([{"age": value}])["age"][0].as_py() is not None) is known_by_its_logarithm

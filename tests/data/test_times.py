@@ -72,7 +72,7 @@ def test_what_is_no_date_is_said(parts: list[str]) -> None:
 
 @given(
     st.lists(st.integers(-(2**63), 2**63 - 1) | st.floats(-1e300, 1e300), min_size=2, max_size=2),
-    st.sampled_from(["s", "ms", "us", "ns"]),
+    st.sampled_from(["s", "ms", "us", "ns", "order"]),
     st.booleans(),
 )
 @many_cases

@@ -133,7 +133,8 @@ def test_correlated_items_are_those_that_stand_side_by_side_most(users: list[lis
     totals = Counter[int]()
     for (item, _), count in together.items():
         totals[item] += count
-    found = correlated(packed(users), 6)
+    found = correlated([packed(users)], 6)
+    assert found.tolist() == correlated([packed(users[:1]), packed(users[1:])], 6).tolist()
     for item in range(6):
         cosines = {
             other: count / math.sqrt(totals[item] * totals[other])

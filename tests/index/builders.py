@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from raycl.storage.versions import Version
 
 Vectors = npt.NDArray[np.float32]
 
+SCANNED = ["flat", "sq8", "ivf_flat", "ivf_sq8", "ivf_pq"]
+COMPRESSED = ["sq8", "ivf_sq8", "ivf_pq"]
+
 
 def unit_vectors(rows: int, dim: int, seed: int = 0) -> Vectors:
     """Random directions (rows, dim)."""
@@ -33,6 +37,12 @@ def clustered(rows: int, dim: int, num_clusters: int, seed: int = 0) -> Vectors:
     centres = unit_vectors(num_clusters, dim, seed + 1)
     drawn = centres[generator.integers(0, num_clusters, rows)] + 0.05 * generator.normal(size=(rows, dim))
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), dtype=np.float32)
+
+
+def plan_of(kind: str, rows: int, dim: int, *, metric: str = "inner_product", rerank: str = "never") -> Plan:
+    """An index of this kind of 9 lists, codes of half a byte a number and 16 links, for so many rows."""
+    config: dict[str, Any] = {"kind": kind, "metric": metric, "rerank": rerank}
+    return choose(IndexConfig(**config, num_lists=9, pq_bytes=dim // 2, hnsw_links=16), rows, dim, 0.95)
 
 
 def sharded(vectors: Vectors, shards: Ids, num_shards: int, num_lists: int, nprobe: int) -> ShardedIndex:

@@ -12,19 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raycl.config import IndexConfig
-from raycl.index.plan import Plan, choose
+from raycl.index.plan import Plan
 from raycl.index.search import Depth, ShardedIndex, exact, recall
-from tests.index.builders import Vectors, clustered, of_plan, trained_on, unit_vectors
+from tests.index.builders import COMPRESSED, SCANNED, Vectors, clustered, of_plan, plan_of, trained_on, unit_vectors
 
-SCANNED = ["flat", "sq8", "ivf_flat", "ivf_sq8", "ivf_pq"]
-COMPRESSED = ["sq8", "ivf_sq8", "ivf_pq"]
 SHARDS = [1, 2, 7, 16]
-
-
-def plan_of(kind: str, rows: int, dim: int, *, metric: str = "inner_product", rerank: str = "never") -> Plan:
-    config: dict[str, Any] = {"kind": kind, "metric": metric, "rerank": rerank}
-    return choose(IndexConfig(**config, num_lists=9, pq_bytes=dim // 2, hnsw_links=16), rows, dim, 0.95)
 
 
 @functools.lru_cache(maxsize=32)

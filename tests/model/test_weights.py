@@ -11,6 +11,7 @@ import torch
 
 from raycl.errors import CorruptRelease
 from raycl.model import weights
+from raycl.model.towers import ItemTower
 from raycl.storage.store import Store
 from tests.model.builders import NUM_ITEMS, SOME_FEATURES, some_features, tower_spec, towers
 
@@ -32,6 +33,7 @@ def test_towers_come_back_as_they_were_and_ready_to_answer(saved: Store) -> None
     assert not item.training
     assert torch.equal(user(HISTORY, features), built.user(HISTORY, features))
     assert torch.equal(item(torch.tensor([3, 5]), features), built.item(torch.tensor([3, 5]), features))
+    assert isinstance(item, ItemTower)
     assert item.known.tolist() == [True] * 4 + [False] * 2
     assert weights.load_spec(saved) == SPEC
 

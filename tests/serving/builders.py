@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from raycl.config import Feature
+from raycl.config import Feature, ServingConfig
 from raycl.data.features import Encoders
+from raycl.index.selection import Mask, Selection
 from raycl.serving.api import Query
 from raycl.serving.retriever import Encode, Retriever
 
@@ -74,14 +76,47 @@ def search(vectors: Vectors, k: Ids) -> tuple[Ids, npt.NDArray[np.float32]]:
     return rows, np.take_along_axis(vectors, rows, axis=1)
 
 
+class PlainIndex:
+    """Every row has a vector, in which it alone is 1: an encoder's numbers are the scores."""
+
+    def __init__(self, search: Callable[[Vectors, Ids], tuple[Ids, npt.NDArray[np.float32]]] = search) -> None:
+        self._search = search
+
+    def search(self, queries: Vectors, k: Ids, among: Selection | None = None) -> tuple[Ids, npt.NDArray[np.float32]]:
+        """As ``search``, of the rows that are chosen."""
+        if among is not None:
+            queries = np.where(among.kept, queries, -np.inf).astype(np.float32)
+        rows, scores = self._search(queries, k)
+        return np.where(np.isneginf(scores), -1, rows), scores
+
+    def selection(self, kept: Mask) -> Selection:
+        """All of them."""
+        return Selection(kept)
+
+    def vectors(self, rows: Ids) -> Vectors:
+        """Unit vectors."""
+        return np.eye(len(IDS), dtype=np.float32)[rows]
+
+    def scores(self, queries: Vectors, rows: Ids) -> Vectors:
+        """Of these rows alone."""
+        return queries[:, rows]
+
+
 def retriever(
     ids: Sequence[int | str] = IDS,
     encode: Encode = encode,
     search: Callable[[Vectors, Ids], tuple[Ids, npt.NDArray[np.float32]]] = search,
     release: str = "r1",
+    table: pa.Table | None = None,
+    config: ServingConfig | None = None,
+    ticks: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.time,
+    context: Encoders | None = None,
 ) -> Retriever:
     """A retriever of these parts."""
-    return Retriever(release, catalogue(ids), encoders(), MAX_HISTORY, encode, search)
+    shown = catalogue(ids) if table is None else table
+    index = PlainIndex(search)
+    return Retriever(release, shown, encoders(), MAX_HISTORY, encode, index, context, config, ticks, clock)
 
 
 def seen_histories(query: Query) -> list[list[int]]:

@@ -134,8 +134,26 @@ def require_answers_by_the_evaluations_vector(config: Config) -> None:
             order = np.argsort(-scores)[:20]
             assert [item.item_id for item in answer.items] == names[order].tolist()
             assert [item.score for item in answer.items] == pytest.approx(scores[order].tolist(), abs=1e-5)
+            if num_checked < 5:
+                require_reasons(served, query)
             num_checked += 1
     assert num_checked == builders.NUM_USERS
+
+
+def require_reasons(served: Retriever, query: Query) -> None:
+    """Of a history that every subset is looked at, and of the same with all its events twice, which is drawn from."""
+    for times in (1, 2):
+        history = query.history * times
+        asked = query.model_copy(update={"history": history, "times": query.times * times, "explain": True, "k": 3})
+        nothing = {"history": [], "times": [], "exclude": history, "k": 50}
+        answer, empty = served.retrieve([asked, asked.model_copy(update=nothing)])
+        base = {item.item_id: item.score for item in empty.items}
+        for item in answer.items:
+            assert item.reasons is not None
+            values = [event.value for event in item.reasons.events]
+            assert item.reasons.empty_history + sum(values) == pytest.approx(item.score, abs=1e-5)
+            if empty.basis == "features":
+                assert item.reasons.empty_history == pytest.approx(base[item.item_id], abs=1e-5)
 
 
 def test_a_user_without_events_is_told_to_ask_with_a_history(pairs: Pairs) -> None:

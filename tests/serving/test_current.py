@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from raycl.errors import CorruptRelease, RayclError
-from raycl.serving.current import Current
+from raycl.serving.current import Current, made_at
 from raycl.serving.retriever import Retriever
 from raycl.storage import pointer
 from raycl.storage.store import Store
 from tests.serving.builders import retriever
+from tests.serving.services import Noted
 
 
 class Loader:
@@ -185,3 +186,26 @@ def test_a_store_that_fails_for_a_moment_is_a_problem_for_a_moment(store: Store)
     broken.unlink()
     assert not current.poll()
     assert current.problem is None
+
+
+def test_swaps_failures_and_the_age_of_the_release_are_measured(store: Store) -> None:
+    """The alert goes on with the first failure and off with the next release that is taken."""
+    load, meter = Loader(), Noted()
+    load.broken = {"r2"}
+    current = Current(store, load, meter)
+    alerts = []
+    for name in ("20200101T000000000-0123456789ab", "r2", "r3"):
+        pointer.publish(store, name)
+        current.poll()
+        alerts.append([value for told, value, _ in meter.told if told == "raycl_release_stale"][-1])
+    assert alerts == [0.0, 1.0, 0.0]
+    assert (meter.sum("raycl_swaps"), meter.sum("raycl_swap_failures")) == (2, 1)
+    assert len([name for name, _, _ in meter.told if name == "raycl_swap_seconds"]) == 2
+    ages = [value for name, value, _ in meter.told if name == "raycl_release_age_seconds"]
+    assert len(ages) == 2
+    assert min(ages) > 365 * 86_400
+
+
+def test_a_releases_name_says_when_it_was_begun() -> None:
+    assert str(made_at("20260131T235958123-0123456789ab")) == "2026-01-31 23:59:58.123000+00:00"
+    assert made_at("r1") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import threading
@@ -81,6 +82,7 @@ def service(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 "answer": running.post(history=[]),
                 "release": http.get("/v1/release"),
                 "health": http.get("/healthz"),
+                "ready": http.get("/readyz"),
             }
             running.publish(first)
             yield running
@@ -117,9 +119,9 @@ def test_a_bad_serving_part_is_told_by_field(serving: Any, told: str) -> None:
 
 def test_before_the_first_release_the_answer_is_503_and_says_what_to_run(service: Service) -> None:
     assert service.before["answer"].status_code == 503
-    assert service.before["answer"].json() == {
-        "detail": f"workspace={service.store.uri} has no published release: run raycl publish"
-    }
+    assert service.before["answer"].json()["detail"].startswith("no release answers yet: publish one, and ask again")
+    assert service.before["answer"].headers["retry-after"] == "1"
+    assert (service.before["ready"].status_code, service.http.get("/readyz").status_code) == (503, 200)
     assert service.before["release"].json() == {"release": None, "problem": None}
     assert service.before["health"].json() == {"status": "ok"}
 
@@ -180,6 +182,25 @@ def test_a_body_that_is_no_query_is_refused_by_field(service: Service, body: dic
 def test_a_body_that_is_no_json_is_refused(service: Service) -> None:
     response = service.http.post("/v1/retrieve", content=b"{half", headers={"content-type": "application/json"})
     assert response.status_code == 422
+
+
+def test_similar_items_fresh_events_and_wishes_go_through_the_replica(service: Service) -> None:
+    name = service.publish(service.first)
+    whole = service.truth(name)
+    similar = Answer.model_validate(service.http.get("/v1/items/103/similar", params={"k": 4}).json())
+    (expected,) = whole.answer([whole.check_similar("103", {}, Query(k=4))])
+    assert [item.item_id for item in similar.items] == [item.item_id for item in expected.items]
+    posted = [{"user_id": "ann", "item_id": item} for item in (104, 107)]
+    assert service.http.post("/v1/events", json={"events": posted}).json() == {"accepted": 2}
+    wish = {"filter": {"op": "eq", "column": "category", "value": "tea"}, "explain": True, "k": 4}
+    queries = [{"user_id": "ann", **wish}, {"history": [104, 107], "diversity": {"method": "dpp"}, "k": 4}]
+    found = service.post(queries=queries).json()
+    (fresh,) = whole.retrieve([Query.model_validate({"history": [104, 107], **wish})])
+    assert found["release"] == name
+    assert [item["item_id"] for item in found["answers"][0]["items"]] == [item.item_id for item in fresh.items]
+    assert {item["display"]["category"] for item in found["answers"][0]["items"]} == {"tea"}
+    assert {reason["item_id"] for reason in found["answers"][0]["items"][0]["reasons"]["events"]} == {104, 107}
+    assert len(found["answers"][1]["items"]) == 4
 
 
 def test_requests_at_once_answer_as_requests_in_turn(service: Service) -> None:
@@ -293,13 +314,16 @@ def test_serve_that_listens_elsewhere_already_is_a_bad_config(service: Service) 
 def test_a_service_that_is_started_again_answers_at_the_url_that_it_returns(service: Service) -> None:
     """The last test of this module: Serve keeps its first port for as long as its Ray lives.
 
-    It may give fewer items than the ten of a request that names no number.
+    It may give fewer items than the ten of a request that names no number, and ask for a token of its environment.
     """
     ray_serve.stop()
     assert service.http.get("/healthz").status_code == 404
-    url = ray_serve.start(builders.changed(service.first, "serving", max_k=4))
-    few = client.ask(url, Query())
+    token = os.environ["HOME"]
+    url = ray_serve.start(builders.changed(service.first, "serving", max_k=4, guard={"token_env": "HOME"}))
+    few = client.ask(url, Query(), token=token)
     assert (len(few.items), few.short) == (4, False)
     with pytest.raises(InputError, match=r"k=10 is above serving\.max_k=4"):
-        client.ask(url, Query(k=10))
-    assert client.ask(url, Query(k=2)).release == journey.publish(service.first).version.name
+        client.ask(url, Query(k=10), token=token)
+    assert client.ask(url, Query(k=2), token=token).release == journey.publish(service.first).version.name
+    with pytest.raises(RayclError, match="answered 401"):
+        client.ask(url, Query(k=2))

@@ -16,6 +16,7 @@ from raycl.data.features import Encoder, Encoders
 from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from raycl.index.search import ShardedIndex, exact
+from raycl.index.selective import SelectiveIndex
 from raycl.serving.api import Answer, Query
 from raycl.serving.retriever import Retriever, describe
 from tests.index.builders import clustered, sharded
@@ -53,7 +54,7 @@ def test_an_answer_is_described_by_the_catalogue() -> None:
 
 def test_a_catalogue_without_titles_answers_without() -> None:
     plain = builders.catalogue().select(["item", "train_count"])
-    bare = Retriever("r1", plain, builders.encoders(), 3, builders.encode, builders.search)
+    bare = Retriever("r1", plain, builders.encoders(), 3, builders.encode, builders.PlainIndex())
     (item,) = bare.retrieve([Query(k=1)])[0].items
     assert item.title is None
     assert item.display == {}
@@ -97,7 +98,7 @@ def test_a_repeated_event_is_left_out_once() -> None:
 def test_the_encoder_reads_the_newest_first_and_no_more_than_it_has_places() -> None:
     assert seen_histories(Query(history=[101, 102])) == [[1, 0, -1]]
     assert seen_histories(Query(history=[101, 102, 103, 104, 107])) == [[4, 3, 2]]
-    assert seen_histories(Query()) == [[-1, -1, -1]]
+    assert seen_histories(Query(user={"age": 30})) == [[-1, -1, -1]]
 
 
 def test_unknown_ids_are_counted_and_take_no_place() -> None:
@@ -130,9 +131,9 @@ def test_text_ids_may_come_as_integers_and_keep_their_zeros() -> None:
 def test_text_ids_of_any_script_are_found_where_the_map_has_them(known: set[str], asked: list[int | str]) -> None:
     ordered = pa.array(sorted(known, key=str.encode), pa.large_string())
     table = pa.table({"item": ordered, "train_count": [1] * len(ordered)})
-    texts = Retriever("r1", table, builders.encoders(), 3, builders.encode, builders.search)
+    texts = Retriever("r1", table, builders.encoders(), 3, builders.encode, builders.PlainIndex())
     expected = IdMap(ordered).rows(pa.array([str(one) for one in asked], pa.large_string()))
-    assert texts._rows(asked).tolist() == expected.tolist()
+    assert texts.catalogue.rows(asked).tolist() == expected.tolist()
 
 
 def test_an_answer_is_short_where_the_catalogue_ends() -> None:
@@ -149,7 +150,7 @@ def test_no_more_neighbours_are_no_items() -> None:
         rows[:, 2:], scores[:, 2:] = -1, -np.inf
         return rows, scores
 
-    (answer,) = retriever(search=few).retrieve([Query(k=4)])
+    (answer,) = retriever(search=few).retrieve([Query(k=4, user={"country": "pe"})])
     assert (len(answer.items), answer.short) == (2, True)
 
 
@@ -162,10 +163,10 @@ def test_a_search_is_told_what_each_query_wants() -> None:
         return builders.search(vectors, k)
 
     asked = [
-        Query(k=1),
-        Query(k=2, history=[101, 102], exclude=[110]),
+        Query(k=1, history=[999, 101], exclude_history=False),
+        Query(k=2, history=[101, 102], exclude=[110, 102]),
         Query(k=2, history=[101, 102], exclude_history=False),
-        Query(k=500),
+        Query(k=500, user={"age": 30}),
     ]
     retriever(search=listen).retrieve(asked)
     assert told == [[1, 5, 2, 6]]
@@ -180,7 +181,7 @@ def over_lists(index: ShardedIndex) -> Retriever:
     def read(history: npt.NDArray[np.int32], described: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
         return np.stack([described[name].to_numpy() for name in ("x", "y", "z")], axis=1).astype(np.float32)
 
-    return Retriever("r1", table, features, 3, read, index.search)
+    return Retriever("r1", table, features, 3, read, SelectiveIndex(index, rows))
 
 
 def test_answers_from_inverted_lists_are_whole_however_much_is_left_out() -> None:
@@ -273,9 +274,7 @@ def test_ages_come_in_the_places_of_their_events() -> None:
         seen.extend(age_s.tolist())
         return builders.encode(history, features, age_s, context)
 
-    clocked = Retriever(
-        "r1", builders.catalogue(), builders.encoders(), 3, listen, builders.search, clock=lambda: 1_000.0
-    )
+    clocked = retriever(encode=listen, clock=lambda: 1_000.0)
     clocked.retrieve(
         [
             Query(history=[101, 999, 102, 103], times=[100, 200, None, 900.5]),
@@ -313,8 +312,10 @@ def test_context_is_encoded_and_checked_as_the_user_is() -> None:
         return builders.encode(history, features, age_s, context)
 
     requests = Encoders((Encoder("device", "categorical", "", 0, ("phone", "desk")), Encoder("hour", "numeric", "", 0)))
-    told = Retriever("r1", builders.catalogue(), builders.encoders(), 3, listen, builders.search, requests)
-    told.retrieve([Query(context={"device": "desk", "hour": 3}), Query(), Query(context={"device": "car"})])
+    told = retriever(encode=listen, context=requests)
+    told.retrieve(
+        [Query(context={"device": "desk", "hour": 3}), Query(history=[101]), Query(context={"device": "car"})]
+    )
     nothing = {"device": [1], "hour": None}
     assert seen == [{"device": [3], "hour": 3.0}, nothing, nothing]
     with pytest.raises(InputError, match=r"context\.city='lima': .* no such feature; it knows device, hour"):
@@ -326,7 +327,7 @@ def test_context_is_encoded_and_checked_as_the_user_is() -> None:
 
 
 def test_a_release_without_user_features_says_so() -> None:
-    bare = Retriever("r1", builders.catalogue(), Encoders(), 3, builders.encode, builders.search)
+    bare = Retriever("r1", builders.catalogue(), Encoders(), 3, builders.encode, builders.PlainIndex())
     bare.check(Query())
     with pytest.raises(InputError, match=r"user\.age=3: .*it knows none"):
         bare.check(Query(user={"age": 3}))
@@ -349,3 +350,27 @@ def test_a_release_without_user_features_says_so() -> None:
 def test_a_value_of_a_wrong_type_is_refused_by_name(name: str, value: Any, kind: str) -> None:
     with pytest.raises(InputError, match=rf"user\.{name}: .* is not a {kind} value"):
         retriever().check(Query(user={name: value}))
+
+
+def test_the_users_of_a_batch_are_encoded_together_and_one_that_cannot_be_is_told_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, calls = retriever(), []
+    encode_rows = Encoders.encode_rows
+
+    def listen(encoders: Encoders, rows: Any, *rest: Any) -> pa.Table:
+        calls.append(len(rows))
+        return encode_rows(encoders, rows, *rest)
+
+    monkeypatch.setattr(Encoders, "encode_rows", listen)
+    good = whole.check_all([(Query(user=user), ()) for user in USERS])
+    assert calls == [len(USERS) - 1], "nothing is known of the first"
+    alone = [whole.check(Query(user=user)) for user in USERS]
+    assert [one.features.to_pylist() for one in good if not isinstance(one, InputError)] == [
+        one.features.to_pylist() for one in alone
+    ]
+    bad = {"age": "old"}
+    found = whole.check_all([(Query(user=user), ()) for user in (USERS[1], bad, USERS[2], {"city": "lima"})])
+    assert [isinstance(one, InputError) for one in found] == [False, True, False, True]
+    assert "user.age: 'old'" in str(found[1])
+    assert "user.city='lima'" in str(found[3])

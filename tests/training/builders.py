@@ -108,6 +108,7 @@ def job(
             _features(NUM_USERS - 1, item),
             torch.from_numpy(counts),
             torch.from_numpy(targets),
+            neighbours=np.arange(1, NUM_ITEMS + 1, dtype=np.int32) % NUM_ITEMS,
             mined=POOLS if losses.negatives.mined is not None else None,
         ),
         Store(str(folder / "towers")),

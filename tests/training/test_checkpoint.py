@@ -180,3 +180,24 @@ def test_a_checkpoint_of_pairs_in_another_order_is_refused() -> None:
     assert progress.order == order
     with pytest.raises(RayclError, match=r"with train\.global_batch_size=16, .* has train\.global_batch_size=32,"):
         checkpoint.require_order(progress, order | {"train.global_batch_size": 32})
+
+
+def test_checkpoints_that_were_passed_over_do_not_cost_those_that_are_written_after_them(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    saved(store, 20, 40)
+    for step in (20, 40):
+        store.write(f"checkpoints/step-{step:09d}/model.safetensors", b"cut short")
+    assert restored(store) == 0
+    saved(store, 3, 6, 9)
+    assert restored(store) == 9
+    assert [name for name in sorted(store.names("checkpoints")) if name < "step-000000010"] == [
+        "step-000000006",
+        "step-000000009",
+    ]
+
+
+def test_half_written_checkpoints_go_with_the_old_ones(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("checkpoints/step-000000002/model.safetensors", b"half")
+    saved(store, 3)
+    assert list(store.names("checkpoints")) == ["step-000000003"]

@@ -14,11 +14,12 @@ VIEWS = ViewContrast(kind="views")
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_about_the_given_share_of_items_is_hidden_alike_in_every_process(share: float) -> None:
     items = np.arange(10_000, dtype=np.int32)
-    hidden = draws.hidden(items, 7, share)
+    hidden = draws.hidden(3, 7, items, share)
     assert hidden.mean() == pytest.approx(share, abs=0.02)
-    assert draws.hidden(items[2_500:5_000].astype(np.int64), 7, share).tolist() == hidden[2_500:5_000].tolist()
+    assert draws.hidden(3, 7, items[2_500:5_000].astype(np.int64), share).tolist() == hidden[2_500:5_000].tolist()
     if share == 0.25:
-        assert draws.hidden(items, 8, share).tolist() != hidden.tolist()
+        for other in (draws.hidden(3, 8, items, share), draws.hidden(4, 7, items, share)):
+            assert other.tolist() != hidden.tolist()
 
 
 def test_every_item_is_drawn_evenly() -> None:
@@ -36,6 +37,14 @@ def test_views_keep_to_the_items_of_their_history() -> None:
     for view in draws.two_views(0, 1, history, VIEWS):
         for row, changed in zip(history, view, strict=True):
             assert set(changed.tolist()) <= {*row.tolist(), -1}
+
+
+def test_a_view_may_put_a_neighbour_in_the_place_of_an_item() -> None:
+    history, neighbours = np.tile(np.arange(8, dtype=np.int32), (50, 1)), np.arange(8, dtype=np.int32) + 100
+    how = ViewContrast(kind="views", crop=None, mask=None, reorder=None, substitute=0.5)
+    for view in draws.two_views(0, 1, history, how, neighbours):
+        assert ((view == history) | (view == history + 100)).all()
+        assert (view > 99).sum(1).tolist() == [4] * 50
 
 
 @pytest.mark.parametrize("seed", [0, 10**30])

@@ -14,6 +14,8 @@ from raycl.config import Config
 from raycl.data import ray_pairs
 from raycl.data.features import UNKNOWN
 from raycl.data.handoff import Pairs
+from raycl.data.reader import read
+from raycl.data.views import correlated
 from raycl.errors import InputError
 from raycl.storage import tables
 from raycl.storage.store import Store
@@ -90,3 +92,14 @@ def test_pairs_that_do_not_fill_a_batch_are_refused(tmp_path: Path) -> None:
         InputError, match=r"^train\.global_batch_size=1024 is more than the \d+ training pairs: lower it$"
     ):
         prepared(tmp_path, train={"global_batch_size": 1_024})
+
+
+def test_views_that_substitute_are_told_the_neighbours_in_training_histories(tmp_path: Path) -> None:
+    _, pairs, run = prepared(tmp_path, loss={"terms": ["softmax", {"kind": "views", "substitute": 0.3}]})
+    known = [read(pairs.store, [path], "train").trained_on() for path, _ in pairs.files("train")]
+    assert run.inputs.neighbours is not None
+    assert run.inputs.neighbours.tolist() == correlated(known, 25).tolist()
+    whole_log = [read(pairs.store, [path], "train") for path, _ in pairs.files("train")]
+    assert run.inputs.neighbours.tolist() != correlated(whole_log, 25).tolist()
+    assert loop.fit(run, torch.device("cpu"), lambda _: None)[1].step == run.stream.steps
+    assert prepared(tmp_path)[2].inputs.neighbours is None

@@ -7,13 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from raycl import journey
 from raycl.config import Config
+from raycl.data.handoff import Pairs
 from raycl.errors import ConfigError, RayclError
 from raycl.journey import Outcome
 from raycl.model import weights
+from raycl.tracking import events, model_card, run_page
+from raycl.tracking.story import Story
 from tests.data import whole
 from tests.training.builders import assert_close, assert_equal_bits, weights_of
 
@@ -127,3 +132,41 @@ def test_a_loss_that_is_not_finite_ends_the_stage_at_once_with_a_remedy(
 def test_more_gpus_than_there_are_cannot_be_asked_for(made: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.use_gpu=always needs train\.num_workers=2 GPUs"):
         train(config(made, num_workers=2, use_gpu="always"))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_curves_lie_beside_the_towers_for_a_run_that_was_killed_too(made: Path, num_workers: int) -> None:
+    def until_killed(event: Mapping[str, Any]) -> None:
+        if event["done"]:
+            raise KeyboardInterrupt
+
+    settings = config(made, num_workers=num_workers, validation={"k": 3})
+    if num_workers == 1:
+        with pytest.raises(KeyboardInterrupt):
+            journey.train(settings, until_killed)
+    version = train(settings).version
+    told = events.from_lines(version.store.read("track.jsonl"))
+    steps = version.manifest.counts["steps"]
+    assert [event["step"] for event in told if event["kind"] == "step"] == list(range(1, steps + 1))
+    assert [event["recall"] for event in told if event["kind"] == "validation"] == [
+        point["recall"] for point in version.manifest.facts["validation"]
+    ]
+    (curves,) = version.store.names("tensorboard")
+    assert f"tensorboard/{curves}" in version.manifest.checksums
+    shown: Any = EventAccumulator(f"{version.store.uri}/tensorboard").Reload()
+    assert [point.step for point in shown.Scalars("train/loss")] == list(range(1, steps + 1))
+    story = Story.model_validate_json(version.store.read("run.json"))
+    assert version.store.read("run.html").decode() == run_page.render(story, told)
+    assert version.store.read("model_card.md").decode() == model_card.render(story)
+    assert (story.towers, story.inputs, story.config) == (
+        version.name,
+        version.manifest.inputs,
+        version.manifest.config,
+    )
+    assert (story.steps, list(story.losses)) == (steps, version.manifest.facts["losses"])
+    assert sum(part.pairs for part in story.trained.parts) > version.manifest.counts["pairs"] / 2
+    pairs = Pairs.of(journey.workspace(settings).open("pairs", version.manifest.inputs["pairs"]))
+    counts, active = pairs.train_counts(), np.flatnonzero(~pairs.retired())
+    assert [spot.train_count for spot in story.map.spots] == sorted(counts[active].tolist(), reverse=True)
+    names = set(pairs.catalogue()["title"].to_pylist()) | {str(item) for item in pairs.catalogue()["item"].to_pylist()}
+    assert {spot.name for spot in story.map.spots} <= names

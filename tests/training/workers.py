@@ -31,6 +31,7 @@ EVERYTHING: dict[str, Any] = {
     "log_q": "streaming",
     "negatives": NEGATIVES,
 }
+SUBSTITUTING = {"kind": "views", "crop": None, "mask": None, "reorder": None, "substitute": 0.5}
 EVERY_SETTING: dict[str, Any] = {
     "loss": EVERYTHING,
     "model": MODEL | {"pooling": "attention"},
@@ -57,6 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
         for kind in CONTRASTING
     },
     **{kind: {"loss": {"terms": ["softmax", kind]}} for kind in ("views", "masked_features", "reconstruction")},
+    "views with substitutes": {"loss": {"terms": ["softmax", SUBSTITUTING]}},
     "rating": {"loss": {"terms": {"kind": "rating", "low": 0.5, "high": 2.0}}},
     "learned temperature": {"loss": {"learn_temperature": True}},
     "small sketch": {"loss": {"log_q": "streaming", "sketch": {"width": 7, "num_hashes": 2, "rate": 0.2}}},

@@ -1,4 +1,4 @@
-"""How the page of the data report looks, in light and in dark."""
+"""How every page looks, in light and in dark."""
 
 from __future__ import annotations
 

@@ -1,0 +1,105 @@
+"""What a release knows of its items: ids, what an answer shows, columns to filter by, how popular each is."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raycl.config_serving import FilterConfig
+from raycl.data.id_map import IdMap
+from raycl.errors import InputError
+from raycl.index.selection import Mask, Rows, Selection
+from raycl.serving import filters
+from raycl.serving.columns import Columns
+from raycl.serving.filters import Filter, ItemId
+
+_OWN = ("item", "title", "train_count")
+_LIKEST = 32
+
+
+class Catalogue:
+    """The items of one release, one vocabulary row a row; threads may share it."""
+
+    def __init__(self, table: pa.Table, config: FilterConfig, select: Callable[[Mask], Selection]) -> None:
+        """``select``: those of some rows that the index has a vector of."""
+        self._table, self._config, self._select = table, config, select
+        self._ids = IdMap(table["item"].combine_chunks())
+        self._shown = [name for name in table.column_names if name not in _OWN]
+        self.columns = Columns(table, config.columns, config.available, self.rows)
+        self.counts: npt.NDArray[np.int64] = table["train_count"].to_numpy().astype(np.int64)
+        """Training events of each item, (num_rows,)."""
+        self.most = int(self.counts.max(initial=0))
+        self.all = select(np.ones(len(self._ids), dtype=np.bool_))
+        """Every item that has a vector."""
+        self.by_popularity: Rows = self.all.rows[np.argsort(-self.counts[self.all.rows], kind="stable")]
+        """These items, the most popular first."""
+        self._selections: OrderedDict[str, Selection] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def rows(self, ids: Sequence[ItemId]) -> npt.NDArray[np.int32]:
+        """Vocabulary rows, -1 for an id that is not in it; an integer may come as text and text as an integer."""
+        if not pa.types.is_integer(self._ids.ids.type):
+            return np.array([self._ids.row_of_text(str(one)) for one in ids], dtype=np.int32)
+        numbers = [_whole(one) for one in ids]
+        rows = np.full(len(ids), -1, dtype=np.int32)
+        known = np.array([number is not None for number in numbers], dtype=np.bool_)
+        rows[known] = self._ids.rows(pa.array([number for number in numbers if number is not None], pa.int64()))
+        return rows
+
+    def ids(self, rows: Rows) -> list[ItemId]:
+        """The ids of these rows."""
+        return list(self._table["item"].take(pa.array(rows)).to_pylist())
+
+    def shown(self, rows: Rows) -> list[tuple[ItemId, str | None, dict[str, Any]]]:
+        """Id, title and displayed columns of each row."""
+        found = self._table.take(pa.array(rows)).to_pylist()
+        return [(row["item"], row.get("title"), {name: row[name] for name in self._shown}) for row in found]
+
+    def selection(self, node: Filter) -> Selection:
+        """The items that pass; the outcomes of the last filters are remembered.
+
+        InputError for a filter that is too large, or that a column cannot answer.
+        """
+        size = filters.size(node)
+        if size > self._config.max_size:
+            raise InputError(
+                f"filter: {size} nodes and values are above serving.filters.max_size={self._config.max_size}: ask for"
+                f" fewer"
+            )
+        key = node.model_dump_json()  # objects would not do: 1, 1.0 and true are equal
+        with self._lock:
+            if key in self._selections:
+                self._selections.move_to_end(key)
+                return self._selections[key]
+        found = self._select(self.columns.keep(node))
+        with self._lock:
+            self._selections[key] = found
+            while len(self._selections) > self._config.num_cached:
+                self._selections.popitem(last=False)
+        return found
+
+    def likest(self, features: Mapping[str, Any]) -> Rows:
+        """Items that are most alike to one of these values by column, at most 32; none where nothing is alike.
+
+        All of them are equally alike; of more than these the most popular ones.
+        """
+        alike = self.columns.likest(features)[self.by_popularity]
+        best = alike.max(initial=0.0)
+        return self.by_popularity[alike >= best][:_LIKEST] if best > 0.0 else self.by_popularity[:0]
+
+
+def _whole(value: ItemId) -> int | None:
+    try:
+        number = int(value)
+    except ValueError:
+        return None
+    return number if -(2**63) <= number < 2**63 else None

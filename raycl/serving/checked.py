@@ -1,0 +1,66 @@
+"""A query as one release understands it, and the index that it is answered from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from raycl.index.selection import Mask, Rows, Selection
+from raycl.serving.api import Basis, Query
+
+Ids = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float32]
+
+
+class Index(Protocol):
+    """What answers are found in: this process's own, or calls to elsewhere."""
+
+    def search(self, queries: Vectors, k: Ids, among: Selection | None = None) -> tuple[Ids, Scores]:
+        """Rows and scores (queries, most of ``k``), best first, and -1 where there are no more or not so many asked."""
+
+    def selection(self, kept: Mask) -> Selection:
+        """Those of the ``kept`` rows that can be found."""
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """The vectors (rows, dim) of rows that can be found."""
+
+    def scores(self, queries: Vectors, rows: Rows) -> Scores:
+        """What each of these rows scores for each query, (queries, rows), as a search scores it."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A query that a release can answer, and what it means there."""
+
+    query: Query
+    features: pa.Table
+    """What it says of the user, as the release's encoders put it: one row."""
+    context: pa.Table
+    """What it says of the request, in the same way."""
+    events: npt.NDArray[np.int32]
+    """The history as known rows, the newest first, no more than the tower reads."""
+    age_s: npt.NDArray[np.float32]
+    """Seconds since each of these events, NaN where that is not known."""
+    left_out: Rows
+    """Distinct rows that must not come."""
+    unknown_history: int
+    among: Selection
+    """What passes the filter."""
+    basis: Basis
+    vector: Vectors | None = None
+    """Of what is asked for (dim,), where that is no user."""
+
+    @property
+    def matched(self) -> int:
+        """Items that may come."""
+        return self.among.count - self.num_left_out
+
+    @property
+    def num_left_out(self) -> int:
+        """Rows that pass the filter and must not come."""
+        return int(np.count_nonzero(self.among.kept[self.left_out]))

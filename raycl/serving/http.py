@@ -1,0 +1,148 @@
+"""The service's routes on FastAPI: requests in and answers out, every refusal an ``api.Problem``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Body, FastAPI, Path, Query, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from raycl.errors import InputError
+from raycl.serving import api
+from raycl.serving.api import Answer, Answers, Asked, Described, Events, Problem, Queries, Status
+from raycl.serving.guard import Guard, problem, short
+from raycl.serving.service import NotReady, Service, TooLate
+from raycl.serving.tokens import Tokens
+
+_TIMEOUT = "x-request-timeout-ms"
+_MOST_PROBLEMS, _MOST_STEPS = 10, 12
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem} for status in (400, 401, 413, 422, 429, 500, 503, 504)
+}
+_FOR_ASKING: dict[str, Any] = {"responses": _REFUSALS, "dependencies": [Security(HTTPBearer(auto_error=False))]}
+
+
+def application(service: Service, tokens: Tokens) -> FastAPI:
+    """The whole HTTP application in front of a service."""
+    app = FastAPI(
+        title="raycl",
+        version="1",
+        description="Retrieval from the published release.",
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    app.add_middleware(Guard, config=service.config.guard, tokens=tokens, meter=service.meter)
+    app.state.service = service
+    app.add_api_route("/v1/retrieve", _retrieve, methods=["POST"], response_model=Answer | Answers, **_FOR_ASKING)
+    app.add_api_route(
+        "/v1/items/{item_id:path}/similar", _similar, methods=["GET"], response_model=Answer, **_FOR_ASKING
+    )
+    app.add_api_route("/v1/events", _events, methods=["POST"], **_FOR_ASKING)
+    app.add_api_route("/v1/release", _release, methods=["GET"], **_FOR_ASKING)
+    app.add_api_route("/healthz", _healthy, methods=["GET"])
+    app.add_api_route("/readyz", _ready, methods=["GET"], response_model=Status, responses={503: {"model": Status}})
+    for error, status in ((InputError, 422), (NotReady, 503), (TooLate, 504)):
+        app.add_exception_handler(error, _refuse(status))
+    app.add_exception_handler(RequestValidationError, _of_wrong_form)
+    app.add_exception_handler(HTTPException, _http)
+    return app
+
+
+async def _retrieve(request: Request, asked: Annotated[Asked, Body()]) -> Response:
+    """The items nearest to the state of a user, or of several users: an ``Answer``, or ``Answers`` to ``queries``."""
+    service = _service(request)
+    queries = asked.queries if isinstance(asked, Queries) else [asked]
+    answers = await service.retrieve(queries, _within_s(request))
+    if not isinstance(asked, Queries):
+        return _json(answers[0])
+    return _json(Answers(release=answers[0].release, answers=answers))
+
+
+async def _similar(
+    request: Request,
+    item_id: Annotated[str, Path(max_length=1_024)],
+    k: Annotated[int | None, Query(ge=1)] = None,
+) -> Response:
+    """The items nearest to one item; other parameters are its values by column, for an item that is not known."""
+    features = {name: value for name, value in request.query_params.items() if name != "k"}
+    return _json(await _service(request).similar(item_id, features, k, _within_s(request)))
+
+
+async def _events(request: Request, posted: Events) -> api.Accepted:
+    """Remember what users did just now: at this replica, for a while, and for the answers to their ``user_id``."""
+    return api.Accepted(accepted=_service(request).remember(posted.events))
+
+
+async def _release(request: Request) -> Described:
+    """Which release answers, and why a newer one does not."""
+    return _service(request).described()
+
+
+async def _healthy() -> Status:
+    """That the process answers at all."""
+    return Status(status="ok")
+
+
+async def _ready(request: Request) -> Response:
+    """Whether there is a release to answer from."""
+    ready = _service(request).ready()
+    return JSONResponse({"status": "ready" if ready else "no release"}, 200 if ready else 503)
+
+
+def _service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+def _within_s(request: Request) -> float:
+    """The service's deadline, or the caller's where that is less; InputError for one that is no time."""
+    most = _service(request).config.guard.deadline_ms
+    given = request.headers.get(_TIMEOUT)
+    if given is None:
+        return most / 1000
+    try:
+        wanted = float(given)
+    except ValueError:
+        wanted = math.nan
+    if not wanted > 0.0:
+        raise InputError(f"{_TIMEOUT}={given!r} is no number of milliseconds above 0")
+    return min(wanted, most) / 1000
+
+
+def _json(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type="application/json")
+
+
+def _refuse(status: int) -> Any:
+    async def refuse(request: Request, error: Exception) -> Response:
+        headers = {"retry-after": "1"} if status == 503 else {}
+        return problem(request.scope, status, str(error), **headers)
+
+    return refuse
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem(request.scope, error.status_code, str(error.detail), **dict(error.headers or {}))
+
+
+async def _of_wrong_form(request: Request, error: Exception) -> Response:
+    """What is wrong by field; what was sent is not sent back."""
+    assert isinstance(error, RequestValidationError)
+    return problem(request.scope, 422, [_told(one) for one in error.errors()[:_MOST_PROBLEMS]])
+
+
+def _told(one: dict[str, Any]) -> dict[str, Any]:
+    return {"loc": _place(one["loc"]), "msg": short(str(one["msg"])), "type": one["type"]}
+
+
+def _place(loc: Sequence[Any]) -> list[Any]:
+    """The path of a field, without the word that says whether the body is one query or many."""
+    steps = [step for at, step in enumerate(loc) if not (at == 1 and step in ("one", "many"))]
+    return [short(step) if isinstance(step, str) else step for step in steps[:_MOST_STEPS]]

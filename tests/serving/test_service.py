@@ -1,0 +1,124 @@
+"""Batches across requests: each request keeps its own outcome, and all of a batch come from one release."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raycl.errors import InputError
+from raycl.serving.api import Answer, Event, Query
+from raycl.serving.retriever import Retriever
+from raycl.serving.service import Service, Similar, TooLate, Work
+from raycl.serving.sessions import Sessions
+from tests.serving import builders, services
+from tests.serving.services import Noted
+
+FAR = 10.0**12
+POISON = 107
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Service:
+    made = services.service(tmp_path)
+    services.publish(made, tmp_path)
+    return made
+
+
+def work(*bodies: dict[str, Any], deadline: float = FAR) -> Work:
+    return Work([Query.model_validate(body) for body in bodies], [[]] * len(bodies), deadline)
+
+
+def test_requests_of_a_batch_have_the_answers_that_they_have_alone(running: Service) -> None:
+    works = [
+        work({"history": [101]}, {"k": 3}),
+        work({"user": {"city": "lima"}}),
+        work({"history": [103, 104], "explain": True}),
+        Work([Query(k=2)], [[]], FAR, Similar("103", {})),
+        work({"history": [101]}, {"filter": {"op": "available"}}),
+    ]
+    together = running.answer_batch(works)
+    for one, outcome in zip(works, together, strict=True):
+        (alone,) = running.answer_batch([one])
+        assert isinstance(outcome, InputError) == isinstance(alone, InputError)
+        assert isinstance(outcome, InputError) or outcome == alone
+    assert [isinstance(one, InputError) for one in together] == [False, True, False, False, True]
+
+
+def test_a_request_that_breaks_the_batch_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def encode(history: builders.Histories, features: Any, age_s: builders.Vectors, context: Any) -> builders.Vectors:
+        if (history == builders.IDS.index(POISON)).any():
+            raise RuntimeError("poison")
+        return builders.encode(history, features, age_s, context)
+
+    def load(name: str) -> Retriever:
+        return builders.retriever(release=name, encode=encode)
+
+    made = services.service(tmp_path, load)
+    services.publish(made, tmp_path)
+    good, bad, other = made.answer_batch(
+        [work({"history": [101]}), work({"history": [POISON]}), work({"history": [103]})]
+    )
+    assert isinstance(bad, RuntimeError)
+    assert isinstance(good, list)
+    assert isinstance(other, list)
+    assert "each is tried alone" in caplog.text
+
+
+def test_a_posted_event_is_as_old_as_the_time_since_it_was_posted(tmp_path: Path) -> None:
+    seen: list[list[float]] = []
+
+    def encode(history: builders.Histories, features: Any, age_s: builders.Vectors, context: Any) -> builders.Vectors:
+        seen.extend(age_s.tolist())
+        return builders.encode(history, features, age_s, context)
+
+    made = services.service(tmp_path, lambda name: builders.retriever(encode=encode, clock=lambda: 1_000.0))
+    made.sessions = Sessions(made.config.sessions, clock=lambda: 900.0)
+    services.publish(made, tmp_path)
+    made.remember([Event(user_id="ann", item_id=103)])
+    asyncio.run(made.retrieve([Query(user_id="ann", history=[101, 102], times=[200.0, 400.0])], 60.0))
+    assert seen[-1] == [100.0, 600.0, 800.0]
+
+
+def test_nobody_is_answered_whose_deadline_passed_in_the_queue(running: Service) -> None:
+    late, good = running.answer_batch([work({"history": [101]}, deadline=0.0), work({"history": [101]})])
+    assert isinstance(late, TooLate)
+    assert isinstance(good, list)
+
+
+def test_all_of_a_batch_come_from_the_release_at_its_start(tmp_path: Path) -> None:
+    made: list[Service] = []
+
+    def load(name: str) -> Retriever:
+        def encode(
+            history: builders.Histories, features: Any, age_s: builders.Vectors, context: Any
+        ) -> builders.Vectors:
+            if name == "r1":
+                services.publish(made[0], tmp_path, "r2")  # while r1 answers
+            return builders.encode(history, features, age_s, context)
+
+        return builders.retriever(release=name, encode=encode)
+
+    made.append(services.service(tmp_path, load))
+    services.publish(made[0], tmp_path, "r1")
+    outcomes = made[0].answer_batch([work({"history": [101]}, {}), work({"user": {"age": 3}})])
+    names = [answer.release for outcome in outcomes if isinstance(outcome, list) for answer in outcome]
+    assert names == ["r1"] * 3
+    assert made[0].described().release == "r2"
+
+
+def test_phases_are_measured(tmp_path: Path) -> None:
+    meter = Noted()
+    made = services.service(tmp_path, meter=meter)
+    services.publish(made, tmp_path)
+    made.answer_batch([work({"history": [101]}), work({})])
+    phases = [tags["phase"] for name, _, tags in meter.told if name == "raycl_phase_seconds"]
+    assert phases == ["encode", "search", "rerank", "explain", "describe"]
+
+
+def test_a_retrieval_is_a_batch_of_one_where_nothing_else_is_given(running: Service) -> None:
+    (answer,) = asyncio.run(running.retrieve([Query(history=[101], k=2)], 5.0))
+    assert isinstance(answer, Answer)
+    assert len(answer.items) == 2

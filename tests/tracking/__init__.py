@@ -1,0 +1,1 @@
+"""The curves of a run: what counts after kills, and what other tools read of it."""
