@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raycl import __version__, cli_release, config_file, environment, journey, lineage
+from raycl import __version__, cli_config, cli_release, config_file, environment, journey, lineage
 from raycl.cli_options import AsJson, ConfigPath, Force, Overrides
 from raycl.config import Config
 from raycl.console import Screen
@@ -29,8 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-config_app = typer.Typer(help="Check a config before anything starts.", no_args_is_help=True)
-app.add_typer(config_app, name="config")
+app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_release.app, name="release")
 
 # Typer keeps a click of its own, and exports but one of the errors that its parser raises.
@@ -302,34 +300,6 @@ def demo(
     from raycl import demo as journey_demo
 
     journey_demo.run(workspace, rows, seed, Screen(as_json=False))
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """Print the JSON schema of the config."""
-    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
-
-
-@config_app.command("check")
-def config_check(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    inputs: Annotated[
-        bool, typer.Option("--inputs", help="Open the logs and tables too: files, columns, types.")
-    ] = False,
-) -> None:
-    """Check a config and say that it is good, or what to change."""
-    loaded = config_file.load(config, overrides or ())
-    found = f"{len(loaded.logs)} log source(s)"
-    if loaded.search is not None:
-        from raycl.search import trials
-
-        found += f", a search of {len(trials.of(loaded))} trials"
-    if inputs:
-        from raycl.data import sources
-
-        found += f" of {sum(log.num_rows for log in sources.open_inputs(loaded).logs):,} rows"
-    Screen(as_json=False).say(f"{config} is good: workspace {loaded.workspace}, {found}")
 
 
 @app.callback(invoke_without_command=True)
