@@ -99,6 +99,8 @@ def tonight(config: Config, workspace: Workspace, pairs: Version) -> tuple[Confi
     often gone on from. A night that goes on after its publication begins with what it began with then.
     """
     how = config.nightly.fine_tune
+    if config.ensemble is not None:
+        return config, "not at all, as config.ensemble names finished towers to put together"
     if how is None:
         return config, "from the start, as nightly.fine_tune is not set"
     from raycl.training import start

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from raycl import config_file, journey, nightly, ray_runtime
 from raycl.config import Config
@@ -347,6 +347,15 @@ def test_fine_tuning_ends_after_so_many_nights_and_where_the_towers_do_not_fit(
     assert (going_on.train.epochs, why) == (2, f"2 epochs from towers {going_on.train.start_from}")
     other = builders.changed(longer, "model", dim=16)
     assert nightly.tonight(other, journey.workspace(config), pairs)[0] == other
+
+
+def test_an_ensemble_is_put_together_and_not_trained_whatever_fine_tuning_says(second_night: Config) -> None:
+    tree = fine_tuned(second_night).model_dump(mode="json") | {"ensemble": {"towers": ["one", "other"]}}
+    config = config_file.check(tree)
+    assert nightly.tonight(config, journey.workspace(config), journey.pairs(config).version) == (
+        config,
+        "not at all, as config.ensemble names finished towers to put together",
+    )
 
 
 def test_the_first_night_has_nothing_to_go_on_from(second_night: Config) -> None:

@@ -20,9 +20,10 @@ from raycl.data.handoff import Pairs
 from raycl.errors import InputError
 from raycl.evaluation.tasks import item_features
 from raycl.model import embed, weights
+from raycl.model.towers import UserTower
 from raycl.storage.store import Store
 from raycl.storage.versions import Draft, Version, Workspace
-from raycl.training import loop, start
+from raycl.training import ensemble, loop, start
 from raycl.training.job import Job
 from raycl.training.prepare import prepare
 from tests import tiny
@@ -130,7 +131,9 @@ def test_histories_say_what_they_said(tmp_path: Path) -> None:
     workspace = journey.workspace(config)
     pairs, _ = ray_pairs.run(going_on, workspace)
     job = begun(workspace, going_on, pairs, workspace.draft("towers", lineage.digest(going_on, "towers", pairs.name)))
-    tables = [weights.load_user(old.store).history, loop.build(job).user.history]
+    before = weights.load_user(old.store)
+    assert isinstance(before, UserTower)
+    tables = [before.history, loop.build(job).user.history]
     ids = [Pairs.of(one).vocabulary()["item"].to_pylist() for one in (old_pairs, pairs)]
     for row, item in enumerate(ids[0]):
         assert tables[0] is not None
@@ -165,6 +168,19 @@ def test_towers_that_do_not_fit_are_refused_by_the_setting(
     pairs, _ = ray_pairs.run(other, workspace)
     with pytest.raises(InputError, match=rf"train.start_from={old.name}: .*{problem}; set it to null"):
         start.leave(workspace, other, pairs, workspace.draft("towers", "0" * 64))
+
+
+def test_an_ensemble_is_nothing_to_begin_with_though_its_vectors_are_as_long(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    pairs, one = trained(config)
+    _, other = trained(config_of(tmp_path, train={"epochs": 2}))
+    workspace = journey.workspace(config)
+    tree = config.model_dump(mode="json") | {"ensemble": {"towers": [one.name, other.name]}}
+    whole, _ = ensemble.run(config_file.check(tree), workspace, pairs)
+    wide = config_of(tmp_path, model={"dim": 2 * config.model.dim}, train={"start_from": whole.name})
+    assert weights.load_spec(whole.store).model == wide.model
+    with pytest.raises(InputError, match=rf"train.start_from={whole.name}: .* are an ensemble, and training makes one"):
+        start.leave(workspace, wide, pairs, workspace.draft("towers", "0" * 64))
 
 
 def test_towers_that_are_gone_are_named(tmp_path: Path) -> None:
