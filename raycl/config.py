@@ -73,8 +73,8 @@ class LogSource(TableSource):
 
     columns: Columns = Columns()
     time_unit: Literal["s", "ms", "us", "ns", "order"] = "s"
-    """Unit of an integer time column; timestamps carry their own. ``order`` for one that only says what came first, from
-    0 on: a time of 0 in any other unit is quarantined, since logs write it for a time that they do not know."""
+    """Unit of an integer time column; timestamps carry their own. ``order`` for one that only says what came first,
+    from 0 on: a time of 0 in any other unit is quarantined, since logs write it for a time that they do not know."""
     since: Moment | None = None
     """Only events from this moment on, a date or a time in UTC. Files and row groups that hold none are not read; other
     rows from outside the range are counted as ``outside_range``."""

@@ -99,8 +99,8 @@ def test_a_range_needs_a_time() -> None:
 
 def test_a_range_is_none_of_an_order() -> None:
     assert refusal({"time_unit": "order", "since": "2026-01-02"}) == (
-        "logs.0.since=2026-01-02T00:00:00+00:00 is a date, and logs.0.time_unit=order counts events: leave since out, or"
-        " name the unit of a time"
+        "logs.0.since=2026-01-02T00:00:00+00:00 is a date, and logs.0.time_unit=order counts events: leave since out,"
+        " or name the unit of a time"
     )
 
 

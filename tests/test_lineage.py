@@ -103,6 +103,7 @@ REACH: dict[str, tuple[str, set[str]]] = {
     "gate": ("gate.min_recall=0.5", {"releases"}),
     "nightly": ("nightly.fine_tune.epochs=7", set()),
     "serving": ("serving.port=7", set()),
+    "tracking": ("tracking.mlflow_uri=http://127.0.0.1:7", set()),
     "ray": ("ray.num_cpus=7", set()),
     "ensemble": ("ensemble.towers=[a, b]", {"towers"}),
     "search": ("search={fields: {model.dim: [7, 8]}}", set()),

@@ -158,7 +158,8 @@ def test_without_the_optional_columns_every_row_is_a_plain_event() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "milliseconds"), [("s", 1_500_000), ("ms", 1_500), ("us", 1), ("ns", "out"), ("order", 1_501_000)]
+    ("unit", "milliseconds"),
+    [("s", 1_500_000), ("ms", 1_500), ("us", 1), ("ns", "out"), ("order", 1_501_000)],
 )
 def test_an_integer_time_is_in_its_unit(unit: str, milliseconds: int | str) -> None:
     expected = "time_out_of_range" if milliseconds == "out" else milliseconds
