@@ -195,12 +195,13 @@ def tune(
 def ensemble(
     members: Annotated[list[Path], typer.Argument(metavar="A B ...", help="Configs whose towers are finished.")],
     output: Annotated[Path, typer.Option(help="Where to write the config of the ensemble.")],
+    combine: Annotated[str, typer.Option(help="concatenate or average, see ensemble.combine.")] = "concatenate",
     as_json: AsJson = False,
 ) -> None:
     """Put the towers of several configs together: 'raycl run' takes the config that it writes, which is else A's."""
     from raycl.training.ensemble import config_of
 
-    whole, screen = config_of([config_file.load(path) for path in members]), Screen(as_json=as_json)
+    whole, screen = config_of([config_file.load(path) for path in members], combine), Screen(as_json=as_json)
     screen.outcome(journey.train(whole, screen.epoch))
     try:
         output.write_text(config_file.dump(whole), encoding="utf-8")

@@ -50,13 +50,14 @@ class Feature(Section):
 
 
 class EnsembleConfig(Section):
-    """Finished towers that are put together in place of training.
-
-    Their vectors stand side by side, and the score of an item is the mean of theirs.
-    """
+    """Finished towers that are put together in place of training."""
 
     towers: Annotated[tuple[Name, ...], Field(min_length=2)]
     """Names of versions of towers in the workspace, all of the pairs of this config, as ``raycl ensemble`` writes them.
+    """
+    combine: Literal["concatenate", "average"] = "concatenate"
+    """``concatenate``: vectors side by side, so that the score of an item is the mean of theirs; ``average``: the mean
+    of vectors that were turned to agree on the items, all of one length, which is no more to search than one of them.
     """
 
 

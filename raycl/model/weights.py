@@ -10,8 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from raycl.errors import CorruptRelease
-from raycl.model import ensemble
-from raycl.model.ensemble import AnyItemTower, AnyUserTower, ItemEnsemble, UserEnsemble
+from raycl.model.ensemble import AnyItemTower, AnyUserTower, ItemEnsemble, Shape, UserEnsemble
 from raycl.model.inputs import FeatureRows
 from raycl.model.spec import TowerSpec
 from raycl.model.towers import ItemTower, TwoTower, UserTower
@@ -40,10 +39,15 @@ def load_spec(store: Store) -> TowerSpec:
     return _shapes(store)[0]
 
 
+def load_shape(store: Store) -> Shape:
+    """The shapes of the members of an ensemble, or of plain towers; CorruptRelease where the file holds none."""
+    return _shapes(store)[1]
+
+
 def load_user(store: Store) -> AnyUserTower:
     """The user tower, ready to answer; CorruptRelease where weights and shape disagree."""
-    members = _shapes(store)[1]
-    tower = UserTower(members[0]) if len(members) == 1 else UserEnsemble(members)
+    shape = load_shape(store)
+    tower = UserTower(shape.members[0]) if len(shape.members) == 1 else UserEnsemble(shape)
     return _filled(store, USER_FILE, tower, store.read(USER_FILE))
 
 
@@ -54,16 +58,16 @@ def load_item(store: Store) -> AnyItemTower:
 
 def load_item_named(store: Store) -> tuple[AnyItemTower, str]:
     """``load_item``, and the SHA-256 of the very bytes that its weights were read from."""
-    content, members = store.read(ITEM_FILE), _shapes(store)[1]
-    tower = ItemTower(members[0]) if len(members) == 1 else ItemEnsemble(members)
+    content, shape = store.read(ITEM_FILE), load_shape(store)
+    tower = ItemTower(shape.members[0]) if len(shape.members) == 1 else ItemEnsemble(shape)
     return _filled(store, ITEM_FILE, tower, content), hashlib.sha256(content).hexdigest()
 
 
-def _shapes(store: Store) -> tuple[TowerSpec, list[TowerSpec]]:
-    """The shape of the whole, and those of its members, of which plain towers are one."""
+def _shapes(store: Store) -> tuple[TowerSpec, Shape]:
+    """The shape of the whole, and those of its members."""
     content = store.read(CONFIG_FILE)
     try:
-        return TowerSpec.from_json(content), ensemble.members_of(content)
+        return TowerSpec.from_json(content), Shape.from_json(content)
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptRelease(f"{store.uri}/{CONFIG_FILE} is not the shape of two towers: {error}") from error
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -134,15 +132,16 @@ def test_a_search_that_is_killed_goes_on_and_trains_no_finished_trial_again(scra
     path.write_text(config_file.dump(config))
     command = [sys.executable, "-m", "raycl", "tune", str(path), "--best", str(tmp_path / "best.yaml"), "--json"]
     env = processes.as_a_user(scratch)
-    first = subprocess.Popen(command, env=env, cwd=ROOT, start_new_session=True)
+    first = processes.start(command, env, tmp_path / "said")
     store = Store(config.workspace)
     ends_at = time.monotonic() + 180
-    while not any("/work/done/trial-" in path for path in store.files("searches")):
-        assert first.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < ends_at
-        time.sleep(0.1)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    try:
+        while not any("/work/done/trial-" in path for path in store.files("searches")):
+            assert first.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < ends_at
+            time.sleep(0.1)
+    finally:
+        processes.kill(first)
     (finished,) = journey.workspace(config).finished("towers")
     ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr

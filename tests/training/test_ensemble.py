@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy.linalg import orthogonal_procrustes
 
 from raycl import cli, config_file, journey, lineage
 from raycl.config import Config
@@ -16,6 +18,7 @@ from raycl.errors import ConfigError, CorruptRelease, InputError
 from raycl.evaluation.tasks import item_features, user_features
 from raycl.index import release
 from raycl.model import embed, ensemble, weights
+from raycl.model.ensemble import Shape
 from raycl.model.users import UserSide
 from raycl.serving.api import Query
 from raycl.serving.retriever import Retriever
@@ -89,6 +92,33 @@ def test_an_ensemble_is_evaluated_indexed_and_served_as_any_towers(members: list
     assert sum(all(item in answer for answer in answers) for item in answers[0]) >= 5
 
 
+def test_an_average_is_that_of_vectors_which_were_turned_to_agree(members: list[Config]) -> None:
+    pair = [members[0], members[2]]
+    averaged = config_of(pair, "average")
+    assert journey.train(averaged, lambda _: None).worked
+    assert weights.load_spec(towers(averaged)).model.dim == 8
+    pairs = Pairs.of(lineage.pairs(averaged, journey.workspace(averaged)))
+    first, second = (embed.items(weights.load_item(towers(one)), item_features(pairs)) for one in pair)
+    turned = second @ orthogonal_procrustes(second, first)[0]
+    assert np.linalg.norm(turned - first) <= np.linalg.norm(second - first)
+    mean = first + turned
+    found = embed.items(weights.load_item(towers(averaged)), item_features(pairs))
+    np.testing.assert_allclose(found, mean / np.linalg.norm(mean, axis=1, keepdims=True), atol=1e-5)
+    scores(averaged)
+    journey.evaluate(averaged)
+    with pytest.raises(InputError, match=r"ensemble.combine=average needs vectors of one length, and .* have \[8, 4\]"):
+        journey.train(config_of(members[:2], "average"), lambda _: None)
+
+
+def test_towers_that_differ_by_a_rotation_are_turned_back_to_themselves() -> None:
+    generator = torch.Generator().manual_seed(3)
+    items = torch.randn(50, 6, generator=generator)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator))[0]
+    first, second = ensemble.rotations([items, items @ turn])
+    torch.testing.assert_close(first, torch.eye(6), atol=1e-5, rtol=0.0)
+    torch.testing.assert_close(items @ turn @ second, items, atol=1e-4, rtol=0.0)
+
+
 def test_an_ensemble_is_made_once(whole: Config) -> None:
     again = journey.train(whole, lambda _: None)
     assert not again.worked
@@ -149,7 +179,8 @@ def test_shapes_that_are_no_ensemble_have_one_member_and_broken_ones_are_refused
     members: list[Config], whole: Config, tmp_path: Path
 ) -> None:
     plain = towers(members[0])
-    assert ensemble.members_of(plain.read(weights.CONFIG_FILE)) == [weights.load_spec(plain)]
+    assert weights.load_shape(plain) == Shape((weights.load_spec(plain),))
+    assert len(weights.load_shape(towers(whole)).members) == 3
     store = Store(str(tmp_path))
     for path in (weights.USER_FILE, weights.ITEM_FILE):
         store.write(path, towers(whole).read(path))
