@@ -17,7 +17,7 @@ from raycl.data.features import UNKNOWN, Encoder, Encoders
 from raycl.data.handoff import Pairs
 from raycl.data.id_map import IdMap
 from raycl.errors import InputError
-from raycl.model import ensemble, weights
+from raycl.model import weights
 from raycl.model.towers import TwoTower
 from raycl.model.users import load_context
 from raycl.storage.store import Store
@@ -49,7 +49,7 @@ class Before:
 def why_not(before: Before, config: Config, pairs: Version) -> str | None:
     """Why training on ``pairs`` cannot begin with these towers; None where it can."""
     name, spec = before.towers.name, weights.load_spec(before.towers.store)
-    if len(ensemble.members_of(before.towers.store.read(weights.CONFIG_FILE))) > 1:
+    if len(weights.load_shape(before.towers.store).members) > 1:
         return f"towers {name} are an ensemble, and training makes one pair of towers"
     theirs, ours = Pairs.of(before.pairs), Pairs.of(pairs)
     if spec.model != config.model:

@@ -170,14 +170,17 @@ def test_towers_that_do_not_fit_are_refused_by_the_setting(
         start.leave(workspace, other, pairs, workspace.draft("towers", "0" * 64))
 
 
-def test_an_ensemble_is_nothing_to_begin_with_though_its_vectors_are_as_long(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("combine", "times"), [("concatenate", 2), ("average", 1)])
+def test_an_ensemble_is_nothing_to_begin_with_though_its_vectors_are_as_long(
+    tmp_path: Path, combine: str, times: int
+) -> None:
     config = config_of(tmp_path)
     pairs, one = trained(config)
     _, other = trained(config_of(tmp_path, train={"epochs": 2}))
     workspace = journey.workspace(config)
-    tree = config.model_dump(mode="json") | {"ensemble": {"towers": [one.name, other.name]}}
+    tree = config.model_dump(mode="json") | {"ensemble": {"towers": [one.name, other.name], "combine": combine}}
     whole, _ = ensemble.run(config_file.check(tree), workspace, pairs)
-    wide = config_of(tmp_path, model={"dim": 2 * config.model.dim}, train={"start_from": whole.name})
+    wide = config_of(tmp_path, model={"dim": times * config.model.dim}, train={"start_from": whole.name})
     assert weights.load_spec(whole.store).model == wide.model
     with pytest.raises(InputError, match=rf"train.start_from={whole.name}: .* are an ensemble, and training makes one"):
         start.leave(workspace, wide, pairs, workspace.draft("towers", "0" * 64))
