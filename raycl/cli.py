@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from raycl import __version__, config_file, environment, journey, lineage
+from raycl import __version__, cli_config, cli_release, config_file, environment, journey, lineage
+from raycl.cli_options import AsJson, ConfigPath, Force, Overrides
 from raycl.config import Config
 from raycl.console import Screen
 from raycl.errors import ConfigError, InputError, RayclError
@@ -27,21 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-config_app = typer.Typer(help="Check a config before anything starts.", no_args_is_help=True)
-app.add_typer(config_app, name="config")
+app.add_typer(cli_config.app, name="config")
+app.add_typer(cli_release.app, name="release")
 
 # Typer keeps a click of its own, and exports but one of the errors that its parser raises.
 _BadCommand: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130
 """What Typer returns after Ctrl-C."""
 _STOP_WITHIN_S = 10.0
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the whole journey.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one value; may be given several times.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Make a new version even where a finished one is there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of tables.")]
 
 
 @app.command()
@@ -147,6 +141,33 @@ def run(config: ConfigPath, overrides: Overrides = None, force: Force = False, a
         journey.run(loaded, screen.epoch, screen.outcome, force=force)
     finally:
         screen.end_epochs()
+
+
+@app.command()
+def nightly(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    force: Force = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what each stage would do, and do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """All stages under a lease, so that two nights never overlap, and a page of what changed."""
+    from raycl import nightly as night
+
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
+    if dry_run:
+        steps = [asdict(step) for step in night.plan(loaded)]
+        if as_json:
+            screen.json({"plan": steps})
+        else:
+            screen.rows(f"plan for {loaded.workspace}", steps)
+        return
+    try:
+        page = night.run(loaded, screen.epoch, screen.outcome, force=force)
+    finally:
+        screen.end_epochs()
+    if as_json:
+        screen.json({"stage": "nightly", "page": page})
 
 
 @app.command()
@@ -280,34 +301,6 @@ def demo(
     from raycl import demo as journey_demo
 
     journey_demo.run(workspace, rows, seed, Screen(as_json=False))
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """Print the JSON schema of the config."""
-    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
-
-
-@config_app.command("check")
-def config_check(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    inputs: Annotated[
-        bool, typer.Option("--inputs", help="Open the logs and tables too: files, columns, types.")
-    ] = False,
-) -> None:
-    """Check a config and say that it is good, or what to change."""
-    loaded = config_file.load(config, overrides or ())
-    found = f"{len(loaded.logs)} log source(s)"
-    if loaded.search is not None:
-        from raycl.search import trials
-
-        found += f", a search of {len(trials.of(loaded))} trials"
-    if inputs:
-        from raycl.data import sources
-
-        found += f" of {sum(log.num_rows for log in sources.open_inputs(loaded).logs):,} rows"
-    Screen(as_json=False).say(f"{config} is good: workspace {loaded.workspace}, {found}")
 
 
 @app.callback(invoke_without_command=True)

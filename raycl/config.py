@@ -11,6 +11,8 @@ from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_index import GateConfig as GateConfig
 from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
+from raycl.config_nightly import FineTune as FineTune
+from raycl.config_nightly import NightlyConfig as NightlyConfig
 from raycl.config_search import SearchConfig
 from raycl.config_serving import ServingConfig as ServingConfig
 from raycl.config_towers import EnsembleConfig
@@ -306,6 +308,9 @@ class TrainConfig(Section):
     use_gpu: Literal["auto", "always", "never"] = "auto"
     """``auto``: one GPU a worker where the cluster has that many, of a range at least for the fewest."""
     threads_per_worker: Positive = 2
+    start_from: Name | None = None
+    """Finished towers, by the name of their version, whose weights training begins with: each item, and each value of a
+    feature, with its own. The nightly job sets it where ``nightly.fine_tune`` is set."""
     max_failures: Count = 3
     """Restarts after a worker crashed, each from the last checkpoint. A node that says beforehand that it goes away is
     no crash, and neither is an error that another try would end in again."""
@@ -339,6 +344,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     index: IndexConfig = IndexConfig()
     gate: GateConfig = GateConfig()
+    nightly: NightlyConfig = NightlyConfig()
     serving: ServingConfig = ServingConfig()
     ray: RayConfig = RayConfig()
     search: SearchConfig | None = None

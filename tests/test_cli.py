@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -424,4 +425,7 @@ def test_a_trial_of_a_search_that_could_not_run_is_refused_before_ray_starts(run
         assert "(model.dim=0) is refused: model.dim=0: input should be greater than or equal to 1" in err
     tree["search"]["fields"] = {"model.dim": [8, 16]}
     path.write_text(json.dumps(tree), encoding="utf-8")
-    assert "a search of 2 trials" in run("config", "check", path).out
+    assert "1 log source(s), a search of 2 trials" in run("config", "check", path).out
+    builders.write_log(tmp_path / "log")
+    told = run("config", "check", path, "--inputs").out
+    assert re.search(r"1 log source\(s\) of [\d,]+ rows, a search of 2 trials", told)

@@ -8,7 +8,7 @@ from typing import Any
 from raycl.data import report_figures as figures
 from raycl.data.report import Change, Cold, Curve, Days, Drift, EventTypes, Part, Report
 from raycl.data.report_periods import central, periods, without_gaps
-from raycl.pages.html import Cell, cards, counted, figure, note, page, section, shown, table, text
+from raycl.pages.html import Cell, cards, counted, figure, note, page, percent, section, shown, table, text
 
 _TABLE_PERIODS, _FIGURE_PERIODS = 31, 400
 _MOST_BARS = 12
@@ -40,11 +40,11 @@ def _summary(report: Report) -> str:
         (
             "Events after all rules",
             shown(report.events),
-            f"{_percent(_ratio(report.events, report.rows))} of the rows",
+            f"{percent(_ratio(report.events, report.rows))} of the rows",
         ),
         ("Days with events", shown(len(days)), f"{days[0].day} to {days[-1].day}" if days else "no times"),
         ("Users", shown(report.users.number), f"{report.users.mean:,.1f} events each"),
-        ("Items", shown(report.items.number), f"{_percent(report.cold.cold_share)} never in training"),
+        ("Items", shown(report.items.number), f"{percent(report.cold.cold_share)} never in training"),
         ("Pairs", shown(sum(part.pairs for part in report.parts)), f"{shown(report.parts[0].pairs)} to train on"),
     ]
     return cards(named)
@@ -58,8 +58,10 @@ def _days(days: Days) -> str:
         lines.append(figure(figures.days(drawn, unit)))
         if left_out := sum(day.rows for day in days.counts) - sum(day.rows for day in inner):
             lines.append(note(f"Not drawn, far from the others in time: {counted(left_out, 'row')}."))
-        unit, shown = periods(days.counts, _TABLE_PERIODS)
-        lines.append(table([unit.capitalize(), "Rows", "Events"], [(one.first, one.rows, one.events) for one in shown]))
+        unit, listed = periods(days.counts, _TABLE_PERIODS)
+        lines.append(
+            table([unit.capitalize(), "Rows", "Events"], [(one.first, one.rows, one.events) for one in listed])
+        )
         if unit != "day":
             lines.append(note(f"A {unit} is named by its first day; report.json has every day."))
     else:
@@ -73,7 +75,7 @@ def _days(days: Days) -> str:
 
 def _types(types: EventTypes) -> str:
     named = sorted(types.named, key=lambda one: (-one.rows, one.type))
-    rows = [(one.type, one.rows, _percent(one.rows_share), one.events, _percent(one.events_share)) for one in named]
+    rows = [(one.type, one.rows, percent(one.rows_share), one.events, percent(one.events_share)) for one in named]
     lines = [
         figure(figures.types(named[:_MOST_BARS])),
         note(f"Drawn: the {_MOST_BARS} with the most rows.") if len(named) > _MOST_BARS else "",
@@ -92,8 +94,8 @@ def _dropped(report: Report) -> str:
     if not report.dropped:
         return note("Every row became an event.")
     lost = sum(one.rows for one in report.dropped)
-    rows = [(one.reason, one.rows, _percent(one.share)) for one in report.dropped]
-    rows.append(("all of them", lost, _percent(_ratio(lost, report.rows))))
+    rows = [(one.reason, one.rows, percent(one.share)) for one in report.dropped]
+    rows.append(("all of them", lost, percent(_ratio(lost, report.rows))))
     return figure(figures.drops({one.reason: one.rows for one in report.dropped})) + table(
         ["Reason", "Rows", "Share of the log"], rows
     )
@@ -108,8 +110,8 @@ def _curves(users: Curve, items: Curve) -> str:
         ("90 of 100 have at most", [users.p90, items.p90]),
         ("99 of 100 have at most", [users.p99, items.p99]),
         ("Most", [users.most, items.most]),
-        ("Events of the largest 1 %", [_percent(users.top_1_percent), _percent(items.top_1_percent)]),
-        ("Events of the largest 10 %", [_percent(users.top_10_percent), _percent(items.top_10_percent)]),
+        ("Events of the largest 1 %", [percent(users.top_1_percent), percent(items.top_1_percent)]),
+        ("Events of the largest 10 %", [percent(users.top_10_percent), percent(items.top_10_percent)]),
         ("Gini coefficient", [f"{users.gini:.3f}", f"{items.gini:.3f}"]),
     ]
     return (
@@ -124,7 +126,7 @@ def _curves(users: Curve, items: Curve) -> str:
 
 def _octaves(size: str, counted: str, curve: Curve) -> str:
     rows = [
-        (_range(one.first, one.last), one.number, _percent(one.number_share), _percent(one.total_share))
+        (_range(one.first, one.last), one.number, percent(one.number_share), percent(one.total_share))
         for one in curve.octaves
     ]
     return table([size, counted, "Share", "Of all events"], rows)
@@ -141,7 +143,7 @@ def _histories(parts: Sequence[Part], max_history: int) -> str:
         rows.append((_range(first, last), *numbers))
     rows.append(("Mean", *(f"{part.history.mean:,.1f}" for part in parts)))
     rows.append(("Median", *(part.history.median for part in parts)))
-    rows.append((f"More than {max_history:,}", *(_percent(part.cut_share) for part in parts)))
+    rows.append((f"More than {max_history:,}", *(percent(part.cut_share) for part in parts)))
     return figure(figures.histories(parts, max_history)) + table(
         ["Earlier events", *(f"{part.part} targets" for part in parts)], rows
     )
@@ -149,15 +151,15 @@ def _histories(parts: Sequence[Part], max_history: int) -> str:
 
 def _parts(parts: Sequence[Part]) -> str:
     drawn = figure(figures.spans(parts)) if any(part.first for part in parts) else ""
-    rows = [(one.part, one.users, one.pairs, _percent(one.pairs_share), one.first, one.last) for one in parts]
+    rows = [(one.part, one.users, one.pairs, percent(one.pairs_share), one.first, one.last) for one in parts]
     return drawn + table(["Part", "Users", "Pairs", "Share", "First target", "Last target"], rows)
 
 
 def _cold(cold: Cold) -> str:
     rows = [
-        ("Items", cold.items, cold.cold_items, _percent(cold.cold_share)),
-        ("Validation targets", cold.val_targets, cold.val_cold_targets, _percent(cold.val_cold_share)),
-        ("Test targets", cold.test_targets, cold.test_cold_targets, _percent(cold.test_cold_share)),
+        ("Items", cold.items, cold.cold_items, percent(cold.cold_share)),
+        ("Validation targets", cold.val_targets, cold.val_cold_targets, percent(cold.val_cold_share)),
+        ("Test targets", cold.test_targets, cold.test_cold_targets, percent(cold.test_cold_share)),
     ]
     return table(["", "All", "Never in training", "Share"], rows) + note(
         "Only an item's features can recommend it where training never sees it."
@@ -165,7 +167,7 @@ def _cold(cold: Cold) -> str:
 
 
 def _nulls(report: Report) -> str:
-    rows = [(one.column, one.nulls, one.rows, _percent(one.share)) for one in report.nulls]
+    rows = [(one.column, one.nulls, one.rows, percent(one.share)) for one in report.nulls]
     return table(["Column", "Nulls", "Rows", "Share"], rows)
 
 
@@ -181,8 +183,8 @@ def _drift(drift: Drift) -> str:
         name = f"rows of {counted(drift.common_days, 'day')} in both"
         sizes.append((name, _amount(common.before), _amount(common.now), _growth(common)))
     items = [
-        ("New: events now, none before", drift.new_items, f"{_percent(drift.new_items_share)} of the events now"),
-        ("Gone: events before, none now", drift.gone_items, f"{_percent(drift.gone_items_share)} of those before"),
+        ("New: events now, none before", drift.new_items, f"{percent(drift.new_items_share)} of the events now"),
+        ("Gone: events before, none now", drift.gone_items, f"{percent(drift.gone_items_share)} of those before"),
     ]
     lines += [
         table(["", "Before", "Now", "Change"], sizes),
@@ -194,15 +196,9 @@ def _drift(drift: Drift) -> str:
     ]
     for title, changes in (("Event types", drift.types), ("Rows left out", drift.dropped), ("Nulls", drift.nulls)):
         if changes:
-            shares = [(one.measure, _percent(one.before), _percent(one.now), _points(one)) for one in changes]
+            shares = [(one.measure, percent(one.before), percent(one.now), _points(one)) for one in changes]
             lines += [f"<h3>{title}, share</h3>", table(["", "Before", "Now", "Change"], shares)]
     return "".join(lines)
-
-
-def _percent(share: float) -> str:
-    if 0.0 < share < 0.0001:
-        return "< 0.01 %"
-    return f"{100 * share:.2f} %"
 
 
 def _points(change: Change) -> str:

@@ -87,6 +87,18 @@ def read(content: bytes) -> Any:
     return faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
 
 
+def ids(index: Any) -> npt.NDArray[np.int64]:
+    """The ids that an index holds, ascending."""
+    if isinstance(index, _FAISS.IndexIDMap):
+        return np.sort(faiss.vector_to_array(index.id_map))
+    inner: Any = faiss.downcast_index(index.index) if isinstance(index, _FAISS.IndexPreTransform) else index
+    lists = inner.invlists
+    found = [np.zeros(0, dtype=np.int64)]
+    for number in range(lists.nlist):
+        found.append(_FAISS.rev_swig_ptr(lists.get_ids(number), lists.list_size(number)).astype(np.int64))
+    return np.sort(np.concatenate(found))
+
+
 @contextlib.contextmanager
 def all_threads() -> Iterator[None]:
     """Within it FAISS uses every core that this process may: for a task that no other runs beside."""

@@ -152,9 +152,9 @@ def finish(
     measured: dict[str, Any],
     search_ms: float,
 ) -> Version:
-    """Judge the release, bind index and user tower, and commit; complete whatever the verdict.
+    """Judge the release, bind index and towers, and commit; complete whatever the verdict.
 
-    Raises CorruptRelease where the user tower is not the one that the towers' manifest names, or a shard is not what
+    Raises CorruptRelease where a tower is not the one that the towers' manifest names, or a shard is not what
     its task wrote.
     """
     k, evaluated = max(job.config.evaluation.ks), job.evaluation.manifest.facts
@@ -178,7 +178,7 @@ def finish(
         previous=gate.Previous(**measured["previous"]) if "previous" in measured else None,
     )
     verdict = gate.decide(evidence, job.config.gate)
-    tasks.write_user_side(job)
+    tasks.write_towers(job)
     made = job.towers.manifest.checksums
     origin = release.Lineage(
         job.pairs.name, job.towers.name, job.evaluation.name, made[weights.USER_FILE], made[weights.ITEM_FILE]

@@ -1,4 +1,4 @@
-"""The new release beside the one that is current: how far both answer the same users alike."""
+"""A release beside another one: how far both answer the same users alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from raycl.evaluation.tasks import user_features
 from raycl.index import questions, release, search
 from raycl.index.gate import Previous
 from raycl.index.search import Ids, Vectors
-from raycl.index.work import Job
+from raycl.index.work import Asking
 from raycl.model import embed, inputs
 from raycl.model.inputs import FeatureRows
 from raycl.model.users import UserSide
@@ -26,28 +26,34 @@ from raycl.storage import tables
 from raycl.storage.versions import Version
 
 
-def compare(job: Job, before: Version, found: Ids) -> Previous:
-    """How many of the answers of ``before`` are among ``found`` (num_queries, k), which are rows of this vocabulary.
+def compare(job: Asking, before: Version, found: Ids) -> Previous:
+    """How many of the answers of ``before`` are among ``found`` (num_queries, k), which are rows of this vocabulary."""
+    old, given = answers(job, before, found.shape[1])
+    return Previous(before.name, before.manifest.counts["vectors"], search.hits(found, old) / max(given, 1))
 
-    The same held-out users ask it, by its own user tower and with the items that it knows; what is known of the users
-    goes along where both encode it alike. One shard is in memory at a time.
+
+def answers(job: Asking, of: Version, k: int) -> tuple[Ids, int]:
+    """What the release ``of`` answers, (num_queries, k), as rows of the job's vocabulary, and how many items that are.
+
+    The job's held-out users ask it, by its own user tower and with the items that it knows; what is known of the users
+    goes along where both encode it alike. -2 stands for no item, and for one that the vocabulary does not know. One
+    shard is in memory at a time. No answers, (0, k), where ids are of another type there.
     """
-    how = release.search_of(before.store)
+    how = release.search_of(of.store)
     pairs = Pairs.of(job.pairs)
     ours = pairs.vocabulary()["item"].combine_chunks()
-    theirs = tables.read(before.store, release.CATALOGUE_FILE, ["item"])["item"].combine_chunks()
+    theirs = tables.read(of.store, release.CATALOGUE_FILE, ["item"])["item"].combine_chunks()
     if ours.type != theirs.type:
-        return Previous(before.name, before.manifest.counts["vectors"], 0.0)
-    queries = _queries(job, pairs, before, IdMap(theirs).rows(ours))
-    k = found.shape[1]
-    answers = (release.load_shard(before.store, how, shard).search(queries, k) for shard in range(how.num_shards))
-    ids, _ = search.merge_in_turn(answers, k)
-    to_ours = np.append(IdMap(ours).rows(theirs), np.int32(-2))  # what is unknown here is no item, and no gap either
-    old = np.where(ids < 0, -2, to_ours[ids])
-    return Previous(before.name, before.manifest.counts["vectors"], search.hits(found, old) / max((ids >= 0).sum(), 1))
+        return np.zeros((0, k), dtype=np.int64), 0
+    queries = _queries(job, pairs, of, IdMap(theirs).rows(ours))
+    found = (release.load_shard(of.store, how, shard).search(queries, k) for shard in range(how.num_shards))
+    ids, _ = search.merge_in_turn(found, k)
+    to_ours = IdMap(ours).rows(theirs).astype(np.int64)
+    to_ours = np.append(np.where(to_ours < 0, -2, to_ours), -2)  # what is unknown here is no item, and no gap either
+    return np.where(ids < 0, -2, to_ours[ids]), int((ids >= 0).sum())
 
 
-def _queries(job: Job, pairs: Pairs, before: Version, to_theirs: Rows) -> Vectors:
+def _queries(job: Asking, pairs: Pairs, before: Version, to_theirs: Rows) -> Vectors:
     """The queries' users by the user side of ``before``; ``to_theirs`` is its row of each of our items, or -1.
 
     Of their requests it is told what it knows of, where these pairs carry all of that.

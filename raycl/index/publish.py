@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import json
 
-from raycl.errors import GateRefused
+from raycl.errors import GateRefused, InputError
 from raycl.index import release
 from raycl.storage import pointer
 from raycl.storage.pointer import Pointer
+from raycl.storage.store import Store
 from raycl.storage.versions import Version, Workspace
+
+PRUNED = "releases/pruned"
+"""A mark here says that the release of its name is being removed."""
 
 
 def publish(workspace: Workspace, version: Version) -> Pointer:
     """Make a release current, after loading it as a server would and asking the gate's verdict; again does nothing.
 
-    Raises GateRefused with the gate's reason, and CorruptRelease where a file is not what was built or cannot be read.
+    Raises GateRefused with the gate's reason, CorruptRelease where a file is not what was built or cannot be read, and
+    InputError where the release is being pruned: then what was current stays so.
     """
-    workspace.store.require_writable()
+    store = workspace.store
+    store.require_writable()
+    _require_kept(store, version.name)
     release.load(version.store)
     verdict = json.loads(version.store.read(release.GATE_FILE))["verdict"]
     if not verdict["publish"]:
         raise GateRefused(f"release {version.name} is not published: {verdict['reason']}")
-    return pointer.publish(workspace.store, version.name)
+    before = pointer.current(store)
+    made = pointer.publish(store, version.name)
+    try:
+        # Whoever prunes marks first and looks at the pointer then; here it is the other way round, so one of both sees
+        # the other, whichever is first.
+        _require_kept(store, version.name)
+    except InputError:
+        if before is not None and pointer.current(store) == made:
+            pointer.publish(store, before.release)
+        raise
+    return made
+
+
+def mark(name: str) -> str:
+    """Path of the mark that a release of this name is being removed."""
+    return f"{PRUNED}/{name}.json"
+
+
+def _require_kept(store: Store, name: str) -> None:
+    if store.exists(mark(name)):
+        raise InputError(
+            f"release {name} is being pruned ({store.uri}/{mark(name)}): publish another one, or build it again"
+        )

@@ -12,7 +12,7 @@ from raycl.data.handoff import Pairs
 from raycl.data.packed import Ints
 from raycl.data.reader import read
 from raycl.data.states import States
-from raycl.index.work import Job
+from raycl.index.work import Asking
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Questions:
         return len(self.targets)
 
 
-def drawn(job: Job, columns: Sequence[str] = ()) -> Questions:
+def drawn(job: Asking, columns: Sequence[str] = ()) -> Questions:
     """The same users whenever a job is asked, drawn by the seed over all test files; ``columns`` are read besides."""
     found, targets = zip(*_by_file(job, columns), strict=True)
     wanted = slice(job.config.gate.num_queries)
@@ -35,7 +35,7 @@ def drawn(job: Job, columns: Sequence[str] = ()) -> Questions:
     return Questions(every.take(np.arange(len(every))[wanted]), np.concatenate(targets)[wanted])
 
 
-def _by_file(job: Job, columns: Sequence[str]) -> Iterator[tuple[States, Ints]]:
+def _by_file(job: Asking, columns: Sequence[str]) -> Iterator[tuple[States, Ints]]:
     pairs = Pairs.of(job.pairs)
     files = [path for path, num_pairs in pairs.files("test") if num_pairs]
     generator = np.random.default_rng([job.config.seed, 2])

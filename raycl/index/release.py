@@ -1,7 +1,9 @@
-"""A release on storage: user tower, index shards and catalogue, bound to one another by checksum.
+"""A release on storage: both towers, index shards and catalogue, bound to one another by checksum.
 
 user_tower/   user.safetensors, config.json, features.json (how to encode what is known of a user) and context.json
               (the same of a request)
+item_tower/   item.safetensors, config.json, features.json: what made the vectors of the shards, and makes those of
+              items that come between two nights
 shards/       00000.faiss ..., and where answers are re-ranked 00000.vectors.arrow ...
 catalogue/    items.parquet: one vocabulary row a row
 search.json   how to search, and which item tower made the vectors: the weights that the embedding tasks read
@@ -32,6 +34,8 @@ from raycl.storage.store import Store
 
 USER_TOWER = "user_tower"
 FEATURES_FILE = f"{USER_TOWER}/features.json"
+ITEM_TOWER = "item_tower"
+ITEM_FEATURES_FILE = f"{ITEM_TOWER}/features.json"
 CATALOGUE_FILE = "catalogue/items.parquet"
 SEARCH_FILE = "search.json"
 LINEAGE_FILE = "lineage.json"
@@ -101,21 +105,29 @@ def write_facts(store: Store, search: Search, lineage: Lineage, evidence: Eviden
 
 
 def verify(store: Store) -> Manifest:
-    """Check every file against the manifest, and that index and user tower were made together.
+    """Check every file against the manifest, and that index, user tower and item tower were made together.
 
     Raises CorruptRelease naming the file.
     """
     manifest = Manifest.read(store)
     manifest.verify(store)
     search = search_of(store)
-    with _readable(store, LINEAGE_FILE):
-        lineage = Lineage(**json.loads(store.read(LINEAGE_FILE)))
-    held = manifest.checksums.get(f"{USER_TOWER}/{weights.USER_FILE}", "missing")
-    if held != lineage.user_tower:
-        raise CorruptRelease(
-            f"{store.uri}/{USER_TOWER}/{weights.USER_FILE} has SHA-256 {held[:12]}, the lineage names"
-            f" {lineage.user_tower[:12]}: a user tower of other towers {lineage.towers} would meet this index"
-        )
+    lineage = lineage_of(store)
+    for side, path, named in (
+        ("user", f"{USER_TOWER}/{weights.USER_FILE}", lineage.user_tower),
+        ("item", f"{ITEM_TOWER}/{weights.ITEM_FILE}", lineage.item_tower),
+    ):
+        held = manifest.checksums.get(path)
+        if held is None:
+            raise CorruptRelease(
+                f"{store.uri}/{path} is not listed in its manifest: the release was altered, or made by an older"
+                f" raycl; build it again with 'raycl index --force'"
+            )
+        if held != named:
+            raise CorruptRelease(
+                f"{store.uri}/{path} has SHA-256 {held[:12]}, the lineage names {named[:12]}: the {side} tower of"
+                f" other towers than {lineage.towers} would meet this index"
+            )
     if search.item_tower != lineage.item_tower:
         raise CorruptRelease(
             f"{store.uri}/{SEARCH_FILE} says its vectors come from item tower {search.item_tower[:12]}, lineage names"
@@ -154,6 +166,12 @@ def read_shard(store: Store, number: int, depths: Sequence[Depth], *, rerank: bo
     """One shard as an index of its own, with its stored vectors where there are some."""
     stored = [store.read(stored_file(number))] if rerank else []
     return ShardedIndex.from_bytes([store.read(shard_file(number))], depths, stored)
+
+
+def lineage_of(store: Store) -> Lineage:
+    """What the release under ``store`` came from."""
+    with _readable(store, LINEAGE_FILE):
+        return Lineage(**json.loads(store.read(LINEAGE_FILE)))
 
 
 def search_of(store: Store) -> Search:

@@ -1,4 +1,4 @@
-"""The index stage, one task at a time: vectors of a run of items, queries of held-out users, and the user's side."""
+"""The index stage, one task at a time: vectors of a run of items, queries of held-out users, and the towers."""
 
 from __future__ import annotations
 
@@ -107,21 +107,31 @@ def draw_queries(job: Job) -> dict[str, Any]:
     return record
 
 
-def write_user_side(job: Job) -> None:
-    """Copy into the release what turns a user into a vector, and what an answer shows of an item."""
-    store, towers, pairs = job.draft.store, job.towers.store, Pairs.of(job.pairs)
-    for path in (weights.USER_FILE, weights.CONFIG_FILE, CONTEXT_FILE):
-        content = towers.read(path)
-        found, expected = hashlib.sha256(content).hexdigest(), job.towers.manifest.checksums[path]
-        if found != expected:
-            raise CorruptRelease(
-                f"{towers.uri}/{path} has SHA-256 {found[:12]}, its manifest says {expected[:12]}: train again with"
-                f" --force"
-            )
-        store.write(f"{release.USER_TOWER}/{path}", content)
-    store.write(release.FEATURES_FILE, json.dumps(pairs.encoders("users").to_json()).encode())
+def write_towers(job: Job) -> None:
+    """Copy into the release what turns a user, and an item, into a vector, and what an answer shows of an item."""
+    store, pairs = job.draft.store, Pairs.of(job.pairs)
+    for folder, paths in (
+        (release.USER_TOWER, (weights.USER_FILE, weights.CONFIG_FILE, CONTEXT_FILE)),
+        (release.ITEM_TOWER, (weights.ITEM_FILE, weights.CONFIG_FILE)),
+    ):
+        for path in paths:
+            store.write(f"{folder}/{path}", _of_towers(job, path))
+    for path, side in ((release.FEATURES_FILE, "users"), (release.ITEM_FEATURES_FILE, "items")):
+        store.write(path, json.dumps(pairs.encoders(side).to_json()).encode())
     shown = pairs.catalogue().append_column("train_count", pairs.vocabulary()["train_count"])
     tables.write(store, release.CATALOGUE_FILE, shown)
+
+
+def _of_towers(job: Job, path: str) -> bytes:
+    """A file of the towers; CorruptRelease where it is not the one that their manifest names."""
+    content = job.towers.store.read(path)
+    found, expected = hashlib.sha256(content).hexdigest(), job.towers.manifest.checksums[path]
+    if found != expected:
+        raise CorruptRelease(
+            f"{job.towers.store.uri}/{path} has SHA-256 {found[:12]}, its manifest says {expected[:12]}: train again"
+            f" with --force"
+        )
+    return content
 
 
 @functools.lru_cache(maxsize=2)

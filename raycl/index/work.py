@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,19 @@ from raycl.index.search import Ids, Vectors
 from raycl.model import weights
 from raycl.storage import tables
 from raycl.storage.versions import WORK, Draft, Version
+
+
+class Asking(Protocol):
+    """Whose held-out users are asked for: the pairs that have them, and the towers of these pairs."""
+
+    @property
+    def pairs(self) -> Version: ...
+
+    @property
+    def towers(self) -> Version: ...
+
+    @property
+    def config(self) -> Config: ...
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def percent(share: float) -> str:
+    """A share in hundredths; one that is not nothing is never shown as nothing."""
+    if 0.0 < share < 0.0001:
+        return "< 0.01 %"
+    return f"{100 * share:.2f} %"
+
+
 def text(words: str) -> str:
     """Text that means nothing to a browser; what cannot be printed, and so could not be in XML, is replaced."""
     plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)

@@ -1,4 +1,7 @@
-"""Who is making an unfinished version: numbered leases, created and never overwritten by others; the highest holds."""
+"""Who is at work, such as on an unfinished version.
+
+Leases are numbered, created and never overwritten by others; the highest holds.
+"""
 
 from __future__ import annotations
 
@@ -100,6 +103,16 @@ class Lease:
         if self._heart is not None:
             self._heart.join()
 
+    def give_back(self) -> None:
+        """End the heartbeat and let the next owner in at once, wherever it runs; older leases of the folder go."""
+        self.release()
+        if _newest(self._store, self._folder) != self.number:
+            return
+        self._store.write(_path(self._folder, self.number), _Held(Owner.here(), 0.0).to_bytes())
+        for number in _numbers(self._store, self._folder):
+            if number < self.number:
+                self._store.delete(_path(self._folder, number))
+
     def _start(self, owner: Owner) -> None:
         beat = (self._store, self._folder, self.number, owner, self._ended)
         self._heart = threading.Thread(target=_beat, args=beat, name="raycl-lease", daemon=True)
@@ -107,20 +120,27 @@ class Lease:
         weakref.finalize(self, self._ended.set)
 
 
-def take(store: Store, folder: str) -> Lease:
+def take(store: Store, folder: str, remedy: str = ", or use --force for a version beside it") -> Lease:
     """Take the version whose root is ``store``, with its leases in ``folder``, over from an owner that has ended.
 
-    InputError, naming folder, owner and remedy, where the owner may still run: it is not known to have ended, and its
-    last heartbeat is no older than ``STALE_S``.
+    InputError, naming folder, owner and what to do, at the end the ``remedy``, where the owner may still run: it is not
+    known to have ended, and its last heartbeat is no older than ``STALE_S``.
     """
     while True:
         number = _newest(store, folder)
         held = _read(store, folder, number)
         if held is not None:
-            _require_gone(store, held)
+            _require_gone(store, held, remedy)
         lease = first(store, folder, number + 1)
         if lease is not None:
             return lease
+
+
+def require_free(store: Store, folder: str, remedy: str) -> None:
+    """Raise the InputError that ``take`` would; nothing is written."""
+    held = _read(store, folder, _newest(store, folder))
+    if held is not None:
+        _require_gone(store, held, remedy)
 
 
 def first(store: Store, folder: str, number: int = 1) -> Lease | None:
@@ -133,7 +153,7 @@ def first(store: Store, folder: str, number: int = 1) -> Lease | None:
     return lease
 
 
-def _require_gone(store: Store, held: _Held) -> None:
+def _require_gone(store: Store, held: _Held, remedy: str) -> None:
     age_s = time.time() - held.beat_s
     if age_s > STALE_S or held.owner.is_gone():
         return
@@ -141,7 +161,7 @@ def _require_gone(store: Store, held: _Held) -> None:
     raise InputError(
         f"{store.uri} is being made by process {held.owner.pid} on host {held.owner.host} (last heartbeat"
         f" {beat:%Y-%m-%d %H:%M:%S} UTC, {max(age_s, 0.0):.0f} s ago): wait for it, or end it and run again (at once on"
-        f" its host, elsewhere {STALE_S:g} s after its last heartbeat), or use --force for a version beside it"
+        f" its host, elsewhere {STALE_S:g} s after its last heartbeat){remedy}"
     )
 
 
@@ -157,8 +177,11 @@ def _beat(store: Store, folder: str, number: int, owner: Owner, ended: threading
 
 
 def _newest(store: Store, folder: str) -> int:
-    numbers = [int(found[1]) for name in store.names(folder) if (found := _FILE.fullmatch(name))]
-    return max(numbers, default=0)
+    return max(_numbers(store, folder), default=0)
+
+
+def _numbers(store: Store, folder: str) -> list[int]:
+    return [int(found[1]) for name in store.names(folder) if (found := _FILE.fullmatch(name))]
 
 
 def _read(store: Store, folder: str, number: int) -> _Held | None:

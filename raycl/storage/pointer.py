@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from raycl.errors import RayclError
@@ -12,6 +13,7 @@ from raycl.storage.store import Store
 
 FOLDER = "releases/published"
 _POINTER = re.compile(r"(\d{6,})\.json")
+_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,27 @@ class Pointer:
     release: str
 
 
+@dataclass(frozen=True)
+class Publication:
+    """A pointer, and when it was written."""
+
+    pointer: Pointer
+    at_s: float
+    """Seconds since 1970 by the clock of the store."""
+
+
 def current(store: Store) -> Pointer | None:
     """The publication with the highest number, or None before the first."""
     numbers = [int(found[1]) for name in store.names(FOLDER) if (found := _POINTER.fullmatch(name))]
-    if not numbers:
-        return None
-    number = max(numbers)
-    content = json.loads(store.read(f"{FOLDER}/{number:06d}.json"))
-    return Pointer(number, str(content["release"]))
+    return _read(store, max(numbers)) if numbers else None
+
+
+def history(store: Store) -> list[Publication]:
+    """Every publication, the first one first."""
+    at_s = {int(found[1]): at for name, at in store.modified_s(FOLDER).items() if (found := _POINTER.fullmatch(name))}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pointers = pool.map(lambda number: _read(store, number), sorted(at_s))
+        return [Publication(pointer, at_s[pointer.number]) for pointer in pointers]
 
 
 def publish(store: Store, release: str) -> Pointer:
@@ -46,6 +61,10 @@ def publish(store: Store, release: str) -> Pointer:
         pointer = Pointer(newest.number + 1 if newest else 1, release)
         if store.create(f"{FOLDER}/{pointer.number:06d}.json", json.dumps({"release": release}).encode()):
             return pointer
+
+
+def _read(store: Store, number: int) -> Pointer:
+    return Pointer(number, str(json.loads(store.read(f"{FOLDER}/{number:06d}.json"))["release"]))
 
 
 def _require_exclusive_create(store: Store) -> None:

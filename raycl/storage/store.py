@@ -101,6 +101,12 @@ class Store:
         found = self.patiently(path, lambda: self.filesystem.get_file_info(selector))
         return sorted(info.base_name for info in found)
 
+    def modified_s(self, path: str) -> dict[str, float]:
+        """Seconds since 1970, by the store's own clock, at which each file directly under the folder was written."""
+        selector = pafs.FileSelector(self.full(path), allow_not_found=True)
+        found = self.patiently(path, lambda: self.filesystem.get_file_info(selector))
+        return {info.base_name: info.mtime_ns / 1e9 for info in found if info.type == pafs.FileType.File}
+
     def files(self, path: str = "") -> list[str]:
         """Every file below ``path``, sorted, as paths relative to this store's root."""
         return list(self.sizes(path))

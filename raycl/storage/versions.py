@@ -193,6 +193,11 @@ class Workspace:
                 return version
         return None
 
+    def unfinished(self, stage: str, digest: str) -> list[str]:
+        """Names of versions with this fingerprint that were begun and not finished, oldest first."""
+        names = [name for name in self._names(stage) if name.endswith(digest[:12])]
+        return [name for name in names if not self.store.exists(f"{stage}/{name}/{FILE}")]
+
     def draft(self, stage: str, digest: str, *, cut: str = "", fresh: bool = False) -> Draft:
         """Open a folder for a version with this fingerprint: the unfinished one of a killed run, or a new one.
 

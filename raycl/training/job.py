@@ -65,6 +65,8 @@ class Job:
     seed: int
     held_out: tuple[tuple[str, int], ...] = ()
     """Path of each file of the stream's store with validation users, and how many pairs of theirs; may be none."""
+    start: dict[str, Tensor] | None = None
+    """Weights that training begins with, as ``start.fill`` takes them; None where it begins with none."""
 
     @property
     def num_active(self) -> int:

@@ -18,7 +18,7 @@ from raycl.model.towers import TwoTower
 from raycl.tracking.background import Sinks
 from raycl.tracking.events import Sink
 from raycl.tracking.lines import Lines
-from raycl.training import checkpoint, exchange, prefetch, sharding, step
+from raycl.training import checkpoint, exchange, prefetch, sharding, start, step
 from raycl.training.curve import Point, plain
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
@@ -38,10 +38,12 @@ _REPORT_EVERY_S = 0.5
 
 
 def build(job: Job) -> TwoTower:
-    """The untrained towers, the same in every process and on every device."""
+    """The towers before the first step, the same in every process and on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed % 2**63)
         towers = TwoTower(job.spec)
+    if job.start is not None:
+        start.fill(towers, job.start)
     towers.user.known.copy_(job.inputs.train_counts > 0)
     towers.item.known.copy_(job.inputs.train_targets > 0)
     if job.inputs.id_row is not None:

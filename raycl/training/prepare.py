@@ -13,7 +13,7 @@ from raycl.errors import InputError
 from raycl.model import inputs
 from raycl.model.spec import FeatureSizes, TowerSpec
 from raycl.storage.store import Store
-from raycl.training import context, mining, substitutes
+from raycl.training import context, mining, start, substitutes
 from raycl.training.job import Inputs, Job
 from raycl.training.watch import require_held_out
 
@@ -75,4 +75,5 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
         store,
         config.seed,
         pairs.files("val"),
+        start.load(store),
     )

@@ -20,7 +20,7 @@ from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Version, Workspace
 from raycl.tracking import sinks
 from raycl.tracking.events import Sink
-from raycl.training import exchange, loop, ray_mining, ray_workers, records, stop, watch
+from raycl.training import exchange, loop, ray_mining, ray_workers, records, start, stop, watch
 from raycl.training.prepare import prepare
 
 STAGE = "towers"
@@ -47,6 +47,7 @@ def run(
     workspace.store.require_writable()
     pairs.verified("vocab").complete(schema.SEQUENCES)
     draft = workspace.draft(STAGE, digest, fresh=force)
+    begun = start.leave(workspace, config, pairs, draft)
     job = prepare(config, Pairs.of(pairs), draft.store)
     ray_runtime.connect(config.ray)
     use_gpu = _use_gpu(config.train)
@@ -67,7 +68,11 @@ def run(
     if record is None:
         raise RayclError("training ended without its record: look at the workers' logs")
     draft.store.write("metrics.json", json.dumps(record).encode())
-    inputs = {"pairs": pairs.name} | ({"mined_from": mined["from"]} if mined and mined["from"] else {})
+    inputs = {
+        "pairs": pairs.name,
+        **({"mined_from": mined["from"]} if mined and mined["from"] else {}),
+        **({"started_from": begun} if begun else {}),
+    }
     records.leave(config, pairs, draft, job, record, inputs)
     version = draft.commit(
         inputs=inputs,

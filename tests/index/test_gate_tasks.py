@@ -164,14 +164,14 @@ def test_a_shard_that_is_altered_before_the_commit_is_refused_by_name(
     workspace: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = builders.changed(workspace, "index", num_shards=2)
-    write_user_side = tasks.write_user_side
+    write_towers = tasks.write_towers
 
     def alter(job: Any) -> None:
-        write_user_side(job)
+        write_towers(job)
         content = job.draft.store.read(release.shard_file(1))
         job.draft.store.write(release.shard_file(1), content[:-1] + bytes([content[-1] ^ 1]))
 
-    monkeypatch.setattr(tasks, "write_user_side", alter)
+    monkeypatch.setattr(tasks, "write_towers", alter)
     with pytest.raises(CorruptRelease, match=r"shards/00001\.faiss has SHA-256 \w+, its writer sent \w+: "):
         journey.index(config)
 

@@ -94,6 +94,9 @@ def test_the_end_state_binds_the_towers_and_leaves_no_work(tiny: Config) -> None
     assert version.store.files() == [
         "catalogue/items.parquet",
         "gate.json",
+        "item_tower/config.json",
+        "item_tower/features.json",
+        "item_tower/item.safetensors",
         "lineage.json",
         "manifest.json",
         "search.json",
@@ -207,7 +210,7 @@ def test_a_run_that_dies_after_its_shards_goes_on_to_the_same_bytes(
         raise RuntimeError("killed here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tasks, "write_user_side", die)
+        patched.setattr(tasks, "write_towers", die)
         with pytest.raises(RuntimeError, match="killed here"):
             journey.index(workspace)
     assert journey.workspace(workspace).finished("releases") == []
@@ -344,7 +347,7 @@ def test_a_user_tower_that_the_manifest_does_not_name_is_not_copied(
     other = lineage.towers(pair_of_releases[1], journey.workspace(pair_of_releases[1])).store
     job.towers.store.write(weights.USER_FILE, other.read(weights.USER_FILE))
     with pytest.raises(CorruptRelease, match=r"user\.safetensors has SHA-256 .*, its manifest says .*: train again"):
-        tasks.write_user_side(job)
+        tasks.write_towers(job)
     assert not job.draft.store.exists(release.USER_TOWER)
 
 

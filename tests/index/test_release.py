@@ -8,18 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from raycl.config import Config
+from raycl.data.features import Encoders
 from raycl.errors import CorruptRelease
 from raycl.index import release, search
-from raycl.model import weights
-from raycl.storage.manifest import FILE
+from raycl.model import embed, inputs, weights
+from raycl.storage.manifest import FILE, Manifest
 from raycl.storage.store import Store
 from tests import tiny as builders
 from tests.index.builders import built, write_consistently
 
 USER_TOWER = f"{release.USER_TOWER}/{weights.USER_FILE}"
+ITEM_TOWER = f"{release.ITEM_TOWER}/{weights.ITEM_FILE}"
 
 
 @pytest.fixture
@@ -53,9 +57,14 @@ def test_an_untouched_release_is_verified_and_loaded_whole(tiny: Config, stored:
 
 def test_every_file_but_the_manifest_has_its_checksum(stored: Store) -> None:
     assert {*release.verify(stored).checksums, FILE} == set(stored.files())
-    assert {USER_TOWER, release.SEARCH_FILE, release.LINEAGE_FILE, release.GATE_FILE, release.CATALOGUE_FILE} <= set(
-        stored.files()
-    )
+    assert {
+        USER_TOWER,
+        ITEM_TOWER,
+        release.SEARCH_FILE,
+        release.LINEAGE_FILE,
+        release.GATE_FILE,
+        release.CATALOGUE_FILE,
+    } <= set(stored.files())
 
 
 @pytest.mark.parametrize(
@@ -137,29 +146,54 @@ def test_a_manifest_that_is_none_is_refused_by_name(stored: Store) -> None:
         release.verify(stored)
 
 
-def test_the_user_tower_of_another_release_is_refused_by_its_checksum(
-    stored: Store, pair_of_releases: tuple[Config, Config]
+def test_the_item_tower_of_a_release_makes_the_vectors_of_its_index(tiny: Config, stored: Store) -> None:
+    """With the encoders beside it, from the catalogue as it was read: so it makes those of new items too."""
+    tower = weights.load_item(stored.under(release.ITEM_TOWER))
+    encoders = Encoders.from_json(json.loads(stored.read(release.ITEM_FEATURES_FILE)))
+    items = pq.read_table(tiny.items.uri if tiny.items else "")
+    order = pc.index_in(release.load(stored).catalogue["item"], items["item_id"])
+    encoded = encoders.encode(items.take(order))
+    made = embed.items(tower, inputs.from_table(encoded, encoders, len(order)))
+    found, scores = release.load(stored).index.search(made, 1)
+    np.testing.assert_allclose(scores[:, 0], 1.0, atol=1e-5)
+    np.testing.assert_array_equal(found[:, 0], np.arange(builders.NUM_ITEMS))
+
+
+@pytest.mark.parametrize("tower", [USER_TOWER, ITEM_TOWER])
+def test_a_tower_of_another_release_is_refused_by_its_checksum(
+    stored: Store, pair_of_releases: tuple[Config, Config], tower: str
 ) -> None:
-    stored.write(USER_TOWER, built(pair_of_releases[1]).store.read(USER_TOWER))
-    with pytest.raises(CorruptRelease, match=names(USER_TOWER) + " has SHA-256 .* altered"):
+    stored.write(tower, built(pair_of_releases[1]).store.read(tower))
+    with pytest.raises(CorruptRelease, match=names(tower) + " has SHA-256 .* altered"):
         release.verify(stored)
 
 
-def test_the_user_tower_of_another_release_is_refused_even_with_its_checksum(
-    stored: Store, pair_of_releases: tuple[Config, Config]
+@pytest.mark.parametrize("tower", [USER_TOWER, ITEM_TOWER])
+def test_a_tower_of_another_release_is_refused_even_with_its_checksum(
+    stored: Store, pair_of_releases: tuple[Config, Config], tower: str
 ) -> None:
     """The file fits the index in shape, and the manifest vouches for it; only the lineage tells."""
     other = built(pair_of_releases[1]).store
-    write_consistently(stored, USER_TOWER, other.read(USER_TOWER))
-    with pytest.raises(CorruptRelease, match=names(USER_TOWER) + " .*the lineage names"):
+    write_consistently(stored, tower, other.read(tower))
+    with pytest.raises(CorruptRelease, match=names(tower) + " .*the lineage names"):
         release.load(stored)
 
 
-def test_user_tower_and_lineage_of_another_release_do_not_fit_the_index(
+def test_a_release_that_has_no_item_tower_is_refused_with_the_remedy(stored: Store) -> None:
+    """As an older raycl made it."""
+    stored.delete(ITEM_TOWER)
+    manifest = Manifest.read(stored)
+    held = {path: digest for path, digest in manifest.checksums.items() if path != ITEM_TOWER}
+    stored.write(FILE, manifest.model_copy(update={"checksums": held}).to_bytes())
+    with pytest.raises(CorruptRelease, match=names(ITEM_TOWER) + " is not listed .*'raycl index --force'"):
+        release.verify(stored)
+
+
+def test_towers_and_lineage_of_another_release_do_not_fit_the_index(
     stored: Store, pair_of_releases: tuple[Config, Config]
 ) -> None:
     other = built(pair_of_releases[1]).store
-    for path in (USER_TOWER, release.LINEAGE_FILE):
+    for path in (USER_TOWER, ITEM_TOWER, release.LINEAGE_FILE):
         write_consistently(stored, path, other.read(path))
     with pytest.raises(CorruptRelease, match=names(release.SEARCH_FILE) + " .*were not made together"):
         release.load(stored)

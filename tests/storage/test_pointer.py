@@ -62,6 +62,15 @@ def test_publishing_what_is_current_changes_nothing(store: Store) -> None:
     assert store.files() == before
 
 
+def test_history_has_every_publication_in_order_with_its_time(store: Store) -> None:
+    assert pointer.history(store) == []
+    for name in ("a", "b", "a"):
+        pointer.publish(store, name)
+    found = pointer.history(store)
+    assert [one.pointer for one in found] == [Pointer(1, "a"), Pointer(2, "b"), Pointer(3, "a")]
+    assert found[0].at_s <= found[1].at_s <= found[2].at_s
+
+
 def test_racing_publishers_get_numbers_of_their_own_and_none_is_lost(store: Store) -> None:
     releases = [f"release-{number}" for number in range(8)]
     got = together([functools.partial(pointer.publish, Store(store.uri), release) for release in releases])
