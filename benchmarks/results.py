@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,6 +60,11 @@ def write(name: str, title: str, rows: list[Row], notes: str, folder: Path = FOL
         notes,
     ]
     (folder / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def say(line: str) -> None:
+    """Tell whoever waits how far a benchmark is."""
+    sys.stderr.write(f"{line}\n")
 
 
 def _word(value: bool | None) -> str:

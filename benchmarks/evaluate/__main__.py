@@ -66,7 +66,7 @@ def main() -> None:
             run = _measure(name, size, cores)
             if (name, size) not in found or run.said["seconds"] < found[name, size].said["seconds"]:
                 found[name, size] = run
-            _say(f"{_name(size)} {name}: {run.said['seconds']:.1f} s, {run.peak_bytes / 1e9:.2f} GB")
+            results.say(f"{_name(size)} {name}: {run.said['seconds']:.1f} s, {run.peak_bytes / 1e9:.2f} GB")
     notes = (
         f"The job is that of `benchmarks/evaluate/job.py`. Every contender has the same {len(cores)} cores; the best of"
         f" {chosen.rounds}\nround(s). `raycl` is tasks on Ray, `kernel` the same code in one process. Seconds leave out"
@@ -144,10 +144,6 @@ def _table(found: Found) -> str:
 
 def _name(size: Size) -> str:
     return f"{size.users:,} x {size.items:,} x {size.dim}, k {size.k}"
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main() -> None:
             known = found.get((name, kind, rows))
             if known is None or run.said["seconds"] < known.said["seconds"]:
                 found[name, kind, rows] = run
-            _say(f"{rows:,} {kind} {name}: {run.said['seconds']:.1f} s, {run.peak_bytes / 1e9:.2f} GB")
+            results.say(f"{rows:,} {kind} {name}: {run.said['seconds']:.1f} s, {run.peak_bytes / 1e9:.2f} GB")
     notes = f"{NOTES.format(tasks=chosen.tasks)}\n\n{_table(found)}"
     results.write("index", "Building the index", _rows(found, chosen.tasks), notes, chosen.results)
 
@@ -115,10 +115,6 @@ def _table(found: Found) -> str:
             f" {run.peak_bytes / 1e9:.2f} | {curve} |"
         )
     return "\n".join(lines)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def main() -> None:
             known = found.get((name, millions))
             if known is None or measured.seconds < known.seconds:
                 found[name, millions] = measured
-            _say(f"{millions}M {name}: {measured.seconds:.1f} s, {measured.best.peak_bytes / 1e9:.2f} GB")
+            results.say(f"{millions}M {name}: {measured.seconds:.1f} s, {measured.best.peak_bytes / 1e9:.2f} GB")
     notes = (
         f"The job is that of `benchmarks/pairs/job.py`. Every contender has the same {len(cores)} cores; the best\n"
         f"of {chosen.rounds} rounds, in which they take turns. Seconds leave out the engine's start; CPU seconds and\n"
@@ -139,10 +139,6 @@ def _table(found: dict[tuple[str, int], Measured]) -> str:
             f" {one.best.peak_bytes / 1e9:.2f} |"
         )
     return "\n".join(lines)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def main() -> None:
         facts, size, seconds = _measure(case, overrides)
         rows += goals.rows(case, {model: facts[model] for model in facts["models"]}, size)
         told.append(f"{goals.table(case, facts)}\n\nTrained in {seconds:,.0f} s of steps; protocol {_protocol(facts)}.")
-        _say(told[-1])
+        results.say(told[-1])
     if chosen.part == "test":
         results.write("quality", "Retrieval quality", rows, _notes(told), chosen.results)
 
@@ -69,7 +68,9 @@ def _tell(event: Mapping[str, Any]) -> None:
     if event["done"]:
         found = event["validation"]
         measured = f", {found}" if found else ""
-        _say(f"epoch {event['epoch'] + 1}: loss {event['loss']:.4f}, {event['pairs_per_s']:,.0f} pairs/s{measured}")
+        results.say(
+            f"epoch {event['epoch'] + 1}: loss {event['loss']:.4f}, {event['pairs_per_s']:,.0f} pairs/s{measured}"
+        )
 
 
 def _protocol(facts: Mapping[str, Any]) -> str:
@@ -87,10 +88,6 @@ def _notes(told: list[str]) -> str:
     if TRIED.exists():
         parts.append(TRIED.read_text(encoding="utf-8").strip())
     return "\n\n".join(parts)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def _beside(case: Case, scratch: Path, log_rows: int, rounds: int, cores: Sequen
         said = _run([f"benchmarks.train.{module}", *place, *words], cores)
         if name not in best or max(said["pairs_per_s"]) > max(best[name]["pairs_per_s"]):
             best[name] = said
-        _say(f"{case} {name}: {max(said['pairs_per_s']):,.0f} pairs/s, losses {said['losses']}")
+        results.say(f"{case} {name}: {max(said['pairs_per_s']):,.0f} pairs/s, losses {said['losses']}")
     ours = best.pop("raycl")
     fastest = max(best, key=lambda name: max(best[name]["pairs_per_s"]))
     goal = ONE_WORKER_GOAL if case.workers == 1 else TWO_WORKERS_GOAL
@@ -100,7 +100,7 @@ def _tables(sizes: Sequence[int], rounds: int, cores: Sequence[int]) -> list[Row
         said = _run(["benchmarks.train.tables", str(rows), str(len(cores))], cores)
         best[rows] = min(best.get(rows, math.inf), said["ms"])
         equal[rows] = said["equal"]
-        _say(f"{rows:,} rows: {said['ms']:.1f} ms a step, {said['rows_read']:,.0f} rows read")
+        results.say(f"{rows:,} rows: {said['ms']:.1f} ms a step, {said['rows_read']:,.0f} rows read")
     first, largest = best[sizes[0]], max(sizes)
     return [
         Row(
@@ -140,10 +140,6 @@ def _run(words: Sequence[str], cores: Sequence[int]) -> Said:
     )
     said: Said = json.loads(done.stdout.splitlines()[-1])
     return said
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

@@ -59,11 +59,6 @@ class HeldOut:
         """Rows of the vocabulary (users, max_history), newest first, then -1."""
         return self.state.history
 
-    @property
-    def user_row(self) -> Rows:
-        """Rows of the user table (users,), or -1."""
-        return self.state.user_row
-
     def take(self, users: Ints) -> HeldOut:
         """These users, ascending, numbered anew."""
         number = np.full(len(self), -1, dtype=np.int64)

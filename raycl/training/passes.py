@@ -133,7 +133,7 @@ def _views(job: Job, history: npt.NDArray[np.int32], number: int, device: torch.
     if not terms:
         return []
     whole = exchange.gather(sent(history, device)).cpu().numpy()
-    mine = slice(exchange.rank() * len(history), (exchange.rank() + 1) * len(history))
+    mine = exchange.own_rows(len(history))
     views = draws.two_views(job.seed, number, whole, terms[0], job.inputs.neighbours)
     return [view[mine] for view in views]
 
@@ -141,4 +141,4 @@ def _views(job: Job, history: npt.NDArray[np.int32], number: int, device: torch.
 def _share(uniform: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """This process's run of the drawn items; runs are equally long, the last ones filled up from the start."""
     size = -(-len(uniform) // exchange.world_size())
-    return np.resize(uniform, size * exchange.world_size())[exchange.rank() * size : (exchange.rank() + 1) * size]
+    return np.resize(uniform, size * exchange.world_size())[exchange.own_rows(size)]

@@ -18,6 +18,7 @@ from raycl.model import inputs, masking
 from raycl.model.inputs import FeatureRows
 from raycl.training import draws, exchange
 from raycl.training.job import Job
+from raycl.training.prefetch import sent
 
 
 def ages(job: Job, batch: Batch, number: int, num_runs: int, device: torch.device) -> Tensor | None:
@@ -30,7 +31,7 @@ def ages(job: Job, batch: Batch, number: int, num_runs: int, device: torch.devic
     found = np.full((num_runs * len(batch), batch.history.shape[1]), np.nan, dtype=np.float32)
     found[: len(batch)] = batch.history_age_s
     found[: len(batch)][_hidden(draws.timeless, job, batch, number)] = np.nan
-    return torch.from_numpy(found).to(device)
+    return sent(found, device)
 
 
 def context(job: Job, batch: Batch, number: int, num_runs: int, device: torch.device) -> FeatureRows | None:

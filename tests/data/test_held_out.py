@@ -70,7 +70,7 @@ def users_of(found: HeldOut) -> list[User]:
         assert len(wanted) == len(set(wanted.item.tolist()))
         history = tuple(int(item) for item in found.history[user] if item >= 0)
         users.append(
-            (int(found.user_row[user]), history, frozenset(met.item.tolist()), frozenset(wanted.item.tolist()))
+            (int(found.state.user_row[user]), history, frozenset(met.item.tolist()), frozenset(wanted.item.tolist()))
         )
     return users
 

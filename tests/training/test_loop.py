@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from raycl.data.reader import Batch, PairStream
 from raycl.errors import RayclError
 from raycl.model.towers import TwoTower
 from raycl.storage.store import Store
@@ -21,27 +20,10 @@ from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from tests.training import workers
 from tests.training.builders import FIRST_ONLY, NUM_ITEMS, assert_equal_bits, job, weights_of
+from tests.training.dying import Dying, Killed
 
 CPU = torch.device("cpu")
 STEPS = 5
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class Dying(PairStream):
-    """A stream that ends the process before the given step of the given epoch."""
-
-    def __init__(self, stream: PairStream, epoch: int, step: int) -> None:
-        super().__init__(**vars(stream))
-        object.__setattr__(self, "death", (epoch, step))
-
-    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> Iterator[Batch]:
-        for number, batch in enumerate(super().epoch(epoch, rank, world_size, first_step), first_step):
-            if (epoch, number) == self.__dict__["death"]:
-                raise Killed
-            yield batch
 
 
 def fit(run: Job) -> tuple[TwoTower, Progress]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from raycl.data.reader import Batch, PairStream
 from raycl.errors import RayclError
 from raycl.tracking import lines
 from raycl.tracking.events import Event
@@ -19,29 +17,12 @@ from raycl.training import loop, probe, step, track
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from tests.training.builders import assert_equal_bits, job, weights_of
+from tests.training.dying import Dying, Killed
 
 CPU = torch.device("cpu")
 STEPS = 5
 WATCHED = {"validation": {"users": 12, "k": 3, "steps": 2}}
 CLOCKS = ("time", "pairs_per_s")
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class Dying(PairStream):
-    """A stream that ends the process before the given step of the given epoch."""
-
-    def __init__(self, stream: PairStream, epoch: int, step: int) -> None:
-        super().__init__(**vars(stream))
-        object.__setattr__(self, "death", (epoch, step))
-
-    def epoch(self, epoch: int, rank: int = 0, world_size: int = 1, first_step: int = 0) -> Iterator[Batch]:
-        for number, batch in enumerate(super().epoch(epoch, rank, world_size, first_step), first_step):
-            if (epoch, number) == self.__dict__["death"]:
-                raise Killed
-            yield batch
 
 
 class Kept:
