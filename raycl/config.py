@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raycl import config_checks
+from raycl.config_answers import AnswersConfig
 from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_index import GateConfig as GateConfig
 from raycl.config_index import IndexConfig as IndexConfig
@@ -72,6 +73,8 @@ class LogSource(TableSource):
     """One log of events."""
 
     columns: Columns = Columns()
+    weight_scale: Literal["linear", "log"] = "linear"
+    """``log``: an event weighs ``log(1 + weight)``, for counts such as plays, of which some are thousands."""
     time_unit: Literal["s", "ms", "us", "ns", "order"] = "s"
     """Unit of an integer time column; timestamps carry their own. ``order`` for one that only says what came first,
     from 0 on: a time of 0 in any other unit is quarantined, since logs write it for a time that they do not know."""
@@ -91,6 +94,9 @@ class ItemTable(TableSource):
     id_column: Name = "item_id"
     title_column: Name | None = "title"
     features: tuple[Feature, ...] = ()
+    where: dict[Name, Plain] = Field(default_factory=dict)
+    """By column: the value that an item has there, null for none. Other rows of the table are no items, and events of
+    them are quarantined as ``unknown_item``."""
     display: tuple[Name, ...] = ()
     """Columns that an answer carries beside id, score and title; not ``item``, ``title``, ``train_count`` or
     ``train_targets``, which a release has of its own."""
@@ -347,6 +353,8 @@ class Config(Section):
     nightly: NightlyConfig = NightlyConfig()
     serving: ServingConfig = ServingConfig()
     ray: RayConfig = RayConfig()
+    answers: AnswersConfig | None = None
+    """What ``raycl run`` asks the new release at its end, and prints; by default nothing."""
     search: SearchConfig | None = None
     """What ``raycl tune`` tries; no other command reads it."""
     ensemble: EnsembleConfig | None = None

@@ -34,7 +34,7 @@ def _tables(config: Config) -> list[tuple[str, TableSource, list[str]]]:
     if items := config.items:
         title = [items.title_column] if items.title_column else []
         described = [feature.column for feature in items.features]
-        found.append(("items", items, [items.id_column, *title, *described, *items.display]))
+        found.append(("items", items, [items.id_column, *title, *described, *items.where, *items.display]))
     if users := config.users:
         found.append(("users", users, [users.id_column, *(feature.column for feature in users.features)]))
     return found

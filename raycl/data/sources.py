@@ -227,8 +227,9 @@ def _open_log(position: int, log: LogSource) -> Source:
 
 def _item_columns(table: ItemTable) -> list[Column]:
     title = [Column("items.title_column", table.title_column, TITLE)] if table.title_column else []
+    asked = [Column(f"items.where.{name}", name, CONTEXT) for name in table.where]
     shown = [Column(f"items.display.{position}", name, SHOWN) for position, name in enumerate(table.display)]
-    return [Column("items.id_column", table.id_column, ID), *title, *_features("items", table.features), *shown]
+    return [Column("items.id_column", table.id_column, ID), *title, *_features("items", table.features), *asked, *shown]
 
 
 def _user_columns(table: UserTable) -> list[Column]:
