@@ -14,6 +14,7 @@ from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
 from raycl.config_nightly import FineTune as FineTune
 from raycl.config_nightly import NightlyConfig as NightlyConfig
+from raycl.config_pretrain import Pretrain
 from raycl.config_search import SearchConfig
 from raycl.config_serving import ServingConfig as ServingConfig
 from raycl.config_towers import EnsembleConfig
@@ -314,6 +315,8 @@ class TrainConfig(Section):
     use_gpu: Literal["auto", "always", "never"] = "auto"
     """``auto``: one GPU a worker where the cluster has that many, of a range at least for the fewest."""
     threads_per_worker: Positive = 2
+    pretrain: Pretrain | None = None
+    """Self-supervised training before the training itself, such as ``{terms: reconstruction, epochs: 2}``."""
     start_from: Name | None = None
     """Finished towers, by the name of their version, whose weights training begins with: each item, and each value of a
     feature, with its own. The nightly job sets it where ``nightly.fine_tune`` is set."""

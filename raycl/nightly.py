@@ -193,6 +193,7 @@ def plan(config: Config) -> list[Step]:
         why = ""
         if stage == "train":
             config, why = tonight(config, workspace, found[0])
+            config = lineage.pretrained(config, workspace, found[0])
         step, version = _looked_for(workspace, stage, folder, _digest(config, folder, found), why)
         steps.append(step)
         found += [version] if version else []
