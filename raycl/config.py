@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from raycl import config_checks
 from raycl.config_answers import AnswersConfig
+from raycl.config_encode import Encoding
 from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_index import GateConfig as GateConfig
 from raycl.config_index import IndexConfig as IndexConfig
@@ -95,6 +96,8 @@ class ItemTable(TableSource):
     id_column: Name = "item_id"
     title_column: Name | None = "title"
     features: tuple[Feature, ...] = ()
+    encode: tuple[Encoding, ...] = ()
+    """Columns of vectors that are made of the table's words, for features of ``kind: vector``."""
     where: dict[Name, Plain] = Field(default_factory=dict)
     """By column: the value that an item has there, null for none. Other rows of the table are no items, and events of
     them are quarantined as ``unknown_item``."""

@@ -141,14 +141,16 @@ class Inputs:
         return tuple(table for table in (*self.logs, self.items, self.users) if table is not None)
 
 
-def open_inputs(config: Config) -> Inputs:
-    """Open what the config names.
+def open_inputs(config: Config, encoded_uri: str | None = None) -> Inputs:
+    """Open what the config names; the item table with the columns of ``items.encode`` lies at ``encoded_uri``.
+
+    Without that, such a table is opened as it is, which checks it: nothing reads its vectors.
 
     Raises InputError for anything missing, unreadable or empty, and for a column of any file that is absent or of a
     type that cannot be used; ConfigError for a format whose package is not installed.
     """
     logs = tuple(_open_log(position, log) for position, log in enumerate(config.logs))
-    items = _open("items", config.items, _item_columns(config.items)) if config.items else None
+    items = _open_items(config.items, encoded_uri) if config.items else None
     users = _open("users", config.users, _user_columns(config.users)) if config.users else None
     users_named = [(f"logs.{i}.columns.user", log, config.logs[i].columns.user) for i, log in enumerate(logs)]
     items_named = [(f"logs.{i}.columns.item", log, config.logs[i].columns.item) for i, log in enumerate(logs)]
@@ -159,6 +161,26 @@ def open_inputs(config: Config) -> Inputs:
     id_types = _one_id_type(users_named), _one_id_type(items_named)
     context = {name: _one_context_type(name, logs) for name in config.logs[0].columns.context}
     return Inputs(logs, items, users, id_types, context)
+
+
+def open_words(items: ItemTable) -> Source:
+    """Open the item table with what ``items.encode`` reads of it, and without what that makes."""
+    made = [encoding.column for encoding in items.encode]
+    columns = [column for column in _item_columns(items) if column.name not in made]
+    columns += [
+        Column(f"items.encode.{position}.of", name, FEATURES["multi"])
+        for position, encoding in enumerate(items.encode)
+        for name in encoding.of
+    ]
+    return _open("items", items, columns)
+
+
+def _open_items(items: ItemTable, encoded_uri: str | None) -> Source:
+    if items.encode and encoded_uri is None:
+        return open_words(items)
+    if encoded_uri is not None:
+        items = items.model_copy(update={"uri": encoded_uri, "format": "parquet", "version": None, "defaults": {}})
+    return _open("items", items, _item_columns(items))
 
 
 def open_columns(field: str, table: TableSource, columns: Sequence[Column]) -> Source:

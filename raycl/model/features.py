@@ -20,7 +20,7 @@ class FeatureBlock(nn.Module):
     """
 
     def __init__(self, sizes: FeatureSizes, dim: int, dropout: float = 0.0, *, gated: bool = False) -> None:
-        """``dropout``: share of values that count as unknown in training. ``gated``: all numbers together are one part."""
+        """``dropout``: share of values that count as unknown in training; to gates, all numbers are one part."""
         super().__init__()
         self.bags = nn.ModuleList(Bag(num_tokens, dim, num_zeros=UNKNOWN + 1) for num_tokens in sizes.bag_tokens)
         some = sizes.num_numbers > 0
