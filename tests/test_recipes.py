@@ -177,6 +177,21 @@ def test_users_that_training_has_not_seen_are_measured_by_the_same_recipe(
     assert journey.evaluate(config).version.manifest.counts["users"] > 0
 
 
+def test_what_is_bought_again_is_measured_apart_from_what_is_bought_first(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here(monkeypatch)
+    shop = next(path for path in RECIPES if path.stem == "products")
+    masks = {}
+    for exclude_met in ("true", "false"):
+        config = small(shop, data, tmp_path, monkeypatch, f"evaluation.exclude_met={exclude_met}")
+        journey.pairs(config)
+        journey.train(config, lambda _: None)
+        masks[exclude_met] = journey.evaluate(config).version.manifest.facts["protocol"]["masks"]
+    assert masks["true"].startswith("items of the user's own context are no candidates")
+    assert masks["false"].startswith("none")
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_whose_data_is_absent_says_where_it_looks(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
