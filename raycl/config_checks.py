@@ -173,7 +173,7 @@ def _ranges_can_be_read(config: Config) -> str | None:
 
 
 def _loss_has_what_it_needs(config: Config) -> str | None:
-    asked = {"loss.terms": [term.kind for term in config.loss.terms]}
+    asked: dict[str, list[str]] = {"loss.terms": [term.kind for term in config.loss.terms]}
     if config.train.pretrain is not None:
         asked["train.pretrain.terms"] = [term.kind for term in config.train.pretrain.terms]
     problems = (_terms_have_what_they_need(config, field, kinds) for field, kinds in asked.items())

@@ -119,7 +119,8 @@ def map_actors(name: str, ready: Callable[[], Task], num_tasks: int, *, num_gpus
     Actor.__name__ = name
     room = _resources().get("GPU", 0) / num_gpus if num_gpus else num_cpus()
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(num_tasks, int(room))))
-    rows = _numbers(num_tasks).map(Actor, compute=pool, num_gpus=num_gpus or None).iter_rows()
+    made: Any = Actor  # Ray Data makes it where it is needed, and its types know functions alone
+    rows = _numbers(num_tasks).map(made, compute=pool, num_gpus=num_gpus or None).iter_rows()
     return _gathered(name, rows, num_tasks, None)
 
 

@@ -85,7 +85,7 @@ def _transformer(root: Path, max_tokens: int, device: str) -> Encode:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = SentenceTransformer(
         str(root),
         device=device,
