@@ -156,13 +156,13 @@ def _ranks(job: Job, shared: Shared, users: dict[str, Vectors]) -> dict[str, Ran
     for name, near in fitted.neighbours.items():
         found[name] = ranking.exact(ranking.by_neighbours(near), auc=config.auc)
     for name, factors in fitted.factors.items():
-        found[name] = ranking.exact(_als(factors, config), auc=config.auc)
+        found[name] = ranking.exact(_als(factors, config, fitted.settings[name]["als_alpha"]), auc=config.auc)
     return found
 
 
-def _als(factors: Vectors, config: EvaluationConfig) -> ranking.Scorer:
+def _als(factors: Vectors, config: EvaluationConfig, alpha: float) -> ranking.Scorer:
     def fold_in(history: Any) -> Vectors:
-        return baselines.als_users(factors, history, config.baselines)
+        return baselines.als_users(factors, history, config.baselines.als_regularization, alpha)
 
     return ranking.by_factors(fold_in, topk.without_copy(factors))
 
