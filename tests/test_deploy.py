@@ -129,7 +129,7 @@ def test_the_environment_of_serves_fast_path_is_that_of_the_manifest_on_every_no
     assert len(explained) == 5
     cluster = read(MANIFESTS["serve.yaml"])["spec"]["rayClusterConfig"]
     for container in containers(cluster):
-        assert plain_env(container) == {"RAY_USAGE_STATS_ENABLED": "0", "OMP_WAIT_POLICY": "PASSIVE", **explained}
+        assert plain_env(container) == {"RAY_USAGE_STATS_ENABLED": "0", "GOMP_SPINCOUNT": "100000", **explained}
     for name in explained.keys() & environment._DEFAULTS.keys():
         assert explained[name] == environment._DEFAULTS[name]
 
@@ -201,7 +201,7 @@ def test_the_jobs_processes_have_the_allocator_and_threads_of_an_embedded_ray() 
     for container in containers(read(MANIFESTS["job.yaml"])["spec"]["rayClusterSpec"]):
         found = plain_env(container)
         for name in (
-            "OMP_WAIT_POLICY",
+            "GOMP_SPINCOUNT",
             "MALLOC_TRIM_THRESHOLD_",
             "MALLOC_MMAP_THRESHOLD_",
             "ARROW_DEFAULT_MEMORY_POOL",
