@@ -51,7 +51,7 @@ def _write_items(
     store: Store, items: ItemTable, inputs: Inputs, known: Known | None, counts: dict[str, int]
 ) -> features.Encoders:
     assert inputs.items is not None
-    table = _distinct(inputs.items.read(_columns(items)), items.id_column, inputs.item_type, "items", counts)
+    table = _distinct(inputs.items.read(columns_of(items)), items.id_column, inputs.item_type, "items", counts)
     if not table.num_rows:
         raise InputError(f"items.uri={items.uri} holds no item with an id: check items.id_column")
     fitted = features.Encoders.fit(items.features, table)
@@ -78,7 +78,8 @@ def _placed(ids: Any, known: Any) -> tuple[Any, Any]:
     return pa.concat_arrays([known, ids.take(new)]), pa.concat_arrays([kept, new])
 
 
-def _columns(items: ItemTable) -> list[str]:
+def columns_of(items: ItemTable) -> list[str]:
+    """The columns of a catalogue that are read at all, its ids first."""
     title = [items.title_column] if items.title_column else []
     named = [items.id_column, *title, *(feature.column for feature in items.features), *items.display]
     return list(dict.fromkeys(named))

@@ -148,7 +148,7 @@ def open_inputs(config: Config) -> Inputs:
     type that cannot be used; ConfigError for a format whose package is not installed.
     """
     logs = tuple(_open_log(position, log) for position, log in enumerate(config.logs))
-    items = _open("items", config.items, _item_columns(config.items)) if config.items else None
+    items = open_items(config.items) if config.items else None
     users = _open("users", config.users, _user_columns(config.users)) if config.users else None
     users_named = [(f"logs.{i}.columns.user", log, config.logs[i].columns.user) for i, log in enumerate(logs)]
     items_named = [(f"logs.{i}.columns.item", log, config.logs[i].columns.item) for i, log in enumerate(logs)]
@@ -164,6 +164,11 @@ def open_inputs(config: Config) -> Inputs:
 def open_columns(field: str, table: TableSource, columns: Sequence[Column]) -> Source:
     """Open a table for these columns alone; InputError as ``open_inputs`` raises it."""
     return _open(field, table, columns)
+
+
+def open_items(table: ItemTable) -> Source:
+    """Open a catalogue for all that is read of it; InputError as ``open_inputs`` raises it."""
+    return _open("items", table, _item_columns(table))
 
 
 def fragments(logs: Iterable[Source], max_rows: int) -> list[Fragment]:

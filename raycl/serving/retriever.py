@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from raycl.model import embed, inputs
 from raycl.serving import explain, pool, told
 from raycl.serving.api import Answer, Basis, Item, Query, Reason, Reasons
 from raycl.serving.catalogue import Catalogue
-from raycl.serving.checked import Checked, Index, Vectors
+from raycl.serving.checked import Checked, Index, Joined, Vectors
 from raycl.serving.filters import ItemId
 from raycl.serving.sessions import Fresh
 
@@ -53,12 +54,26 @@ class Retriever:
         config: ServingConfig | None = None,
         ticks: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
+        joined: Joined | None = None,
     ) -> None:
         """``catalogue``: one vocabulary row a row; ``ticks``: seconds that never go back, for what has a budget.
 
-        ``clock``: seconds since 1970, which say when a query is asked that does not say it itself.
+        ``clock``: seconds since 1970, which say when a query is asked that does not say it itself. ``joined``: of a
+        catalogue and an index that have more than the release.
         """
-        self.release = release
+        self.release, self.table = release, catalogue
+        self._joined = joined or Joined()
+        self._again = functools.partial(
+            Retriever,
+            release,
+            encoders=encoders,
+            max_history=max_history,
+            encode=encode,
+            context=context,
+            config=config,
+            ticks=ticks,
+            clock=clock,
+        )
         self._config = config or ServingConfig()
         self._users, self._requests = told.Reader("user", encoders), told.Reader("context", context or Encoders())
         self._max_history = max_history
@@ -79,6 +94,20 @@ class Retriever:
         index = SelectiveIndex(release.index, release.catalogue.num_rows)
         max_history = release.user_tower.max_history
         return cls(release.name, release.catalogue, encoders, max_history, encode, index, requests, config)
+
+    @property
+    def delta(self) -> int:
+        """Number of the newest hand-in that is answered from; 0 without any."""
+        return self._joined.number
+
+    @property
+    def index(self) -> Index:
+        """What answers are found in."""
+        return self._index
+
+    def joined(self, catalogue: pa.Table, index: Index, joined: Joined) -> Retriever:
+        """The same release, with what joined it in ``catalogue`` and ``index``."""
+        return self._again(catalogue=catalogue, index=index, joined=joined)
 
     def warm(self) -> None:
         """Answer once by each basis, so that the first caller does not wait for what is made at first use."""
@@ -118,6 +147,7 @@ class Retriever:
         for place in np.flatnonzero(rows < 0).tolist():
             likest = self.catalogue.likest(query.new_items.get(str(history[place]), {}))
             rows[place] = likest[0] if len(likest) else -1
+        rows = self._joined.known(rows)
         left_out = known_rows if query.exclude_history else known_rows[:0]  # a stand-in was not met
         newest = np.flatnonzero(rows >= 0)[::-1][: self._max_history]
         return Checked(
@@ -125,6 +155,7 @@ class Retriever:
             features,
             context,
             events=rows[newest],
+            named=np.where(known_rows < 0, rows, known_rows)[newest],
             age_s=age_s[newest],
             left_out=self._left_out(query, left_out),
             unknown_history=int((rows < 0).sum()),
@@ -148,6 +179,7 @@ class Retriever:
             self._users.nothing,
             self._requests.nothing,
             events=none,
+            named=none,
             age_s=none.astype(np.float32),
             left_out=self._left_out(asked, none),
             unknown_history=0,
@@ -243,7 +275,7 @@ class Retriever:
             return self._index.scores(vectors, rows).astype(np.float64)
 
         base, values = explain.shapley(worth, len(events))
-        names = self.catalogue.ids(events.astype(np.int64))
+        names = self.catalogue.ids(checked.named.astype(np.int64))
         return [
             Reasons(
                 empty_history=float(base[place]),
@@ -269,6 +301,7 @@ class Retriever:
         ]
         return Answer(
             release=self.release,
+            delta=self.delta,
             items=items,
             short=len(items) < checked.query.k,
             matched=checked.matched,

@@ -101,7 +101,8 @@ class Service:
     def described(self) -> Described:
         """Which release answers, and why a newer one does not."""
         retriever = self._retriever()
-        return Described(release=retriever.release if retriever else None, problem=self.current.problem)
+        name, delta = (retriever.release, retriever.delta) if retriever else (None, 0)
+        return Described(release=name, delta=delta, problem=self.current.problem)
 
     def ready(self) -> bool:
         """Whether there is a release to answer from."""
