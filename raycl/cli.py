@@ -136,12 +136,16 @@ def publish(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = F
 
 @app.command()
 def run(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
-    """All stages, from logs to a published release; finished ones are not done again."""
+    """All stages, from logs to a published release, and what ``answers`` asks it; finished ones are not done again."""
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
     try:
         journey.run(loaded, screen.epoch, screen.outcome, force=force)
     finally:
         screen.end_epochs()
+    if loaded.answers is not None:
+        from raycl import answers
+
+        screen.answers(answers.ask(loaded))
 
 
 @app.command()

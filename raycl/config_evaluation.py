@@ -47,6 +47,9 @@ class EvaluationConfig(Section):
     ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (10, 20)
     part: Literal["test", "val"] = "test"
     """Choose settings on ``val``, and leave ``test`` for what is published."""
+    exclude_met: bool = True
+    """Leave out what the user met before, of the candidates and of the targets. False where things are bought again:
+    then all are measured, and with true those alone that are met for the first time."""
     use_gpu: Literal["auto", "always", "never"] = "auto"
     """``auto``: rank on the GPUs of the cluster where it has some, one a task."""
     users_per_block: Positive = 512

@@ -158,8 +158,8 @@ def _follows(problem: dict[str, Any], found: list[dict[str, Any]]) -> bool:
 
 def _explain(problem: dict[str, Any]) -> str:
     location = list(problem["loc"])
-    for place, kind_at in (["pairs", "split"], 2), (["loss", "terms"], 3):
-        if location[:2] == place:
+    for place, kind_at in (["pairs", "split"], 2), (["loss", "terms"], 3), (["train", "pretrain", "terms"], 4):
+        if location[: len(place)] == place:
             del location[kind_at : kind_at + 1]  # the kind of a union's member, which is no key of the config
     path = ".".join(map(str, location))
     message = str(problem["msg"]).removeprefix("Value error, ")
