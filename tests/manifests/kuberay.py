@@ -2,8 +2,8 @@
 
 ``kuberay-1.7.0.json`` holds the fields of RayJob and RayService as the CustomResourceDefinitions of KubeRay v1.7.0
 have them (github.com/ray-project/kuberay, ray-operator/config/crd/bases, Apache-2.0): types, enumerations and bounds,
-without descriptions. Pod templates are Kubernetes' own and stand there as a reference; some parts that no manifest here uses are
-left out, and so refused. Made anew from the definitions by ``python -m tests.manifests.kuberay FOLDER``.
+without descriptions. Pod templates are Kubernetes' own and stand there as a reference; some parts that no manifest here
+uses are left out, and so refused. Made anew from the definitions by ``python -m tests.manifests.kuberay FOLDER``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What KubeRay 1.7 and Kueue refuse although the API server takes it.
 
 The rules are those of KubeRay's ``ray-operator/controllers/ray/utils/validation.go`` and of Kueue's webhooks for RayJob
-and RayCluster, as far as fields that the manifests use, or may come to use, are concerned. Each gives a line, or nothing.
+and RayCluster, as far as fields that the manifests use, or may come to use, are concerned. Each gives a line, or
+nothing.
 """
 
 from __future__ import annotations
