@@ -13,8 +13,9 @@ from pydantic import BaseModel
 from ray.serve.schema import ServeDeploySchema
 
 from raycl import environment
-from raycl.config import ServingConfig
+from raycl.config import IndexConfig, ServingConfig
 from raycl.errors import ConfigError
+from raycl.index import plan
 from raycl.serving import ray_app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,3 +146,17 @@ def test_the_environment_of_nodes_is_that_of_an_embedded_ray_and_the_fast_path_o
 def test_requests_under_way_end_before_a_replica_does() -> None:
     (override,) = application()["deployments"]
     assert override["graceful_shutdown_timeout_s"] > read(SERVE)["http_options"]["request_timeout_s"]
+
+
+def test_the_guide_says_what_an_index_takes_by_raycls_own_plan() -> None:
+    text = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    table = text.split("<!-- index:start -->")[1].split("<!-- index:end -->")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:]]
+    assert [row[0] for row in rows] == ["1 million", "10 million", "100 million"]
+    for row in rows:
+        num_items = int(row[0].split()[0]) * 1_000_000
+        for kind, told in zip(("ivf_flat", "ivf_sq8", "ivf_pq"), row[1:], strict=True):
+            rerank = "never" if kind == "ivf_pq" else "auto"
+            config = IndexConfig.model_validate({"kind": kind, "rerank": rerank, "num_shards": 4})
+            expected = plan.choose(config, num_items, 64, 0.95).index_bytes / 1e9
+            assert float(told.removesuffix(" GB")) == pytest.approx(expected, rel=0.06)
