@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_release.app, name="release")
 app.command()(cli_cluster.launch)
+app.command()(cli_cluster.doctor)
 
 # Typer keeps a click of its own, and exports but one of the errors that its parser raises.
 _BadCommand: Any = typer.BadParameter.__mro__[1]

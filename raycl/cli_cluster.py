@@ -1,4 +1,4 @@
-"""Commands for clusters: ``raycl launch`` on Kubernetes."""
+"""Commands for clusters: ``raycl launch`` on Kubernetes, and ``raycl doctor``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from raycl.cli_options import AsJson, Overrides
+from raycl import config_file
+from raycl.cli_options import AsJson, ConfigPath, Overrides
 from raycl.console import Screen
 from raycl.errors import InputError
 
@@ -40,3 +41,19 @@ def launch(
     state = launching.wait(cluster, name, poll_s).state if wait else "running"
     if as_json:
         screen.json({"name": name, "created": created, "state": state})
+
+
+def doctor(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = False) -> int:
+    """Look at every node of the cluster before a run, and say what to change; ends with 1 where something must."""
+    from raycl import doctor as checks
+    from raycl import ray_doctor
+
+    loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
+    findings = checks.examine(ray_doctor.look(loaded), loaded)
+    if as_json:
+        screen.json({"fit": checks.fit(findings), "checks": [vars(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            remedy = f"\n{'':14}-> {finding.remedy}" if finding.remedy else ""
+            screen.say(f"{finding.check:<13} {finding.state}: {finding.told}{remedy}")
+    return 0 if checks.fit(findings) else 1

@@ -310,4 +310,4 @@ def test_overlays_differ_in_what_they_are_for() -> None:
     }
     assert len(schedules) == 2
     with_gpu = {one["metadata"]["name"] for one in of_kind("production-gpu", "RayJob") if len(groups(one)) == 3}
-    assert with_gpu == {"raycl-train", "raycl-index", "raycl-nightly"}
+    assert with_gpu == {"raycl-train", "raycl-index", "raycl-nightly", "raycl-doctor"}

@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_operator_takes_every_job_and_service(overlay: str) -> None:
     found = [*of_kind(overlay, "RayJob"), *of_kind(overlay, "RayService")]
-    assert len(found) == 7
+    assert len(found) == 8
     assert {one["metadata"]["name"]: refusals(one) for one in found if refusals(one)} == {}
 
 
