@@ -10,24 +10,35 @@ from typing import Any
 import ray
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray._private.state import state
+from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raycl import doctor_facts, ray_runtime
 from raycl.config import Config
 from raycl.doctor import Cluster
 from raycl.doctor_facts import Node, Place
+from raycl.errors import RayclError
 
 _WITHIN_S = 120.0
 
 
 def look(config: Config) -> Cluster:
-    """Ask every node that is alive; a node where nothing starts within two minutes raises GetTimeoutError."""
+    """Ask every node that is alive; RayclError where one starts nothing within two minutes."""
     ray_runtime.connect(config.ray)
     places: dict[str, Place] = {"workspace": (config.workspace, "create")}
     spill = _spill_folder()
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     asked = [_ask(node, places, spill) for node in alive]
-    return Cluster(nodes=ray.get(asked, timeout=_WITHIN_S), cpus=ray_runtime.num_cpus())
+    try:
+        nodes = ray.get(asked, timeout=_WITHIN_S)
+    except GetTimeoutError as error:
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=0)
+        silent = [node["NodeManagerAddress"] for node, one in zip(alive, asked, strict=True) if one not in ready]
+        raise RayclError(
+            f"{', '.join(silent)}: no process starts there within {_WITHIN_S:.0f} s; see the node's logs, in"
+            " session_latest/logs of its --temp-dir, and whether it has memory"
+        ) from error
+    return Cluster(nodes=nodes, cpus=ray_runtime.num_cpus())
 
 
 def _ask(node: dict[str, Any], places: dict[str, Place], spill: str | None) -> Any:

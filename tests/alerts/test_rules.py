@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.alerts import metrics
+from tests.alerts import metrics, promql
 from tests.alerts.cases import CASES, Series
+from tests.alerts.promql import Data
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
@@ -54,6 +55,16 @@ def _case(series: Series, alert: str, at_m: int, expected: list[dict[str, Any]])
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "alert_rule_test": [{"eval_time": f"{at_m}m", "alertname": alert, "exp_alerts": expected}],
     }
+
+
+@pytest.mark.parametrize("alert", sorted(alerts()))
+def test_the_alert_is_raised_where_it_should_and_only_there(alert: str) -> None:
+    case, rule = CASES[alert], alerts()[alert]
+    fires, quiet = Data.of(case.fires), Data.of(case.quiet)
+    raised = promql.firing(rule["expr"], rule["for"], fires, case.after_m)
+    assert raised == {frozenset(case.labels.items())}
+    assert promql.firing(rule["expr"], rule["for"], fires, 0) == set()
+    assert promql.firing(rule["expr"], rule["for"], quiet, case.after_m) == set()
 
 
 @pytest.mark.parametrize("alert", sorted(alerts()))
