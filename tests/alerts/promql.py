@@ -2,7 +2,7 @@
 
 Selectors, ``rate`` (without extrapolation to the edges of the range), ``histogram_quantile``, ``absent``, ``time``,
 ``sum``, ``min`` and ``max`` with ``by``, arithmetic, comparisons that filter, and ``and on``. What else stands in an
-expression is an error. `test_promql.py` holds it to values reckoned by hand; promtool, where it is, decides the same cases.
+expression is an error. `test_promql.py` holds it to values reckoned by hand; promtool decides the same cases.
 """
 
 from __future__ import annotations
