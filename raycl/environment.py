@@ -32,6 +32,12 @@ _DEFAULTS = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }
+FAST = {
+    name: value
+    for name, value in _DEFAULTS.items()
+    if name not in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+}
+"""What makes the nodes of a cluster fast, where they were started with it (``deploy/ray.env``)."""
 
 
 def prepare() -> None:

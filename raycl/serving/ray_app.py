@@ -78,7 +78,8 @@ class Retrieval:
 def build(args: dict[str, Any]) -> serve.Application:
     """The application, from ``workspace`` and the ``serving`` part of the config; what a Serve config file imports.
 
-    Raises ConfigError for an argument it does not know, and for a part of the config that is not good.
+    ``${NAME}`` in the workspace is a variable of the cluster's nodes. Raises ConfigError for an argument it does not
+    know, and for a part of the config that is not good.
     """
     unknown = set(args) - {"workspace", "serving"}
     if unknown or "workspace" not in args:
@@ -93,6 +94,6 @@ def build(args: dict[str, Any]) -> serve.Application:
             "max_replicas": config.max_replicas,
             "target_ongoing_requests": config.target_ongoing_requests,
         },
-    ).bind(str(args["workspace"]), config.model_dump(mode="json"))
+    ).bind(config_file.expand(str(args["workspace"]), os.environ), config.model_dump(mode="json"))
     application: serve.Application = bound
     return application
