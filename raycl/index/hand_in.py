@@ -56,7 +56,7 @@ def read(items: ItemTable | None, uri: str | None, removed: Sequence[str], remov
     given = _given(table) if uri is not None else pa.table({items.id_column: pa.array([], pa.int64())})
     gone: Any = pa.array(list(removed), pa.large_string())
     if removed_uri is not None:
-        nothing_else = {"title_column": None, "features": (), "display": (), "where": {}, "encode": ()}
+        nothing_else: dict[str, Any] = {"title_column": None, "features": (), "display": (), "where": {}, "encode": ()}
         listed = table.model_copy(update={"uri": removed_uri, **nothing_else})
         ids = whole(sources.open_items(listed).read([items.id_column])[items.id_column])
         gone = pa.concat_arrays([ids, gone.cast(ids.type)]) if removed else ids
