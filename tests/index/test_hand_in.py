@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raycl import journey
-from raycl.config import Config, ItemTable
+from raycl.config import Config, Feature, ItemTable
 from raycl.config_encode import PROJECTION, Encoding
 from raycl.errors import InputError
 from raycl.index import deltas, hand_in, releases
@@ -89,9 +89,11 @@ def test_rows_that_are_no_items_are_left_out_and_words_become_vectors(tmp_path: 
     rows = {"id": [1, 2, 3], "name": ["red shoe", "blue shoe", None], "kind": ["shop", "test", "shop"]}
     pq.write_table(pa.table(rows), path)
     encoding = Encoding(column="said", of=("name",), model=PROJECTION, length=8)
-    section = {"uri": path, "id_column": "id", "title_column": None, "where": {"kind": "shop"}, "encode": [encoding]}
-    section["features"] = [{"column": "said", "kind": "vector"}]
-    found = hand_in.read(ItemTable.model_validate(section), path, [], path)
+    features = (Feature(column="said", kind="vector"),)
+    items = ItemTable(
+        uri=path, id_column="id", title_column=None, where={"kind": "shop"}, encode=(encoding,), features=features
+    )
+    found = hand_in.read(items, path, [], path)
     assert found.items["id"].to_pylist() == [1, 3]
     said = found.items["said"].to_pylist()
     assert said[0] == pytest.approx(projected(["red shoe"], 8)[0])
