@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raycl import config_file, config_pretrain, journey, lineage
+from raycl import config_file, config_pretrain, journey, lineage, nightly
 from raycl.config import Config
 from raycl.errors import ConfigError, InputError
 from raycl.storage.versions import Version
@@ -50,6 +50,13 @@ def test_training_begins_with_what_was_learned_of_the_items_and_both_are_found_a
     assert first.manifest.facts["losses"][-1] < first.manifest.facts["losses"][0]
     again = journey.train(config, lambda _: None)
     assert (again.version.name, again.worked) == (made.version.name, False)
+
+
+def test_a_night_finds_both_parts_finished(config: Config) -> None:
+    made = journey.train(config, lambda _: None)
+    steps = {step.stage: step for step in nightly.plan(config)}
+    assert steps["train"].would == "nothing"
+    assert made.version.name in steps["train"].reason
 
 
 def test_without_it_training_begins_with_nothing_and_learns_otherwise(config: Config) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycl import config_file, journey, lineage
+from raycl import config_file, journey, lineage, nightly
 from raycl.config import Config
 from raycl.config_encode import Encoding
 from raycl.data import sources
@@ -110,6 +110,7 @@ def test_pairs_read_the_vectors_and_are_found_again_with_them(ray_local: None, t
     again = journey.pairs(config)
     assert (again.version.name, again.worked) == (made.version.name, False)
     assert lineage.pairs(config, workspace).name == made.version.name
+    assert {step.stage: step.would for step in nightly.plan(config)}["pairs"] == "nothing"
     pq.write_table(table.slice(0, 29), tmp_path / "log" / "items.parquet")
     assert ray_encode.found(config, workspace) is None
     assert journey.pairs(config).version.name != made.version.name
