@@ -113,7 +113,8 @@ def _problem(uri: str, need: Literal["read", "create"]) -> str:
             return "" if store.exists("") else "there is nothing"
         return "" if _creates_once(store) else "it overwrites a file that was to be created only once (If-None-Match)"
     except (RayclError, OSError) as error:
-        return " ".join(str(error).split())
+        said = " ".join(str(error).split())
+        return said if said not in ("", "None") else f"{type(error).__name__}; is there such a bucket or folder?"
 
 
 def _creates_once(store: Store) -> bool:

@@ -203,9 +203,7 @@ def test_s3_is_tried_for_conditional_writes(s3_store: Store, tmp_path: Path, mon
     assert s3_store.files() == []
     monkeypatch.setattr(Store, "create", lambda self, path, content: self.write(path, content) is None)
     assert "If-None-Match" in describe(tmp_path, s3_store.uri).storage["workspace"]
-    assert "NoSuchBucket" in describe(tmp_path, "s3://no-such-bucket-there/shop").storage["workspace"] or (
-        "bucket" in describe(tmp_path, "s3://no-such-bucket-there/shop").storage["workspace"].lower()
-    )
+    assert "bucket" in describe(tmp_path, "s3://no-such-bucket-there/shop").storage["workspace"].lower()
 
 
 @pytest.mark.parametrize(("free", "code"), [(5 * 10**11, 0), (0, 1)])

@@ -66,8 +66,8 @@ class Cluster:
 
     @contextmanager
     def node(self, name: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker node of one CPU, which is killed at the end at the latest."""
-        leader = self.start(name, f"--address={self.address}", "--num-cpus=1", **env)
+        """A worker node of one CPU, which is killed at the end at the latest; ``worker`` is a resource of it."""
+        leader = self.start(name, f"--address={self.address}", "--num-cpus=1", '--resources={"worker": 1}', **env)
         try:
             yield leader
         finally:

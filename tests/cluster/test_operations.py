@@ -243,7 +243,9 @@ def served(operated: Operated) -> Operated:
         "rerank_ms": 0.001,
         "guard": {"max_body_bytes": 2_000_000, "requests_per_s": 20.0, "burst": 20},
     }
-    application["deployments"][0]["ray_actor_options"]["num_cpus"] = 0  # the workers' one CPU each is for the night
+    # The workers' one CPU each is for the night; a proxy is where a replica is, and at the head.
+    application["deployments"][0] |= {"max_replicas_per_node": 1}
+    application["deployments"][0]["ray_actor_options"] |= {"num_cpus": 0, "resources": {"worker": 0.1}}
     file = operated.config.with_name("serve.yaml")
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
     operated.ray("serve", "deploy", str(file), "-a", operated.cluster.dashboard)
