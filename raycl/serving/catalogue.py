@@ -33,7 +33,7 @@ class Catalogue:
 
     def __init__(self, table: pa.Table, config: FilterConfig, select: Callable[[Mask], Selection]) -> None:
         """``select``: those of some rows that the index has a vector of."""
-        self._table, self._config, self._select = table, config, select
+        self._table, self._config, self._select = table.combine_chunks(), config, select  # rows are found faster
         self._ids = IdMap(table["item"].combine_chunks())
         self._shown = [name for name in table.column_names if name not in _OWN]
         self.columns = Columns(table, config.columns, config.available, self.rows)
@@ -76,9 +76,13 @@ class Catalogue:
         return [told[row] for row in asked]
 
     def _read(self, rows: list[int]) -> dict[int, Shown]:
-        found = self._table.take(pa.array(rows, pa.int64())).to_pylist()
-        shown = ((row["item"], row.get("title"), {name: row[name] for name in self._shown}) for row in found)
-        return dict(zip(rows, shown, strict=True))
+        wanted = pa.array(rows, pa.int64())
+        values = {name: self._table[name].take(wanted).to_pylist() for name in self._table.column_names}
+        titles = values.get("title", [None] * len(rows))
+        return {
+            row: (values["item"][at], titles[at], {name: values[name][at] for name in self._shown})
+            for at, row in enumerate(rows)
+        }
 
     def selection(self, node: Filter) -> Selection:
         """The items that pass; the outcomes of the last filters are remembered.

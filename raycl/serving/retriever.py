@@ -198,6 +198,7 @@ class Retriever:
                 for one, found in zip(checked, chosen, strict=True)
             ]
         with self._timed("describe", observe):
+            self.catalogue.shown(np.concatenate([found.rows for found in chosen]))  # together, where they are new
             return [self._answer(*parts) for parts in zip(checked, chosen, reasons, strict=True)]
 
     def _budget(self) -> Callable[[], bool]:
