@@ -27,7 +27,10 @@ _DEFAULTS = {
     # cost a tenth of a step on cores of their own. So many turns are a fraction of a millisecond.
     "GOMP_SPINCOUNT": "100000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Serve on one event loop a process, with a buffered request log: several times less time a request.
+    # Serve with HAProxy before its replicas in place of a proxy in Python, on one event loop a process, with calls past
+    # the object store and a buffered request log: ten times less time a request.
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
