@@ -104,7 +104,7 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
 def tree(log: Path, workspace: Path) -> dict[str, Any]:
     """A config with many tasks in every stage."""
     made = builders.config_tree(log, str(workspace))
-    made["pairs"]["num_buckets"] = 24
+    made["pairs"]["num_buckets"] = 16
     made["train"] |= {
         "epochs": 6,
         "global_batch_size": 252,
@@ -113,7 +113,7 @@ def tree(log: Path, workspace: Path) -> dict[str, Any]:
         "max_failures": 5,
     }
     made["items"]["display"] = ["category"]
-    made["index"] = {"num_shards": 60}
+    made["index"] = {"num_shards": 30}
     return made
 
 
@@ -124,7 +124,7 @@ def watched(operated: Operated) -> Iterator[set[str]]:
     ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(2.0):
+        while not ended.wait(4.0):
             found.update(operated.scraped())
 
     thread = threading.Thread(target=look)
@@ -232,7 +232,9 @@ def test_runs_of_two_users_do_not_touch_each_other(operated: Operated, tmp_path:
 def served(operated: Operated) -> Operated:
     """The service, deployed as the guide says, with limits that a test can reach."""
     if pointer.current(operated.store) is None:
-        assert operated.submit("nightly").wait(_WITHIN_S) == 0, operated.said("nightly")
+        with watched(operated) as found:
+            assert operated.submit("nightly").wait(_WITHIN_S) == 0, operated.said("nightly")
+        SEEN.update(found)
     config = yaml.safe_load((ROOT / "deploy" / "serve-laptop.yaml").read_text(encoding="utf-8"))
     config["http_options"] |= {"host": "127.0.0.1", "port": operated.proxies["head"]}
     (application,) = config["applications"]
