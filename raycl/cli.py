@@ -14,7 +14,17 @@ from typing import Annotated, Any
 
 import typer
 
-from raycl import __version__, cli_config, cli_release, config_file, environment, journey, lineage
+from raycl import (
+    __version__,
+    cli_cluster,
+    cli_config,
+    cli_delta,
+    cli_release,
+    config_file,
+    environment,
+    journey,
+    lineage,
+)
 from raycl.cli_options import AsJson, ConfigPath, Force, Overrides
 from raycl.config import Config
 from raycl.console import Screen
@@ -30,6 +40,9 @@ app = typer.Typer(
 )
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_release.app, name="release")
+app.add_typer(cli_delta.app, name="delta")
+app.command()(cli_cluster.launch)
+app.command()(cli_cluster.doctor)
 
 # Typer keeps a click of its own, and exports but one of the errors that its parser raises.
 _BadCommand: Any = typer.BadParameter.__mro__[1]

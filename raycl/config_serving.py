@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -65,11 +65,22 @@ class ServingConfig(Section):
     host: Name = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
+    listen: Literal["proxy", "replicas"] = "proxy"
+    """``proxy``: Ray Serve's own proxy on every node hands requests to the replicas. ``replicas``: they listen at
+    ``port`` of their nodes themselves, several times less time a request; then a load balancer may send requests only
+    to nodes that have a replica, and a connection that is idle while its replica goes is closed."""
     min_replicas: Positive = 1
     max_replicas: Positive = 2
     target_ongoing_requests: Positive = 32
+    """Requests under way in a replica above which there are more replicas."""
+    upscale_delay_s: Annotated[float, Field(ge=0.0)] = 5.0
+    """How long there must be more of them before replicas are added."""
+    downscale_delay_s: Annotated[float, Field(ge=0.0)] = 120.0
+    """How long there must be fewer before replicas go."""
     max_batch_size: Positive = 64
-    batch_wait_ms: Annotated[float, Field(ge=0.0)] = 1.0
+    """Requests of one batch, which are those that came while the one before was answered."""
+    batch_wait_ms: Annotated[float, Field(ge=0.0)] = 0.0
+    """How long the first of a batch waits for others besides."""
     poll_s: Seconds = 5.0
     """Seconds between looks for a newer release."""
     max_k: Positive = 500

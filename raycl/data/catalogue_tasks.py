@@ -52,8 +52,8 @@ def _write_items(
     store: Store, items: ItemTable, inputs: Inputs, known: Known | None, counts: dict[str, int]
 ) -> features.Encoders:
     assert inputs.items is not None
-    read = inputs.items.read(_columns(items))
-    table = _wanted(read, items.where)
+    read = inputs.items.read(columns_of(items))
+    table = wanted(read, items.where)
     if items.where:
         counts["items_unwanted"] = read.num_rows - table.num_rows
     table = _distinct(table, items.id_column, inputs.item_type, "items", counts)
@@ -76,7 +76,7 @@ def _write_items(
     return fitted
 
 
-def _wanted(table: pa.Table, where: Mapping[str, Any]) -> pa.Table:
+def wanted(table: pa.Table, where: Mapping[str, Any]) -> pa.Table:
     """The rows that have these values by column; InputError for a value of another type than its column."""
     for name, value in where.items():
         column = whole(table[name])
@@ -101,7 +101,8 @@ def _placed(ids: Any, known: Any) -> tuple[Any, Any]:
     return pa.concat_arrays([known, ids.take(new)]), pa.concat_arrays([kept, new])
 
 
-def _columns(items: ItemTable) -> list[str]:
+def columns_of(items: ItemTable) -> list[str]:
+    """The columns of a catalogue that are read at all, its ids first."""
     title = [items.title_column] if items.title_column else []
     named = [items.id_column, *title, *(feature.column for feature in items.features), *items.where, *items.display]
     return list(dict.fromkeys(named))

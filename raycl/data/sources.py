@@ -150,7 +150,7 @@ def open_inputs(config: Config, encoded_uri: str | None = None) -> Inputs:
     type that cannot be used; ConfigError for a format whose package is not installed.
     """
     logs = tuple(_open_log(position, log) for position, log in enumerate(config.logs))
-    items = _open_items(config.items, encoded_uri) if config.items else None
+    items = open_items(config.items, encoded_uri) if config.items else None
     users = _open("users", config.users, _user_columns(config.users)) if config.users else None
     users_named = [(f"logs.{i}.columns.user", log, config.logs[i].columns.user) for i, log in enumerate(logs)]
     items_named = [(f"logs.{i}.columns.item", log, config.logs[i].columns.item) for i, log in enumerate(logs)]
@@ -175,17 +175,21 @@ def open_words(items: ItemTable) -> Source:
     return _open("items", items, columns)
 
 
-def _open_items(items: ItemTable, encoded_uri: str | None) -> Source:
+def open_columns(field: str, table: TableSource, columns: Sequence[Column]) -> Source:
+    """Open a table for these columns alone; InputError as ``open_inputs`` raises it."""
+    return _open(field, table, columns)
+
+
+def open_items(items: ItemTable, encoded_uri: str | None = None) -> Source:
+    """Open a catalogue for all that is read of it; InputError as ``open_inputs`` raises it.
+
+    ``encoded_uri`` is where the vectors of its words are; without it, what is to be encoded is opened for its words.
+    """
     if items.encode and encoded_uri is None:
         return open_words(items)
     if encoded_uri is not None:
         items = items.model_copy(update={"uri": encoded_uri, "format": "parquet", "version": None, "defaults": {}})
     return _open("items", items, _item_columns(items))
-
-
-def open_columns(field: str, table: TableSource, columns: Sequence[Column]) -> Source:
-    """Open a table for these columns alone; InputError as ``open_inputs`` raises it."""
-    return _open(field, table, columns)
 
 
 def fragments(logs: Iterable[Source], max_rows: int) -> list[Fragment]:

@@ -1,10 +1,11 @@
-"""What joins a release between two nights: segments of new, changed and removed items, embedded with its item tower.
+"""What joins a release between two nights: hand-ins of new, changed and removed items, as files beside the release.
 
 deltas/<release>/<random>.parquet   an item a row: ``item``, ``removed``, ``vector``, and what an answer shows of it
-deltas/<release>/000001.json        makes that file the first segment; created, never overwritten, after the file
+deltas/<release>/<random>.parquet   the same items as they were given, for the release that comes next
+deltas/<release>/000001.json        makes these files the first hand-in; created, never overwritten, after the files
 
-Readers go by the numbers: a segment is seen whole or not at all, and of an item what the highest number says holds. The
-next build reads the catalogue itself, so its release begins without segments, and pruning a release removes its own.
+Readers go by the numbers: a hand-in is seen whole or not at all. Of an item the newest word holds, by the time of the
+hand-in and then by its number. Pruning a release removes its own.
 """
 
 from __future__ import annotations
@@ -12,200 +13,229 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 
-from raycl.config import ItemTable
-from raycl.data.columns import whole
-from raycl.data.features import Encoders
-from raycl.data.id_map import IdMap
-from raycl.errors import CorruptRelease, InputError
-from raycl.index import release
-from raycl.index.search import Ids, Vectors
-from raycl.model import inputs, weights
-from raycl.storage import tables
+from raycl.errors import CorruptRelease, InputError, StoreUnavailable
+from raycl.index import delta_items, release
+from raycl.index.delta_items import Handed
+from raycl.model import weights
 from raycl.storage.store import Store
 from raycl.storage.versions import Version
 
 FOLDER = "deltas"
-_SEGMENT = re.compile(r"(\d{6})\.json")
-_NOT_SHOWN = ("item", "train_count")
-"""Columns of a release's catalogue that a segment has not, or has anyway."""
+_SEGMENT = re.compile(r"(\d{6,})\.json")
 _THREADS = 8
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One hand-in of items: where it lies, and which tower made its vectors."""
+    """One hand-in: what it extends, when it came, and where its files lie."""
 
-    data: str
-    sha256: str
+    release: str
     item_tower: str
-    num_items: int
-    num_removed: int
+    """SHA-256 of the tower that made its vectors."""
+    at_s: float
+    """Seconds since 1970 at which its items were first handed in; later for a later number, unless it was carried over
+    from another release."""
+    num_items: int = 0
+    num_removed: int = 0
+    data: str = ""
+    sha256: str = ""
+    given: str = ""
+    """File of the items as they were given; none where only some are removed."""
+    given_sha256: str = ""
+    id_column: str = ""
+    title_column: str | None = None
+    withdraws: int = 0
+    """Number of the hand-in that this one takes back; such a one has no items."""
 
 
 @dataclass(frozen=True)
-class Delta:
-    """All segments of a release together, as ``delta_search`` reads them."""
+class Taken:
+    """The hand-ins of a release that were read, by number, and what is wrong with the others."""
 
-    number: int
-    """The newest segment; 0 without any."""
-    hidden: Ids
-    """Rows of the release that no longer hold, ascending: of items that changed or are gone."""
-    rows: Ids
-    """The row of each vector, ascending: a changed item keeps its own, new ones follow those of the release."""
-    vectors: Vectors
-    """(rows, dim)"""
-    shown: pa.Table
-    """``item`` and what an answer shows of it, of each row of ``rows``."""
+    segments: Mapping[int, Segment] = field(default_factory=dict)
+    tables: Mapping[int, pa.Table] = field(default_factory=dict)
+    problems: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """The newest one that was read, 0 without any."""
+        return max(self.segments, default=0)
+
+    @property
+    def in_order(self) -> list[int]:
+        """Numbers of those that have items, the oldest words first."""
+        return sorted(self.tables, key=lambda number: (self.segments[number].at_s, number))
+
+    @property
+    def withdrawn(self) -> set[int]:
+        """Numbers of those that were taken back, whether they can be read or not."""
+        return {segment.withdraws for segment in self.segments.values()} - {0}
+
+    @property
+    def holding(self) -> list[int]:
+        """Of ``in_order`` those that were not taken back."""
+        return [number for number in self.in_order if number not in self.withdrawn]
 
 
-def write(workspace: Store, built: Version, how: ItemTable, items: pa.Table, removed: Any) -> int:
-    """Hand in ``items``, rows of the catalogue's table that are new or changed, and the ids of those ``removed``.
+def write(workspace: Store, built: Version, handed: Handed, at_s: float | None = None) -> int:
+    """Hand in items to the release ``built``; returns the number under which servers see them, 0 without any item.
 
-    Returns the segment's number, under which servers see it. InputError names the column or the item that cannot be
+    ``at_s`` is when they were first handed in, by default now. InputError names the column or the item that cannot be
     taken; then nothing is handed in.
     """
-    catalogue = tables.read(built.store, release.CATALOGUE_FILE)
-    known = IdMap(whole(catalogue["item"]))
-    ids, gone = _ids(known, items, how.id_column), _cast(known, removed, "removed")
-    _require_once(pa.concat_arrays([ids, gone]))
-    columns = {"item": pa.concat_arrays([ids, gone])}
-    columns["removed"] = pa.array(np.arange(len(ids) + len(gone)) >= len(ids))
-    made = _embedded(built, known, ids, items)
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(made.reshape(-1)), made.shape[1])
-    columns["vector"] = pa.concat_arrays([flat, pa.nulls(len(gone), flat.type)])
-    for field in catalogue.schema:
-        if field.name not in _NOT_SHOWN:
-            source = how.title_column if field.name == "title" else field.name
-            given = _column(items, str(source)).cast(field.type)
-            columns[field.name] = pa.concat_arrays([whole(given), pa.nulls(len(gone), field.type)])
-    stream = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), stream, compression="zstd")
-    content = stream.getvalue().to_pybytes()
-    folder = workspace.under(f"{FOLDER}/{built.name}")
-    data = f"{uuid.uuid4().hex}.parquet"
-    folder.write(data, content)
-    tower = built.manifest.checksums[f"{release.ITEM_TOWER}/{weights.ITEM_FILE}"]
-    segment = Segment(data, hashlib.sha256(content).hexdigest(), tower, len(ids), len(gone))
-    number = newest(workspace, built.name) + 1
-    while not folder.create(f"{number:06d}.json", json.dumps(asdict(segment)).encode()):
-        number += 1
-    return number
+    table, given = delta_items.table(built, handed)
+    if not table.num_rows:
+        return 0
+    folder = folder_of(workspace, built.name)
+    data, sha256 = _put(folder, table)
+    kept, of_kept = _put(folder, given) if given.num_rows else ("", "")
+    segment = Segment(
+        release=built.name,
+        item_tower=tower_of(built),
+        at_s=at_s or 0.0,
+        num_items=given.num_rows,
+        num_removed=table.num_rows - given.num_rows,
+        data=data,
+        sha256=sha256,
+        given=kept,
+        given_sha256=of_kept,
+        id_column=handed.id_column,
+        title_column=handed.title_column,
+    )
+    return _create(folder, segment, now=at_s is None)
 
 
-def newest(workspace: Store, name: str) -> int:
-    """Number of the newest segment of a release, 0 without any: one listing, for those who poll."""
-    return max(_numbers(workspace.under(f"{FOLDER}/{name}")), default=0)
+def withdraw(workspace: Store, built: Version, number: int) -> int:
+    """Take a hand-in back, as if it had not been, and return the number under which servers see that.
 
-
-def load(workspace: Store, built: Version) -> Delta:
-    """All segments of a release together.
-
-    CorruptRelease, naming the file, for one that is not as it was handed in, or whose vectors another tower made.
+    InputError where there is no such hand-in, or it was taken back before. Its files need not be readable.
     """
-    folder = workspace.under(f"{FOLDER}/{built.name}")
-    numbers = sorted(_numbers(folder))
-    tower = built.manifest.checksums[f"{release.ITEM_TOWER}/{weights.ITEM_FILE}"]
+    folder = folder_of(workspace, built.name)
+    taken = take(workspace, built)
+    there = sorted((taken.tables.keys() | taken.problems.keys()) - taken.withdrawn)
+    if number not in there:
+        named = ", ".join(map(str, there)) or "none"
+        raise InputError(f"{folder.uri} has no hand-in {number} to take back; it has {named}: see 'raycl delta list'")
+    return _create(folder, Segment(built.name, tower_of(built), 0.0, withdraws=number), now=True)
+
+
+def folder_of(workspace: Store, name: str) -> Store:
+    """Where the hand-ins of a release lie."""
+    return workspace.under(f"{FOLDER}/{name}")
+
+
+def tower_of(built: Version) -> str:
+    """SHA-256 of the item tower of a release."""
+    return built.manifest.checksums[f"{release.ITEM_TOWER}/{weights.ITEM_FILE}"]
+
+
+def numbers(workspace: Store, name: str) -> list[int]:
+    """Numbers of the hand-ins of a release, ascending: one listing, for those who poll."""
+    found = folder_of(workspace, name).names("")
+    return sorted(int(one[1]) for path in found if (one := _SEGMENT.fullmatch(path)))
+
+
+def take(workspace: Store, built: Version, before: Taken | None = None) -> Taken:
+    """All hand-ins of a release, those that ``before`` has without reading them again.
+
+    One that is not as it was handed in, or that extends another release or tower, is left out and named in
+    ``problems``, unless it was taken back. StoreUnavailable where the store cannot be read.
+    """
+    before = before or Taken()
+    folder, tower = folder_of(workspace, built.name), tower_of(built)
+    settled = before.segments.keys() | before.withdrawn
+    new = [number for number in numbers(workspace, built.name) if number not in settled]
     with ThreadPoolExecutor(_THREADS) as pool:
-        segments = list(pool.map(lambda number: _read(folder, number, tower), numbers))
-    catalogue = tables.read(built.store, release.CATALOGUE_FILE)
-    return _together(numbers[-1] if numbers else 0, segments, catalogue, release.search_of(built.store).dim)
+        read = dict(zip(new, pool.map(lambda number: _read(folder, number, built.name, tower), new), strict=True))
+    segments = {**before.segments, **{number: one.segment for number, one in read.items() if one.segment}}
+    held = {**before.tables, **{number: one.table for number, one in read.items() if one.table is not None}}
+    taken = Taken(segments, held)
+    problems = {number: one.problem for number, one in read.items() if one.problem and number not in taken.withdrawn}
+    return replace(taken, problems=problems)
 
 
-def _together(number: int, segments: list[pa.Table], catalogue: pa.Table, dim: int) -> Delta:
-    base = IdMap(whole(catalogue["item"]))
-    shown = catalogue.schema.remove(catalogue.schema.get_field_index("train_count"))
-    if not segments:
-        nothing = np.zeros(0, dtype=np.int64)
-        return Delta(number, nothing, nothing, np.zeros((0, dim), dtype=np.float32), shown.empty_table())
-    every = pa.concat_tables(segments)
-    ids = whole(every["item"])
-    row = base.rows(ids).astype(np.int64)
-    first = pc.unique(ids.filter(pa.array(row < 0)))  # in the order in which they came, so that a row never changes
-    row = np.where(row < 0, len(base) + IdMap(first).rows(ids), row) if len(first) else row
-    rows, places = np.unique(row[::-1], return_index=True)  # of each item the newest
-    places = len(row) - 1 - places
-    stays = ~whole(every["removed"]).to_numpy(zero_copy_only=False)[places]
-    held = every.take(pa.array(places[stays]))
-    vectors = whole(held["vector"]).flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-    return Delta(number, rows[rows < len(base)], rows[stays], vectors, held.select(shown.names))
+def given_of(workspace: Store, name: str, number: int, segment: Segment) -> pa.Table:
+    """The items of a hand-in as they were given; CorruptRelease, naming the file, where it is another now."""
+    return _checked(folder_of(workspace, name), number, segment.given, segment.given_sha256)
 
 
-def _read(folder: Store, number: int, tower: str) -> pa.Table:
+@dataclass(frozen=True)
+class _Read:
+    segment: Segment | None = None
+    table: pa.Table | None = None
+    problem: str = ""
+
+
+def _read(folder: Store, number: int, name: str, tower: str) -> _Read:
+    try:
+        segment = _segment(folder, number)
+        if (segment.release, segment.item_tower) != (name, tower):
+            raise CorruptRelease(
+                f"{folder.uri}/{number:06d}.json extends release {segment.release} by item tower"
+                f" {segment.item_tower[:12]}, this is {name} with {tower[:12]}: hand the items in again"
+            )
+        if segment.withdraws:
+            return _Read(segment)
+        return _Read(segment, _checked(folder, number, segment.data, segment.sha256))
+    except CorruptRelease as error:
+        return _Read(problem=str(error))
+
+
+def _segment(folder: Store, number: int) -> Segment:
     path = f"{number:06d}.json"
     try:
-        segment = Segment(**json.loads(folder.read(path)))
-        content = folder.read(segment.data)
+        return Segment(**json.loads(folder.read(path)))
+    except StoreUnavailable:
+        raise
     except (FileNotFoundError, ValueError, TypeError) as error:
         raise CorruptRelease(f"{folder.uri}/{path} cannot be read ({error}): hand its items in again") from error
+
+
+def _checked(folder: Store, number: int, path: str, sha256: str) -> pa.Table:
+    try:
+        content = folder.read(path)
+    except FileNotFoundError as error:
+        raise CorruptRelease(f"{folder.uri}/{path} of {number:06d}.json is missing: hand the items in again") from error
     found = hashlib.sha256(content).hexdigest()
-    if found != segment.sha256:
+    if found != sha256:
         raise CorruptRelease(
-            f"{folder.uri}/{segment.data} has SHA-256 {found[:12]}, {path} says {segment.sha256[:12]}: the file was"
-            f" altered or cut short; hand the items in again"
-        )
-    if segment.item_tower != tower:
-        raise CorruptRelease(
-            f"{folder.uri}/{path} has vectors of item tower {segment.item_tower[:12]}, the release has {tower[:12]}:"
-            f" hand the items in again"
+            f"{folder.uri}/{path} has SHA-256 {found[:12]}, {number:06d}.json says {sha256[:12]}: the file was altered"
+            f" or cut short; hand the items in again"
         )
     return pq.read_table(pa.BufferReader(content))
 
 
-def _embedded(built: Version, known: IdMap, ids: Any, items: pa.Table) -> Vectors:
-    """Vectors (items, dim), of new items by their features alone; InputError for one that cannot be searched."""
-    encoders = Encoders.from_json(json.loads(built.store.read(release.ITEM_FEATURES_FILE)))
-    for feature in encoders.features:
-        _column(items, feature.column)
-    rows = torch.from_numpy(known.rows(ids).astype(np.int64))
-    tower = weights.load_item(built.store.under(release.ITEM_TOWER))
-    with torch.inference_mode():
-        given = inputs.from_table(encoders.encode(items), encoders, len(ids))
-        made: Vectors = tower(rows.clamp(min=0), given, rows < 0).numpy()
-    usable = np.isfinite(made).all(axis=1) & made.any(axis=1)
-    if not usable.all():
-        raise InputError(f"item {ids[int(np.argmin(usable))]} has a vector that is null or not finite: leave it out")
-    return made
+def _put(folder: Store, table: pa.Table) -> tuple[str, str]:
+    stream = pa.BufferOutputStream()
+    pq.write_table(table, stream, compression="zstd")
+    content = stream.getvalue().to_pybytes()
+    path = f"{uuid.uuid4().hex}.parquet"
+    folder.write(path, content)
+    return path, hashlib.sha256(content).hexdigest()
 
 
-def _ids(known: IdMap, items: pa.Table, column: str) -> Any:
-    return _cast(known, _column(items, column), column)
+def _create(folder: Store, segment: Segment, *, now: bool) -> int:
+    """Take the next number; one that comes ``now`` is no older than the newest, whatever this machine's clock says."""
+    while True:
+        found = [int(one[1]) for path in folder.names("") if (one := _SEGMENT.fullmatch(path))]
+        number = max(found, default=0) + 1
+        if now:
+            segment = replace(segment, at_s=max(time.time(), _newest_s(folder, number - 1)))
+        if folder.create(f"{number:06d}.json", json.dumps(asdict(segment)).encode()):
+            return number
 
 
-def _cast(known: IdMap, ids: Any, name: str) -> Any:
-    """Ids of the type that the release's have; InputError for others, and for null."""
-    given = whole(ids) if isinstance(ids, pa.ChunkedArray) else pa.array(ids)
+def _newest_s(folder: Store, number: int) -> float:
     try:
-        found = given.cast(known.ids.type)
-    except pa.ArrowException as error:
-        raise InputError(f"{name} holds {given.type}, ids of the release are {known.ids.type}: {error}") from error
-    if found.null_count:
-        raise InputError(f"{name} holds {found.null_count} ids that are null: leave these rows out")
-    return found
-
-
-def _require_once(ids: Any) -> None:
-    counts = pc.value_counts(ids)
-    more = counts.filter(pc.greater(pc.struct_field(counts, "counts"), 1))
-    if len(more):
-        raise InputError(f"item {more[0]['values']} is handed in {more[0]['counts']} times: once, changed or removed")
-
-
-def _column(items: pa.Table, name: str) -> Any:
-    if name not in items.column_names:
-        raise InputError(f"the handed-in items have no column '{name}'; they have {', '.join(items.column_names)}")
-    return items[name]
-
-
-def _numbers(folder: Store) -> list[int]:
-    return [int(found[1]) for name in folder.names("") if (found := _SEGMENT.fullmatch(name))]
+        return _segment(folder, number).at_s if number else 0.0
+    except CorruptRelease:
+        return 0.0

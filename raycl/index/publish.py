@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from raycl.errors import GateRefused, InputError
-from raycl.index import release
+from raycl.index import carry, release
 from raycl.storage import pointer
 from raycl.storage.pointer import Pointer
 from raycl.storage.store import Store
@@ -18,6 +18,8 @@ PRUNED = "releases/pruned"
 def publish(workspace: Workspace, version: Version) -> Pointer:
     """Make a release current, after loading it as a server would and asking the gate's verdict; again does nothing.
 
+    What was handed in to the release before is carried over, also where that comes while this one is published.
+
     Raises GateRefused with the gate's reason, CorruptRelease where a file is not what was built or cannot be read, and
     InputError where the release is being pruned: then what was current stays so.
     """
@@ -28,7 +30,8 @@ def publish(workspace: Workspace, version: Version) -> Pointer:
     verdict = json.loads(version.store.read(release.GATE_FILE))["verdict"]
     if not verdict["publish"]:
         raise GateRefused(f"release {version.name} is not published: {verdict['reason']}")
-    before = pointer.current(store)
+    before, source = pointer.current(store), carry.before(store, version.name)
+    carry.over(workspace, source, version)
     made = pointer.publish(store, version.name)
     try:
         # Whoever prunes marks first and looks at the pointer then; here it is the other way round, so one of both sees
@@ -38,6 +41,8 @@ def publish(workspace: Workspace, version: Version) -> Pointer:
         if before is not None and pointer.current(store) == made:
             pointer.publish(store, before.release)
         raise
+    # Whoever hands in looks at the pointer after it; here it is the other way round, so one of both sees the other.
+    carry.over(workspace, source, version)
     return made
 
 

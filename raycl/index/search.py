@@ -160,12 +160,10 @@ class ShardedIndex:
         efforts, candidates = self._depths(wanted, available)
         rows = np.arange(len(queries))
         while len(rows):
-            for effort, most in np.unique(np.stack([efforts[rows], candidates[rows]]), axis=1).T:
+            for effort, most in set(zip(efforts[rows].tolist(), candidates[rows].tolist(), strict=True)):
                 mine = rows[(efforts[rows] == effort) & (candidates[rows] == most)]
                 deepest = int(wanted[mine].max())
-                ids[mine, :deepest], scores[mine, :deepest] = self.probe(
-                    queries[mine], deepest, int(effort), int(most), among
-                )
+                ids[mine, :deepest], scores[mine, :deepest] = self.probe(queries[mine], deepest, effort, most, among)
             short = (ids[rows] >= 0).sum(1) < np.minimum(wanted[rows], available)
             rows = rows[short & (efforts[rows] < self.most_effort)]
             efforts[rows] = np.minimum(2 * efforts[rows], self.most_effort)
@@ -196,7 +194,10 @@ class ShardedIndex:
         for shard in self._shards:
             width = min(self._width(shard, k), k) if among is None else k  # a shard may hold all that is kept
             scores, ids = _answer(shard, asked, width)
-            yield np.pad(ids, ((0, 0), (0, k - width)), constant_values=-1), np.pad(scores, ((0, 0), (0, k - width)))
+            if width < k:
+                ids = np.pad(ids, ((0, 0), (0, k - width)), constant_values=-1)
+                scores = np.pad(scores, ((0, 0), (0, k - width)))
+            yield ids, scores
 
     def exact_scores(self, queries: Vectors, ids: Ids) -> Scores:
         """Scores (num_queries, any) of ``ids`` by the stored vectors; -inf for an id that is not held here."""

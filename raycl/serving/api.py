@@ -159,6 +159,8 @@ class Answer(BaseModel):
     """What the order comes from; ``popularity`` where nothing is known of the user."""
     degraded: list[Literal["diversity"]] = []
     """What there was no time for."""
+    delta: int = 0
+    """The newest hand-in to the release that the answer knows of, see ``raycl delta``; 0 without any."""
 
 
 class Answers(BaseModel):
@@ -189,9 +191,13 @@ class Accepted(BaseModel):
 
 
 class Described(BaseModel):
-    """Which release answers, and why a newer one does not."""
+    """Which release answers, with what joined it, and why a newer one or a hand-in does not."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     release: str | None
+    delta: int = 0
+    """The newest hand-in that answers."""
     problem: str | None
 
 

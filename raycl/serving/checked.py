@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +35,26 @@ class Index(Protocol):
 
 
 @dataclass(frozen=True)
+class Joined:
+    """What joined a release since it was built, as far as histories and answers tell of it."""
+
+    number: int = 0
+    """The newest hand-in that is answered from; 0 without any."""
+    num_known: int = 0
+    """Rows that the user tower knows; those of new items follow them."""
+    stand_ins: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Of each new item the known row that stands for it in a history, -1 for none."""
+
+    def known(self, rows: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """These rows with those of new items replaced."""
+        if not len(self.stand_ins):
+            return rows
+        known, new = rows.copy(), rows >= self.num_known
+        known[new] = self.stand_ins[rows[new] - self.num_known]
+        return known
+
+
+@dataclass(frozen=True)
 class Checked:
     """A query that a release can answer, and what it means there."""
 
@@ -43,7 +64,9 @@ class Checked:
     context: pa.Table
     """What it says of the request, in the same way."""
     events: npt.NDArray[np.int32]
-    """The history as known rows, the newest first, no more than the tower reads."""
+    """The history as rows that the tower knows, the newest first, no more than it reads."""
+    named: npt.NDArray[np.int32]
+    """The row by whose id each of these events is called: another one where a known item stands for a new one."""
     age_s: npt.NDArray[np.float32]
     """Seconds since each of these events, NaN where that is not known."""
     left_out: Rows
@@ -60,7 +83,7 @@ class Checked:
         """Items that may come."""
         return self.among.count - self.num_left_out
 
-    @property
+    @functools.cached_property
     def num_left_out(self) -> int:
         """Rows that pass the filter and must not come."""
         return int(np.count_nonzero(self.among.kept[self.left_out]))

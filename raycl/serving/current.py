@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from raycl.errors import RayclError
+from raycl.serving.following import Following
 from raycl.serving.meter import Meter, NoMeter
 from raycl.serving.retriever import Retriever
 from raycl.storage import pointer
 from raycl.storage.pointer import Pointer
 from raycl.storage.store import Store
+from raycl.storage.versions import begun_at
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Current:
 
     def __init__(self, workspace: Store, load: Load, meter: Meter | None = None) -> None:
         self._workspace, self._load, self._meter = workspace, load, meter or NoMeter()
-        self._retriever: Retriever | None = None
+        self._following: Following | None = None
         self._failure: _Failure | None = None
         self.problem: str | None = None
         """Why the newest published release is not the one that answers; None where it is."""
@@ -55,11 +57,16 @@ class Current:
             )
         return found
 
+    @property
+    def _retriever(self) -> Retriever | None:
+        found = self._following
+        return found.retriever if found else None
+
     def poll(self) -> bool:
-        """Look for a newer release, load it, and take it, and measure that; True where the reference changed."""
+        """Look for a newer release, or what joined this one, take it, and measure that; True where answers change."""
         changed = self._look()
         self._meter.set("raycl_release_stale", float(self.problem is not None))
-        if self._retriever is not None and (made := made_at(self._retriever.release)) is not None:
+        if self._retriever is not None and (made := begun_at(self._retriever.release)) is not None:
             self._meter.set("raycl_release_age_seconds", (datetime.now(UTC) - made).total_seconds())
         return changed
 
@@ -76,8 +83,8 @@ class Current:
             self._say(f"{type(error).__name__}: {error}", "the workspace cannot be asked for its newest release")
             return False
         if published is None or (self._retriever is not None and self._retriever.release == published.release):
-            self._failure = self.problem = None
-            return False
+            self._failure = None
+            return self._follow()
         failed = self._failure if self._failure is not None and self._failure.published == published else None
         if failed is not None and failed.left:
             failed.left -= 1
@@ -85,7 +92,8 @@ class Current:
             return False
         started = time.monotonic()
         try:
-            loaded = self._load(published.release)
+            loaded = Following(self._workspace, self._load(published.release))
+            loaded.look()
         except Exception as error:
             self._meter.add("raycl_swap_failures")
             wait = min(2 * failed.wait, _MOST_POLLS) if failed is not None else 1
@@ -93,11 +101,38 @@ class Current:
             self._say(self._failure.problem, f"release {published.release} cannot be loaded")
             return False
         before = self._retriever.release if self._retriever else "none"
-        self._retriever, self._failure, self.problem = loaded, None, None
+        self._following, self._failure = loaded, None
+        self._tell()
         self._meter.add("raycl_swaps")
         self._meter.observe("raycl_swap_seconds", time.monotonic() - started)
         log.info("release %s answers in place of %s", published.release, before)
         return True
+
+    def _follow(self) -> bool:
+        """Take what joined the release that answers; True where the reference changed."""
+        following = self._following
+        if following is None:
+            self.problem = None
+            return False
+        try:
+            changed = following.look()
+        except Exception as error:
+            self._say(f"{type(error).__name__}: {error}", "what joined the release cannot be read")
+            return False
+        if changed:
+            self._meter.observe("raycl_delta_seconds", following.waited_s)
+            log.info("release %s answers with hand-in %d", following.retriever.release, following.retriever.delta)
+        self._tell()
+        return changed
+
+    def _tell(self) -> None:
+        """Keep, and log where it is a new one, the problem of hand-ins that the current release does without."""
+        assert self._following is not None
+        problem = self._following.problem
+        if problem is not None and problem != self.problem:
+            log.error("%s; release %s goes on without", problem, self._following.retriever.release)
+        self.problem = problem
+        self._meter.set("raycl_delta", float(self._following.retriever.delta))
 
     def _say(self, problem: str, what: str) -> None:
         """Keep the problem of the ``except`` that calls this, and log it where it is a new one."""
@@ -105,11 +140,3 @@ class Current:
             goes_on = f"{self._retriever.release} goes on answering" if self._retriever else "nothing answers"
             log.exception("%s; %s", what, goes_on)
         self.problem = problem
-
-
-def made_at(release: str) -> datetime | None:
-    """When a release was begun, by its name; None for a name that does not say."""
-    try:
-        return datetime.strptime(release[:18] + "000", "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
-    except ValueError:
-        return None

@@ -35,7 +35,9 @@ METRICS = {
     "raycl_swaps": Metric("counter", "Releases that took over."),
     "raycl_swap_seconds": Metric("histogram", "To read, check and warm a release.", (), _LONG),
     "raycl_swap_failures": Metric("counter", "Attempts at a newer release that failed."),
-    "raycl_release_stale": Metric("gauge", "1 while the newest published release is not the one that answers: alert."),
+    "raycl_delta": Metric("gauge", "The newest hand-in to the release that is answered from; 0 without any."),
+    "raycl_delta_seconds": Metric("histogram", "From a hand-in to its answers.", (), _LONG),
+    "raycl_release_stale": Metric("gauge", "1 while the newest release, or a hand-in to it, does not answer: alert."),
 }
 """By name; Ray puts ``ray_`` before it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from raycl.model import embed, inputs
 from raycl.serving import explain, pool, told
 from raycl.serving.api import Answer, Basis, Item, Query, Reason, Reasons
 from raycl.serving.catalogue import Catalogue
-from raycl.serving.checked import Checked, Index, Vectors
+from raycl.serving.checked import Checked, Index, Joined, Vectors
 from raycl.serving.filters import ItemId
 from raycl.serving.sessions import Fresh
 
@@ -53,12 +54,26 @@ class Retriever:
         config: ServingConfig | None = None,
         ticks: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
+        joined: Joined | None = None,
     ) -> None:
         """``catalogue``: one vocabulary row a row; ``ticks``: seconds that never go back, for what has a budget.
 
-        ``clock``: seconds since 1970, which say when a query is asked that does not say it itself.
+        ``clock``: seconds since 1970, which say when a query is asked that does not say it itself. ``joined``: of a
+        catalogue and an index that have more than the release.
         """
-        self.release = release
+        self.release, self.table = release, catalogue
+        self._joined = joined or Joined()
+        self._again = functools.partial(
+            Retriever,
+            release,
+            encoders=encoders,
+            max_history=max_history,
+            encode=encode,
+            context=context,
+            config=config,
+            ticks=ticks,
+            clock=clock,
+        )
         self._config = config or ServingConfig()
         self._users, self._requests = told.Reader("user", encoders), told.Reader("context", context or Encoders())
         self._max_history = max_history
@@ -79,6 +94,20 @@ class Retriever:
         index = SelectiveIndex(release.index, release.catalogue.num_rows)
         max_history = release.user_tower.max_history
         return cls(release.name, release.catalogue, encoders, max_history, encode, index, requests, config)
+
+    @property
+    def delta(self) -> int:
+        """Number of the newest hand-in that is answered from; 0 without any."""
+        return self._joined.number
+
+    @property
+    def index(self) -> Index:
+        """What answers are found in."""
+        return self._index
+
+    def joined(self, catalogue: pa.Table, index: Index, joined: Joined) -> Retriever:
+        """The same release, with what joined it in ``catalogue`` and ``index``."""
+        return self._again(catalogue=catalogue, index=index, joined=joined)
 
     def warm(self) -> None:
         """Answer once by each basis, so that the first caller does not wait for what is made at first use."""
@@ -109,25 +138,28 @@ class Retriever:
         return found
 
     def _check(self, query: Query, fresh: Sequence[Fresh], features: pa.Table, context: pa.Table) -> Checked:
-        met = {str(one) for one in query.history}
+        met = {str(one) for one in query.history} if fresh else set()
         added = [one for one in fresh if str(one.item) not in met]
         history = [*query.history, *(one.item for one in added)]
         age_s = told.ages(query, [one.time for one in added], self._clock)
         known_rows = self.catalogue.rows(history)
         rows = known_rows.copy()
-        for place in np.flatnonzero(rows < 0).tolist():
+        for place in np.flatnonzero(rows < 0).tolist() if query.new_items else ():
             likest = self.catalogue.likest(query.new_items.get(str(history[place]), {}))
             rows[place] = likest[0] if len(likest) else -1
+        rows = self._joined.known(rows)
         left_out = known_rows if query.exclude_history else known_rows[:0]  # a stand-in was not met
-        newest = np.flatnonzero(rows >= 0)[::-1][: self._max_history]
+        known = rows >= 0
+        newest = known.nonzero()[0][::-1][: self._max_history]
         return Checked(
             query,
             features,
             context,
             events=rows[newest],
+            named=np.where(known_rows < 0, rows, known_rows)[newest],
             age_s=age_s[newest],
             left_out=self._left_out(query, left_out),
-            unknown_history=int((rows < 0).sum()),
+            unknown_history=len(rows) - int(np.count_nonzero(known)),
             among=self._among(query),
             basis=_basis(query, len(newest)),
         )
@@ -148,6 +180,7 @@ class Retriever:
             self._users.nothing,
             self._requests.nothing,
             events=none,
+            named=none,
             age_s=none.astype(np.float32),
             left_out=self._left_out(asked, none),
             unknown_history=0,
@@ -157,8 +190,8 @@ class Retriever:
         )
 
     def _left_out(self, query: Query, met: npt.NDArray[np.int32]) -> Rows:
-        rows = np.unique(np.concatenate([self.catalogue.rows(query.exclude), met])).astype(np.int64)
-        return rows[rows >= 0]
+        rows = {*met.tolist(), *self.catalogue.rows(query.exclude).tolist()} if query.exclude else set(met.tolist())
+        return np.array(sorted(rows - {-1}), dtype=np.int64)
 
     def _among(self, query: Query) -> Selection:
         """What passes the filter; InputError where that, or a cap, is on a column that there is not."""
@@ -197,6 +230,7 @@ class Retriever:
                 for one, found in zip(checked, chosen, strict=True)
             ]
         with self._timed("describe", observe):
+            self.catalogue.shown(np.concatenate([found.rows for found in chosen]))  # together, where they are new
             return [self._answer(*parts) for parts in zip(checked, chosen, reasons, strict=True)]
 
     def _budget(self) -> Callable[[], bool]:
@@ -229,8 +263,8 @@ class Retriever:
         ages = np.full(states.shape, np.nan, dtype=np.float32)
         for state, age_s, (one, places) in zip(states, ages, asked, strict=True):
             state[: len(places)], age_s[: len(places)] = one.events[places], one.age_s[places]
-        features = pa.concat_tables([one.features for one, _ in asked])
-        context = pa.concat_tables([one.context for one, _ in asked])
+        features = self._users.together([one.features for one, _ in asked])
+        context = self._requests.together([one.context for one, _ in asked])
         with torch.inference_mode():
             return self._encode(states, features, ages, context)
 
@@ -243,7 +277,7 @@ class Retriever:
             return self._index.scores(vectors, rows).astype(np.float64)
 
         base, values = explain.shapley(worth, len(events))
-        names = self.catalogue.ids(events.astype(np.int64))
+        names = self.catalogue.ids(checked.named.astype(np.int64))
         return [
             Reasons(
                 empty_history=float(base[place]),
@@ -269,6 +303,7 @@ class Retriever:
         ]
         return Answer(
             release=self.release,
+            delta=self.delta,
             items=items,
             short=len(items) < checked.query.k,
             matched=checked.matched,

@@ -1,6 +1,6 @@
 """Requests to answers in one process: limits, fresh events, batches across requests, deadlines.
 
-What puts requests together into batches is given: Serve's own batching in production, a plain call in a test.
+What puts requests together into batches may be given.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 from raycl.config_serving import ServingConfig
 from raycl.errors import InputError, RayclError
 from raycl.serving.api import Answer, Described, Event, Query
+from raycl.serving.batches import Batches
 from raycl.serving.checked import Checked
 from raycl.serving.current import Current
 from raycl.serving.filters import ItemId
@@ -23,6 +24,8 @@ from raycl.serving.retriever import Retriever
 from raycl.serving.sessions import Fresh, Sessions
 
 log = logging.getLogger(__name__)
+
+_LIGHT_K, _LIGHT_IDS = 100, 200
 
 
 class NotReady(RayclError):
@@ -50,6 +53,11 @@ class Work:
     deadline: float
     similar: Similar | None = None
 
+    @property
+    def light(self) -> int:
+        """How many queries it has, where each is answered in little time whatever the release; else 0."""
+        return len(self.queries) if self.similar is None and all(map(_is_light, self.queries)) else 0
+
 
 Outcome = list[Answer] | Exception
 Batch = Callable[[Work], Awaitable[Outcome]]
@@ -66,12 +74,14 @@ class Service:
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``batch``: has ``answer_batch`` answer a request together with others; by default each alone."""
+        """``batch``: has ``answer_batch`` answer a request together with others; by default ``Batches``."""
         self.current, self.config = current, config
         self.meter: Meter = meter or NoMeter()
         self.sessions = Sessions(config.sessions, clock)
         self._clock = clock
-        self._batch = batch or self._alone
+        self._batch: Batch = batch or Batches(
+            self.answer_batch, config.max_batch_size, config.batch_wait_ms / 1000, lambda work: work.light
+        )
 
     async def retrieve(self, queries: Sequence[Query], within_s: float) -> list[Answer]:
         """One answer a query, all from one release.
@@ -101,7 +111,8 @@ class Service:
     def described(self) -> Described:
         """Which release answers, and why a newer one does not."""
         retriever = self._retriever()
-        return Described(release=retriever.release if retriever else None, problem=self.current.problem)
+        name, delta = (retriever.release, retriever.delta) if retriever else (None, 0)
+        return Described(release=name, delta=delta, problem=self.current.problem)
 
     def ready(self) -> bool:
         """Whether there is a release to answer from."""
@@ -133,17 +144,14 @@ class Service:
                 "no release answers yet: publish one, and ask again; GET /v1/release says what stands in the way"
             )
         try:
-            outcome = await asyncio.wait_for(self._batch(work), max(work.deadline - self._clock(), 0.0))
+            async with asyncio.timeout(max(work.deadline - self._clock(), 0.0)):
+                outcome = await self._batch(work)
         except TimeoutError:
             outcome = TooLate("there was no answer by the deadline: ask again, for less or with more time")
         if isinstance(outcome, Exception):
             if isinstance(outcome, TooLate):
                 self.meter.add("raycl_late_requests")
             raise outcome
-        return outcome
-
-    async def _alone(self, work: Work) -> Outcome:
-        (outcome,) = await asyncio.to_thread(self.answer_batch, [work])
         return outcome
 
     def answer_batch(self, works: Sequence[Work]) -> list[Outcome]:
@@ -196,6 +204,11 @@ class Service:
             for what in answer.degraded:
                 self.meter.add("raycl_degraded_answers", what=what)
         return answers
+
+
+def _is_light(query: Query) -> bool:
+    wishes = query.filter or query.diversity or query.explain or query.new_items
+    return not wishes and query.k <= _LIGHT_K and len(query.history) + len(query.exclude) <= _LIGHT_IDS
 
 
 def _good(part: list[Checked | InputError]) -> TypeGuard[list[Checked]]:

@@ -30,6 +30,14 @@ _CUT = f"{WORK}/cut"
 _NAME = re.compile(r"\d{8}T\d{9}-[0-9a-f]{12}")
 
 
+def begun_at(name: str) -> datetime | None:
+    """When a version was begun, by its name; None for a name that does not say."""
+    try:
+        return datetime.strptime(name[:18] + "000", "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def fingerprint(*parts: Any) -> str:
     """SHA-256 of the parts as canonical JSON."""
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)

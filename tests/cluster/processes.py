@@ -58,6 +58,22 @@ def kill(leader: subprocess.Popen[bytes]) -> None:
     leader.wait()
 
 
+def of(leader: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """What runs in the session of ``leader`` or was started by it, without itself, the oldest first."""
+    found = (_descendants(leader.pid) | _session(leader.pid)) - {psutil.Process(leader.pid)}
+    return sorted((one for one in found if _runs(one)), key=lambda one: one.pid)
+
+
+def end(found: Sequence[psutil.Process]) -> int:
+    """End these processes, and return how many of them still ran."""
+    alive = [one for one in found if _runs(one)]
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive)
+    return len(alive)
+
+
 def free_ports(count: int) -> list[int]:
     """Distinct ports that are free now."""
     with ExitStack() as held:

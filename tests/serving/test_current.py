@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raycl.errors import CorruptRelease, RayclError
-from raycl.serving.current import Current, made_at
+from raycl.serving.current import Current
 from raycl.serving.retriever import Retriever
 from raycl.storage import pointer
 from raycl.storage.store import Store
@@ -204,8 +204,3 @@ def test_swaps_failures_and_the_age_of_the_release_are_measured(store: Store) ->
     ages = [value for name, value, _ in meter.told if name == "raycl_release_age_seconds"]
     assert len(ages) == 2
     assert min(ages) > 365 * 86_400
-
-
-def test_a_releases_name_says_when_it_was_begun() -> None:
-    assert str(made_at("20260131T235958123-0123456789ab")) == "2026-01-31 23:59:58.123000+00:00"
-    assert made_at("r1") is None

@@ -85,14 +85,14 @@ def test_health_readiness_and_release(tmp_path: Path) -> None:
     with Web(running) as web:
         assert web.get("/healthz").json() == {"status": "ok"}
         assert (web.get("/readyz").status_code, web.get("/readyz").json()) == (503, {"status": "no release"})
-        assert web.get("/v1/release").json() == {"release": None, "problem": None}
+        assert web.get("/v1/release").json() == {"release": None, "delta": 0, "problem": None}
         refused = web.post("/v1/retrieve", json={})
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert refused.json()["detail"].startswith("no release answers yet: publish one")
         assert str(tmp_path) not in refused.text
         services.publish(running, tmp_path)
         assert (web.get("/readyz").status_code, web.get("/readyz").json()) == (200, {"status": "ready"})
-        assert web.get("/v1/release").json() == {"release": "r1", "problem": None}
+        assert web.get("/v1/release").json() == {"release": "r1", "delta": 0, "problem": None}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Service:
     def publish(self, config: Config) -> str:
         """Publish the release of ``config``, wait until it answers, and return its name."""
         name = journey.publish(config).version.name
-        wait_until(lambda: self.described() == {"release": name, "problem": None})
+        wait_until(lambda: self.described() == {"release": name, "delta": 0, "problem": None})
         return name
 
     def truth(self, name: str) -> Retriever:
@@ -122,7 +122,7 @@ def test_before_the_first_release_the_answer_is_503_and_says_what_to_run(service
     assert service.before["answer"].json()["detail"].startswith("no release answers yet: publish one, and ask again")
     assert service.before["answer"].headers["retry-after"] == "1"
     assert (service.before["ready"].status_code, service.http.get("/readyz").status_code) == (503, 200)
-    assert service.before["release"].json() == {"release": None, "problem": None}
+    assert service.before["release"].json() == {"release": None, "delta": 0, "problem": None}
     assert service.before["health"].json() == {"status": "ok"}
 
 

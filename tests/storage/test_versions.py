@@ -240,3 +240,8 @@ def test_a_fingerprint_is_the_same_in_another_process() -> None:
     command = [sys.executable, "-c", code]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     assert printed == fingerprint("a", {"c": None, "b": [1, 2.5]})
+
+
+def test_a_versions_name_says_when_it_was_begun() -> None:
+    assert str(versions.begun_at("20260131T235958123-0123456789ab")) == "2026-01-31 23:59:58.123000+00:00"
+    assert versions.begun_at("r1") is None
