@@ -23,8 +23,11 @@ import pyarrow as pa
 
 from raycl.data.features import Encoders
 from raycl.errors import CorruptRelease
+from raycl.index import build
 from raycl.index.gate import Evidence, Verdict
+from raycl.index.merging import together
 from raycl.index.search import Depth, ShardedIndex
+from raycl.index.stored import Stored
 from raycl.model import weights
 from raycl.model.ensemble import AnyUserTower
 from raycl.model.users import UserSide
@@ -137,7 +140,7 @@ def verify(store: Store) -> Manifest:
 
 
 def load(store: Store) -> Release:
-    """Verify the release whose root is ``store``, then load all that answers need.
+    """Verify the release whose root is ``store``, then load all that answers need, shards of lists as one.
 
     Raises CorruptRelease, naming the file, also for one that is as it was built and still cannot be read here.
     """
@@ -148,9 +151,9 @@ def load(store: Store) -> Release:
         encoders = Encoders.from_json(json.loads(store.read(FEATURES_FILE)))
     with _readable(store, "shards"):
         numbers = range(search.num_shards)
-        shards = [store.read(shard_file(number)) for number in numbers]
-        stored = [store.read(stored_file(number)) for number in numbers] if search.rerank else []
-        index = ShardedIndex.from_bytes(shards, search.depths, stored)
+        shards = together((build.read(store.read(shard_file(number))) for number in numbers), search.num_shards)
+        stored = [Stored.from_bytes(store.read(stored_file(number))) for number in numbers if search.rerank]
+        index = ShardedIndex(shards, search.depths, stored)
     with _readable(store, CATALOGUE_FILE):
         catalogue = tables.read(store, CATALOGUE_FILE)
     return Release(manifest.version, side.tower, encoders, side.context, index, catalogue)

@@ -73,6 +73,11 @@ def merge_in_turn(answers: Iterable[tuple[Ids, Scores]], k: int) -> tuple[Ids, S
     return best
 
 
+def in_order(ids: Ids, scores: Scores) -> bool:
+    """Whether an answer (num_queries, k) is as ``merge`` would leave it: whole, and with no two scores alike."""
+    return bool((ids >= 0).all() and (scores[:, 1:] < scores[:, :-1]).all())
+
+
 def order(ids: Ids, scores: Scores, k: int) -> npt.NDArray[np.intp]:
     """Places of the best ``k`` in each row, best first, ties to the smaller id; an id of -1 comes last.
 
@@ -107,13 +112,16 @@ class ShardedIndex:
     def __init__(self, shards: Sequence[Any], depths: Sequence[Depth], stored: Sequence[Stored] = ()) -> None:
         """``shards``: FAISS indexes; ``depths``: how deep to search them; ``stored``: their vectors, to re-rank by.
 
-        ValueError where stored vectors are not those of their shard.
+        Stored vectors may be in more parts than the shards. ValueError where they are not those of their shard.
         """
         self._shards, self._stored = tuple(shards), tuple(stored)
         self.depths = tuple(sorted(depths, key=lambda depth: depth.k))
-        for number, (shard, held) in enumerate(zip(self._shards, self._stored, strict=bool(stored))):
-            if int(shard.ntotal) != len(held):
-                raise ValueError(f"shard {number} has {shard.ntotal} items and {len(held)} stored vectors")
+        if len(self._shards) == len(self._stored):
+            for number, (shard, held) in enumerate(zip(self._shards, self._stored, strict=True)):
+                if int(shard.ntotal) != len(held):
+                    raise ValueError(f"shard {number} has {shard.ntotal} items and {len(held)} stored vectors")
+        elif self._stored and len(self) != sum(map(len, self._stored)):
+            raise ValueError(f"all shards have {len(self)} items and {sum(map(len, self._stored))} stored vectors")
         self._lists = [found for shard in self._shards if (found := listed(shard)) is not None]
         self.num_lists = max((int(one.nlist) for one in self._lists), default=0)
         self.is_graph = any(_is_graph(shard) for shard in self._shards)
@@ -133,7 +141,7 @@ class ShardedIndex:
 
     @property
     def stored(self) -> tuple[Stored, ...]:
-        """The vectors of each shard that answers are re-ranked by; none where they are not."""
+        """The vectors, of each shard as it was built, that answers are re-ranked by; none where they are not."""
         return self._stored
 
     @property
@@ -181,7 +189,11 @@ class ShardedIndex:
         """
         width = max(k, candidates) if self._stored else k
         answers = list(self.by_codes(queries, width, effort, among))
-        found, scores = merge(np.stack([ids for ids, _ in answers]), np.stack([scores for _, scores in answers]), width)
+        if len(answers) == 1 and in_order(*answers[0]):
+            found, scores = answers[0]
+        else:
+            ids, of_ids = (np.stack(parts) for parts in zip(*answers, strict=True))
+            found, scores = merge(ids, of_ids, width)
         if not self._stored or not candidates:
             return found, scores
         return merge(found[None], self.exact_scores(queries, found)[None], k)
