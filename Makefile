@@ -70,7 +70,7 @@ bench-quality: $(STAMP) ## Train and measure the recipes on public data (in RAYC
 	$(BIN)/python -m benchmarks.quality $(BENCH_ARGS)
 
 bench-recipes: $(STAMP) ## Run every recipe on real data (in RAYCL_DATA), and write the README's table; 8 GiB, hours
-	$(BIN)/python -m benchmarks.recipes $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.recipes --ablations $(BENCH_ARGS)
 
 lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check

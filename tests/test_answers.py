@@ -41,7 +41,8 @@ def test_answers_are_those_of_the_release_to_the_users_own_events(tiny: Config) 
     found = answers.ask(tiny)
     workspace = journey.workspace(tiny)
     pairs = Pairs.of(lineage.pairs(tiny, workspace))
-    retriever = Retriever.of(release.load(lineage.release(tiny, workspace).store), tiny.serving)
+    patient = tiny.serving.model_copy(update={"rerank_ms": 60_000.0})
+    retriever = Retriever.of(release.load(lineage.release(tiny, workspace).store), patient)
     assert [one.user for one in found] == pairs.some_users("test", 3)
     for one in found:
         query = client.query_of(pairs, str(one.user)).model_copy(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.recipes import tables
-from benchmarks.recipes.cases import ABLATED, ABLATIONS, CASES, Case, Peer
+from benchmarks.recipes.cases import ABLATED, ABLATED_ON, ABLATIONS, CASES, Case, Peer
 from benchmarks.recipes.tables import MARKS, Measured
 from raycl import config_file
 
@@ -41,7 +41,7 @@ def test_every_ablation_is_a_config_that_holds_and_says_which_is_the_recipe() ->
     path = ROOT / "jobs" / "recipes" / f"{ABLATED}.yaml"
     for settings in ABLATIONS.values():
         for name, changed in settings.items():
-            config_file.load(path, changed)
+            config_file.load(path, [*ABLATED_ON, *changed])
             assert (not changed) is name.endswith("(the recipe)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from raycl.config import Config
 from raycl.errors import ConfigError, InputError
 from raycl.storage.versions import Version
 from tests import tiny as builders
+from tests.here import without_ray
 
 PRETRAIN = {"terms": ["reconstruction", "masked_features"], "epochs": 3, "learning_rate": 0.05}
 
@@ -24,12 +26,14 @@ def config_of(folder: Path, **train: Any) -> Config:
 
 
 @pytest.fixture(scope="module")
-def config(ray_local: None, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     folder = tmp_path_factory.mktemp("pretraining")
     builders.write_log(folder / "log")
     made = config_of(folder)
-    journey.pairs(made)
-    return made
+    with pytest.MonkeyPatch.context() as patched:
+        without_ray(patched)
+        journey.pairs(made)
+        yield made
 
 
 def before(config: Config) -> Version:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import ray
 import yaml
 
 from raycl import answers, config_file, journey, ray_runtime
@@ -19,8 +17,7 @@ from raycl.storage import pointer
 from raycl.storage.versions import Version
 from raycl.text import ray_encode
 from tests import recipe_data
-from tests.data import whole
-from tests.data.builders import in_this_process
+from tests.here import without_ray
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "jobs" / "recipes").glob("*.yaml"))
 SMALL = (
@@ -37,27 +34,6 @@ SMALL = (
     "gate.min_over_popularity=0.0",
     "gate.index_recall_at=5",
 )
-
-
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run every stage without Ray: what its tasks do, and not where they run, is what a recipe chooses."""
-    whole.without_ray(monkeypatch)
-
-    def tasks(name: str, task: ray_runtime.Task, num_tasks: int, *more: Any, num_gpus: float = 0.0) -> Any:
-        return in_this_process(name, task, num_tasks, *more)
-
-    def actors(name: str, ready: Callable[[], ray_runtime.Task], num_tasks: int, *, num_gpus: float = 0.0) -> Any:
-        return in_this_process(name, ready(), num_tasks)
-
-    def call(name: str, task: Callable[[], dict[str, Any]], *, num_gpus: int = 0) -> dict[str, Any]:
-        return task()
-
-    for name, there in {"map_tasks": tasks, "map_actors": actors, "call": call}.items():
-        monkeypatch.setattr(ray_runtime, name, there)
-    monkeypatch.setattr(ray_runtime, "num_gpus", lambda: 0)
-    monkeypatch.setattr(ray_runtime, "num_cpus", lambda: 1.0)
-    monkeypatch.setattr(ray, "put", lambda value: value)
-    monkeypatch.setattr(ray, "get", lambda value: value)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +70,7 @@ def run(config: Config) -> tuple[dict[str, Version], list[Answered]]:
 def test_a_recipe_ends_in_a_published_release_that_answers(
     path: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here(monkeypatch)
+    without_ray(monkeypatch)
     config = small(path, data, tmp_path, monkeypatch)
     made, answered = run(config)
     published = pointer.current(journey.workspace(config).store)
@@ -169,7 +145,7 @@ _SEEN: dict[str, Callable[[Config, dict[str, Version], list[Answered]], None]] =
 def test_users_that_training_has_not_seen_are_measured_by_the_same_recipe(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here(monkeypatch)
+    without_ray(monkeypatch)
     cold = next(path for path in RECIPES if path.stem == "cold")
     split = "pairs.split={kind: cold_users, val_share: 0.1, test_share: 0.2}"
     config = small(cold, data, tmp_path, monkeypatch, split)
@@ -181,7 +157,7 @@ def test_users_that_training_has_not_seen_are_measured_by_the_same_recipe(
 def test_what_is_bought_again_is_measured_apart_from_what_is_bought_first(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here(monkeypatch)
+    without_ray(monkeypatch)
     shop = next(path for path in RECIPES if path.stem == "products")
     masks = {}
     for exclude_met in ("true", "false"):

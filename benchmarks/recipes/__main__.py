@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.recipes import tables
-from benchmarks.recipes.cases import ABLATED, ABLATIONS, CASES
+from benchmarks.recipes.cases import ABLATED, ABLATED_ON, ABLATIONS, CASES
 from benchmarks.recipes.tables import Measured
 from raycl.journey import Outcome
 
@@ -111,14 +111,15 @@ def _models(facts: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, dict[
 
 def _ablated() -> str:
     case = CASES[ABLATED]
-    on = [*ON_VALIDATION, *ALONE]
+    on = [*ABLATED_ON, *ALONE]
     found = {
         what: {name: measure(case.name, case.metrics, [*on, *changed]) for name, changed in settings.items()}
         for what, settings in ABLATIONS.items()
     }
     table = tables.ablations(case.metrics, found)
     results.say(table)
-    return f"## What single settings are worth\n\n{case.data}; the validation part.\n\n{table}"
+    where = f"The recipe {case.name}, measured on each user's last film but one."
+    return f"## What single settings are worth\n\n{where}\n\n{table}"
 
 
 def _tell(event: Mapping[str, Any]) -> None:
