@@ -157,8 +157,8 @@ class Answer(BaseModel):
     """Ids of ``history`` that the release does not know."""
     basis: Basis = "history"
     """What the order comes from; ``popularity`` where nothing is known of the user."""
-    degraded: list[Literal["diversity"]] = []
-    """What there was no time for."""
+    degraded: list[Literal["diversity", "shards"]] = []
+    """What there was no time for: to choose by ``diversity``, or for all ``shards``, so that items may be missing."""
 
 
 class Answers(BaseModel):
@@ -193,6 +193,13 @@ class Described(BaseModel):
 
     release: str | None
     problem: str | None
+
+
+class Quality(BaseModel):
+    """What the gate measured of the release that answers."""
+
+    release: str | None
+    measured: dict[str, float]
 
 
 class Status(BaseModel):

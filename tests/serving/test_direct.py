@@ -37,7 +37,9 @@ _fields = {
     "bogus": st.none(),
 }
 _query = st.fixed_dictionaries({}, optional=_fields)
-_body = st.one_of(_query, st.fixed_dictionaries({"queries": st.lists(_query, max_size=2)}), st.lists(_query, max_size=1))
+_body = st.one_of(
+    _query, st.fixed_dictionaries({"queries": st.lists(_query, max_size=2)}), st.lists(_query, max_size=1)
+)
 
 
 @settings(max_examples=600, deadline=None)
