@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_limits
 from raycl import config_file, journey, nightly, ray_runtime
 from raycl.config import Config
 from raycl.errors import GateRefused, InputError, RayclError
-from raycl.index import release
+from raycl.index import deltas, release
+from raycl.index.delta_items import Handed
 from raycl.journey import Outcome
 from raycl.storage import lease, pointer
 from raycl.storage.store import Store
@@ -262,22 +263,46 @@ def deadly(count: int, most: int) -> list[int]:
 def nights_that_die(config: Config, deaths: Deaths, tmp_path: Path, most: int) -> Iterator[int]:
     """Kill nights at some of their changes, and hold what is true after each."""
     clean = a_new_day(config, tmp_path_of(tmp_path, "clean"))
+    hand_in(clean)
     deaths.done.clear()
     run(clean)
     count, expected = len(deaths.done), contents(clean)
     for after in deadly(count, most):
         night = a_new_day(config, tmp_path_of(tmp_path, f"dies-{after}"))
         before = current(night).name
+        hand_in(night)
         deaths.after, deaths.done = after, []
         with pytest.raises(Killed):
             run(night)
         deaths.after = None
         left = current(night).name
         assert left == before or journey.workspace(night).finished("releases")[-1] == left
+        assert handed_in(night) == HANDED_IN
         run(night)
         assert current(night).name != before
         assert contents(night) == expected
+        assert handed_in(night) == HANDED_IN
         yield after
+
+
+HANDED_IN = {900: False, builders.FIRST_ITEM: True}
+"""By item: whether it is gone."""
+
+
+def hand_in(config: Config) -> None:
+    """One item that no catalogue lists, and one to remove that all of them list."""
+    workspace, published = journey.workspace(config), current(config).name
+    items = pa.table({"item_id": [900], "title": ["New"], "category": ["tea"], "price": [1.0]})
+    handed = Handed("item_id", "title", items, [builders.FIRST_ITEM])
+    deltas.write(workspace.store, workspace.open("releases", published), handed)
+
+
+def handed_in(config: Config) -> dict[int, bool]:
+    """What joined the current release."""
+    workspace = journey.workspace(config)
+    taken = deltas.take(workspace.store, workspace.open("releases", current(config).name))
+    told = [row for number in taken.holding for row in taken.tables[number].select(["item", "removed"]).to_pylist()]
+    return {row["item"]: row["removed"] for row in told}
 
 
 def tmp_path_of(folder: Path, name: str) -> Path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from raycl.index.plan import Plan
 
 DIM, NUM_QUERIES, K, SEED = 64, 1_000, 100, 0
-EFFORTS = {"ivf": (4, 8, 16, 32, 64, 128), "hnsw": (100, 200, 400), "scan": (1,)}
+EFFORTS = {"ivf": (1, 2, 4, 8, 16, 32, 64, 128), "hnsw": (100, 200, 400), "scan": (1,)}
 _BATCH = 50
 
 Ids = npt.NDArray[np.int64]
@@ -78,9 +78,16 @@ def searched(folder: Path, kind: str, search: Callable[[Vectors, int], Ids]) -> 
 
 
 def recall_at(curve: list[dict[str, Any]], qps: float) -> float:
-    """Recall at so many queries a second, between the measured points; the best one where all are faster."""
-    points = sorted((point["qps"], point["recall"]) for point in curve)
-    return float(np.interp(np.log(qps), np.log([speed for speed, _ in points]), [recall for _, recall in points]))
+    """Recall at so many queries a second, between the measured points; the best one where all are faster.
+
+    A point that another one is faster than and finds more than does not count; 0 at a speed that is never reached.
+    """
+    points: list[tuple[float, float]] = []
+    for point in sorted(curve, key=lambda point: -point["qps"]):
+        if not points or point["recall"] > points[-1][1]:
+            points.append((point["qps"], point["recall"]))
+    speeds, recalls = zip(*reversed(points), strict=True)
+    return float(np.interp(np.log(qps), np.log(speeds), recalls, right=0.0))
 
 
 def _near(centres: Vectors, share: npt.NDArray[np.floating[Any]], rows: int, generator: np.random.Generator) -> Vectors:

@@ -22,7 +22,8 @@ from benchmarks.index.job import Ids, Vectors
 from raycl import environment
 from raycl.config import Config, RayConfig
 from raycl.data.hashing import bucket_of
-from raycl.index import build_tasks, release, vectors
+from raycl.index import build, build_tasks, release, vectors
+from raycl.index.merging import together
 from raycl.index.plan import Plan
 from raycl.index.search import ShardedIndex
 from raycl.index.work import Job, as_table, prints_file, vectors_file
@@ -90,7 +91,8 @@ def main() -> None:
     moments.append(time.perf_counter())
     spread_s, train_s, add_s = np.diff(moments).tolist()
     store = draft.store
-    index = ShardedIndex.from_bytes([store.read(release.shard_file(shard)) for shard in range(job.num_shards)], ())
+    parts = (build.read(store.read(release.shard_file(shard))) for shard in range(job.num_shards))
+    index = ShardedIndex(together(parts, job.num_shards), ())
 
     def search(queries: Vectors, effort: int) -> Ids:
         return index.probe(queries, bench.K, effort)[0]

@@ -56,7 +56,14 @@ class Served:
         return total
 
     def load(self, connections: int, seconds: float, **more: Any) -> dict[str, Any]:
-        """What ``load`` says of so many connections for so long."""
+        """What ``load`` says of so many connections for so long; RuntimeError where a request failed."""
+        found = self.tried(connections, seconds, **more)
+        if found["failures"]:
+            raise RuntimeError(f"{found['failures']} of {found['requests']} requests failed: {found['failed_with']}")
+        return found
+
+    def tried(self, connections: int, seconds: float, **more: Any) -> dict[str, Any]:
+        """``load``, whatever fails."""
         order = {"host": "127.0.0.1", "port": self.port, "requests": str(self.place.requests), **more}
         ended = subprocess.run(
             [sys.executable, "-m", "benchmarks.serve.load"],
@@ -70,8 +77,6 @@ class Served:
         if ended.returncode:
             raise RuntimeError(f"the load ended with {ended.returncode}:\n{ended.stderr[-3_000:]}")
         found: dict[str, Any] = json.loads(ended.stdout)
-        if found["failures"]:
-            raise RuntimeError(f"{found['failures']} of {found['requests']} requests failed: {found['failed_with']}")
         return found
 
     def answers(self) -> list[dict[str, Any]]:
@@ -99,7 +104,7 @@ def by_hand(place: Place, kind: str = "faiss") -> Iterator[Served]:
 def raycl(place: Place, listen: str = "replicas", replicas: int = 1, **serving: Any) -> Iterator[Served]:
     """``raycl serve`` with so many replicas."""
     port = _free_port()
-    config = place.workspace / f"serve-{listen}-{replicas}.yaml"
+    config = place.workspace / f"serve-{port}.yaml"
     tree = {
         "workspace": str(place.workspace),
         "logs": [{"uri": "none"}],

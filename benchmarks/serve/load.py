@@ -28,14 +28,15 @@ class Connection(asyncio.Protocol):
         self._load, self._buffer = load, b""
         self._due = self._body = 0.0
         self.transport: Any = None
-        self.busy = False
+        self.busy, self.place = False, 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
     def ask(self, due: float) -> None:
         self.busy, self._due = True, due
-        self.transport.write(self._load.next_request())
+        self.place, request = self._load.next_request()
+        self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._buffer = data if not self._buffer else self._buffer + data
@@ -71,12 +72,12 @@ class Load:
         self._taken_s: list[float] = []
         self._ended_s: list[float] = []
         self._failures: list[str] = []
-        self._kept: list[str] = []
+        self._kept: list[tuple[int, str]] = []
         self._over = False
 
-    def next_request(self) -> bytes:
-        self._place += 1
-        return self._requests[(self._place - 1) % len(self._requests)]
+    def next_request(self) -> tuple[int, bytes]:
+        self._place = (self._place + 1) % len(self._requests)
+        return self._place, self._requests[self._place]
 
     def answered(self, connection: Connection, status: int, seconds: float, body: bytes) -> None:
         self._taken_s.append(seconds)
@@ -84,7 +85,7 @@ class Load:
         if status != 200:
             self._failures.append(f"{status}: {body[:200]!r}")
         elif self._keep_all:
-            self._kept.append(body.decode())
+            self._kept.append((connection.place, body.decode()))
         if self._over:
             return
         if self._rate is None:

@@ -73,6 +73,11 @@ def merge_in_turn(answers: Iterable[tuple[Ids, Scores]], k: int) -> tuple[Ids, S
     return best
 
 
+def in_order(ids: Ids, scores: Scores) -> bool:
+    """Whether an answer (num_queries, k) is as ``merge`` would leave it: whole, and with no two scores alike."""
+    return bool((ids >= 0).all() and (scores[:, 1:] < scores[:, :-1]).all())
+
+
 def order(ids: Ids, scores: Scores, k: int) -> npt.NDArray[np.intp]:
     """Places of the best ``k`` in each row, best first, ties to the smaller id; an id of -1 comes last.
 
@@ -107,18 +112,23 @@ class ShardedIndex:
     def __init__(self, shards: Sequence[Any], depths: Sequence[Depth], stored: Sequence[Stored] = ()) -> None:
         """``shards``: FAISS indexes; ``depths``: how deep to search them; ``stored``: their vectors, to re-rank by.
 
-        ValueError where stored vectors are not those of their shard.
+        Stored vectors may be in more parts than the shards. ValueError where they are not those of their shard.
         """
         self._shards, self._stored = tuple(shards), tuple(stored)
         self.depths = tuple(sorted(depths, key=lambda depth: depth.k))
-        for number, (shard, held) in enumerate(zip(self._shards, self._stored, strict=bool(stored))):
-            if int(shard.ntotal) != len(held):
-                raise ValueError(f"shard {number} has {shard.ntotal} items and {len(held)} stored vectors")
+        if len(self._shards) == len(self._stored):
+            for number, (shard, held) in enumerate(zip(self._shards, self._stored, strict=True)):
+                if int(shard.ntotal) != len(held):
+                    raise ValueError(f"shard {number} has {shard.ntotal} items and {len(held)} stored vectors")
+        elif self._stored and len(self) != sum(map(len, self._stored)):
+            raise ValueError(f"all shards have {len(self)} items and {sum(map(len, self._stored))} stored vectors")
         self._lists = [found for shard in self._shards if (found := listed(shard)) is not None]
         self.num_lists = max((int(one.nlist) for one in self._lists), default=0)
         self.is_graph = any(_is_graph(shard) for shard in self._shards)
         largest = max((int(shard.ntotal) for shard in self._shards), default=0)
         self.most_effort = self.num_lists or (largest if self.is_graph else 0)
+        self.whole: int | None = None
+        """Items of the index of which these shards are a part; None where they are all of it."""
         self.metric = "l2" if any(shard.metric_type == faiss.METRIC_L2 for shard in self._shards) else "inner_product"
 
     @classmethod
@@ -133,7 +143,7 @@ class ShardedIndex:
 
     @property
     def stored(self) -> tuple[Stored, ...]:
-        """The vectors of each shard that answers are re-ranked by; none where they are not."""
+        """The vectors, of each shard as it was built, that answers are re-ranked by; none where they are not."""
         return self._stored
 
     @property
@@ -180,11 +190,18 @@ class ShardedIndex:
         are stored vectors, are put in order by them, all of them of ``among``.
         """
         width = max(k, candidates) if self._stored else k
-        answers = list(self.by_codes(queries, width, effort, among))
-        found, scores = merge(np.stack([ids for ids, _ in answers]), np.stack([scores for _, scores in answers]), width)
+        found, scores = self.candidates(queries, width, effort, among)
         if not self._stored or not candidates:
             return found, scores
         return merge(found[None], self.exact_scores(queries, found)[None], k)
+
+    def candidates(self, queries: Vectors, k: int, effort: int, among: Selection | None = None) -> tuple[Ids, Scores]:
+        """The best ``k`` of all shards by what their indexes hold, (num_queries, k)."""
+        answers = list(self.by_codes(queries, k, effort, among))
+        if len(answers) == 1 and in_order(*answers[0]):
+            return answers[0]
+        ids, scores = (np.stack(parts) for parts in zip(*answers, strict=True))
+        return merge(ids, scores, k)
 
     def by_codes(
         self, queries: Vectors, k: int, effort: int, among: Selection | None = None
@@ -222,9 +239,10 @@ class ShardedIndex:
         one of a billion answers. A graph, whose answer is not exact anyway, is spared the rest; one that is asked for
         more than it holds, or for all that there is, gives all.
         """
-        if not self.is_graph or len(self._shards) == 1 or not len(self):
+        total = self.whole or len(self)
+        if not self.is_graph or int(shard.ntotal) == total or not total:
             return k
-        share = k * int(shard.ntotal) / len(self)
+        share = k * int(shard.ntotal) / total
         return math.ceil(share + 6 * math.sqrt(share)) + 6
 
     def _depths(self, wanted: Ids, available: int) -> tuple[Ids, Ids]:

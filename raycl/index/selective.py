@@ -25,17 +25,21 @@ class SelectiveIndex:
     def __init__(self, index: ShardedIndex, num_rows: int, direct_up_to: int = DIRECT_UP_TO) -> None:
         """``num_rows``: of the vocabulary; the index holds some of them."""
         self._index, self._direct_up_to = index, direct_up_to
-        self._shard_of = np.full(num_rows, -1, dtype=np.int32)
-        for number, shard in enumerate(index.shards):
-            self._shard_of[_ids(shard)] = number
-            if not index.stored and (lists := listed(shard)) is not None:
+        self._part_of = np.full(num_rows, -1, dtype=np.int32)
+        """Of each row, which part has its vector: of the stored ones, or of the shards."""
+        if index.stored:
+            for number, held in enumerate(index.stored):
+                self._part_of[held.rows] = number
+        for number, shard in enumerate(() if index.stored else index.shards):
+            self._part_of[_ids(shard)] = number
+            if (lists := listed(shard)) is not None:
                 lists.set_direct_map_type(_BY_HASH)
         self._all = Selection(self.present)
 
     @property
     def present(self) -> Mask:
         """Which rows of the vocabulary have a vector, (num_rows,)."""
-        return np.asarray(self._shard_of >= 0)
+        return np.asarray(self._part_of >= 0)
 
     def selection(self, kept: Mask) -> Selection:
         """Those of the ``kept`` rows (num_rows,) that have a vector."""
@@ -46,10 +50,10 @@ class SelectiveIndex:
 
         Each row has one.
         """
-        shards = self._shard_of[rows]
+        parts = self._part_of[rows]
         found = np.zeros((len(rows), self._index.dim), dtype=np.float32)
-        for number in np.unique(shards):
-            mine = np.flatnonzero(shards == number)
+        for number in np.unique(parts):
+            mine = np.flatnonzero(parts == number)
             if self._index.stored:
                 found[mine] = self._index.stored[number].of(rows[mine])
             else:
@@ -68,17 +72,17 @@ class SelectiveIndex:
         """
         wanted = np.broadcast_to(np.asarray(k, dtype=np.int64), len(queries))
         if among is not None and among.count <= self._direct_up_to:
-            return self._direct(queries, wanted, among)
+            return self.exactly(queries, wanted, among)
         ids, scores = self._index.search(queries, wanted, among)
         found, among = (ids >= 0).sum(1), among or self._all
         short = np.flatnonzero(found < np.minimum(wanted, among.count))
         if len(short):
             width = int(wanted[short].max())
-            ids[short, :width], scores[short, :width] = self._direct(queries[short], wanted[short], among)
+            ids[short, :width], scores[short, :width] = self.exactly(queries[short], wanted[short], among)
         return ids, scores
 
-    def _direct(self, queries: Vectors, wanted: Ids, among: Selection) -> tuple[Ids, Scores]:
-        """By the scores of all, of so many items at a time."""
+    def exactly(self, queries: Vectors, wanted: Ids, among: Selection) -> tuple[Ids, Scores]:
+        """The best by the scores of all, of so many items at a time."""
         width = int(np.max(wanted, initial=0))
         starts = range(0, max(among.count, 1), DIRECT_UP_TO)
         parts = (among.rows[start : start + DIRECT_UP_TO] for start in starts)

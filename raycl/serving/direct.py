@@ -16,13 +16,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from raycl.errors import InputError
 from raycl.serving.api import Answers, Queries, Query
 from raycl.serving.guard import headers_of, problem
+from raycl.serving.remote import NoShard
 from raycl.serving.service import NotReady, Service, TooLate
 
 PATH = "/v1/retrieve"
-REFUSALS: Mapping[type[Exception], int] = {InputError: 422, NotReady: 503, TooLate: 504}
+REFUSALS: Mapping[type[Exception], int] = {InputError: 422, NotReady: 503, NoShard: 503, TooLate: 504}
 """Statuses of what a service raises."""
 
 _TIMEOUT = "x-request-timeout-ms"
+_TIMING = b"x-request-timing"
+"""A request whose header of this name is 1 is told where its time went."""
 _ROUTE = SimpleNamespace(path=PATH)
 _JSON = (b"content-type", b"application/json")
 
@@ -45,14 +48,16 @@ class Direct:
             return
         scope["route"] = _ROUTE  # as a router leaves it
         given = headers.get(_TIMEOUT.encode())
+        phases: dict[str, float] | None = {} if headers.get(_TIMING) == b"1" else None
         try:
-            told = await answer(self._service, asked, None if given is None else given.decode("latin-1"))
+            told = await answer(self._service, asked, None if given is None else given.decode("latin-1"), phases)
         except tuple(REFUSALS) as error:
             await refusal(scope, error)(scope, receive, send)
             return
         body = told.__pydantic_serializer__.to_json(told)
         length = (b"content-length", str(len(body)).encode())
-        await send({"type": "http.response.start", "status": 200, "headers": [length, _JSON]})
+        timing = [(b"server-timing", _timing(phases))] if phases is not None else []
+        await send({"type": "http.response.start", "status": 200, "headers": [length, _JSON, *timing]})
         await send({"type": "http.response.body", "body": body})
 
 
@@ -68,12 +73,14 @@ def read(content_type: bytes, body: bytes) -> Query | Queries | None:
         return None
 
 
-async def answer(service: Service, asked: Query | Queries, timeout_ms: str | None) -> BaseModel:
+async def answer(
+    service: Service, asked: Query | Queries, timeout_ms: str | None, phases: dict[str, float] | None = None
+) -> BaseModel:
     """An ``Answer``, or ``Answers`` to ``Queries``; raises as the service does, and InputError for a bad timeout."""
     within = within_s(service, timeout_ms)
     if isinstance(asked, Query):
-        return (await service.retrieve([asked], within))[0]
-    answers = await service.retrieve(asked.queries, within)
+        return (await service.retrieve([asked], within, phases))[0]
+    answers = await service.retrieve(asked.queries, within, phases)
     return Answers(release=answers[0].release, answers=answers)
 
 
@@ -95,6 +102,11 @@ def refusal(scope: Scope, error: Exception) -> JSONResponse:
     """The answer to a request that came to this error of ``REFUSALS``."""
     status = next(status for kind, status in REFUSALS.items() if isinstance(error, kind))
     return problem(scope, status, str(error), **({"retry-after": "1"} if status == 503 else {}))
+
+
+def _timing(phases: Mapping[str, float]) -> bytes:
+    """``Server-Timing``, in milliseconds."""
+    return ", ".join(f"{name};dur={1000 * seconds:.3f}" for name, seconds in phases.items()).encode()
 
 
 def _again(first: Message, rest: Receive) -> Receive:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 requests_log = logging.getLogger("raycl.requests")
 """One JSON object a request, without anything of its content: neither user nor items, address or token."""
 
-OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
+OPEN = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 """Paths that need no token and are never shed."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Path, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from raycl.serving import api, direct
-from raycl.serving.api import Answer, Answers, Asked, Described, Events, Problem, Status
+from raycl.serving import api, direct, page
+from raycl.serving.api import Answer, Answers, Asked, Described, Events, Problem, Quality, Status
 from raycl.serving.direct import Direct
 from raycl.serving.guard import Guard, problem, short
 from raycl.serving.service import Service
@@ -44,6 +44,8 @@ def application(service: Service, tokens: Tokens) -> FastAPI:
     )
     app.add_api_route("/v1/events", _events, methods=["POST"], **_FOR_ASKING)
     app.add_api_route("/v1/release", _release, methods=["GET"], **_FOR_ASKING)
+    app.add_api_route("/v1/quality", _quality, methods=["GET"], **_FOR_ASKING)
+    app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
     app.add_api_route("/healthz", _healthy, methods=["GET"])
     app.add_api_route("/readyz", _ready, methods=["GET"], response_model=Status, responses={503: {"model": Status}})
     for error in direct.REFUSALS:
@@ -77,6 +79,16 @@ async def _events(request: Request, posted: Events) -> api.Accepted:
 async def _release(request: Request) -> Described:
     """Which release answers, and why a newer one does not."""
     return _service(request).described()
+
+
+async def _quality(request: Request) -> Quality:
+    """What the gate measured of the release that answers, when it was built."""
+    return _service(request).quality()
+
+
+async def _page() -> Response:
+    """The page for people; it asks this service as anyone does."""
+    return HTMLResponse(page.page(), headers={"content-security-policy": page.POLICY})
 
 
 async def _healthy() -> Status:

@@ -9,12 +9,13 @@ import random
 from typing import Any
 
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from raycl import config_file
 from raycl.config import ServingConfig
 from raycl.errors import ConfigError
 from raycl.index import release
-from raycl.serving import http, ray_scaling
+from raycl.serving import http, ray_scaling, ray_shards, remote
 from raycl.serving.current import Current
 from raycl.serving.listener import Listener
 from raycl.serving.ray_meter import RayMeter
@@ -33,22 +34,38 @@ _KEEP_ALIVE_S = 90.0
 class Retrieval:
     """Answers whole batches from one release; a newer one is loaded in the background and taken between batches."""
 
-    def __init__(self, workspace: str, serving: dict[str, Any]) -> None:
-        """``serving``: the ``serving`` part of the config, as plain values."""
+    _listener: Listener | None = None
+
+    async def __init__(  # type: ignore[misc]
+        self, workspace: str, serving: dict[str, Any], *shards: DeploymentHandle[Any]
+    ) -> None:
+        """``serving``: the ``serving`` part of the config, as plain values; ``shards``: those that are elsewhere."""
         config = ServingConfig.model_validate(serving)
         self._poll_s = config.poll_s
         self._tokens = Tokens.of(config.guard, os.environ)
         store, meter = Store(workspace), RayMeter()
 
+        calls = ray_shards.Calls(shards, config) if shards else None
+
+        quality: dict[str, dict[str, float]] = {}
+
         def load(name: str) -> Retriever:
-            retriever = Retriever.of(release.load(store.under(f"releases/{name}")), config)
+            place = store.under(f"releases/{name}")
+            if calls is None:
+                retriever = Retriever.of(release.load(place), config)
+            else:
+                head = release.load_head(place)
+                index = remote.index_of(calls.of(name), head.catalogue.num_rows, head.index.depths)
+                retriever = Retriever.of(head, config, index)
             retriever.warm()
+            quality[name] = release.quality_of(place)
             return retriever
 
-        self._service = Service(Current(store, load, meter), config, meter=meter)
-        self._service.current.poll()
+        self._service = Service(
+            Current(store, load, meter), config, meter=meter, quality=lambda name: quality.get(name, {})
+        )
+        await asyncio.to_thread(self._service.current.poll)
         self._polling: asyncio.Task[None] | None = None
-        self._listener: Listener | None = None
 
     def __serve_build_asgi_app__(self) -> Any:
         """What answers HTTP; called by Serve on the replica's own event loop, once."""
@@ -95,7 +112,9 @@ def build(args: dict[str, Any]) -> serve.Application:
     if unknown or "workspace" not in args:
         raise ConfigError(f"args={sorted(args)}: give 'workspace' and, if wanted, 'serving', nothing else")
     config = config_file.check_part(ServingConfig, "serving", args.get("serving", {}))
+    shards = ray_shards.bound(str(args["workspace"]), config) if config.placement == "sharded" else []
     bound = Retrieval.options(  # type: ignore[attr-defined]
+        ray_actor_options={"num_cpus": config.num_cpus},
         max_ongoing_requests=4 * config.target_ongoing_requests,
         max_queued_requests=config.guard.max_queued,
         backpressure_config={"status_code": 503, "retry_after_s": 1},
@@ -104,6 +123,6 @@ def build(args: dict[str, Any]) -> serve.Application:
             if config.listen == "replicas"
             else ray_scaling.settings(config, config.min_replicas, config.max_replicas)
         ),
-    ).bind(config_file.expand(str(args["workspace"]), os.environ), config.model_dump(mode="json"))
+    ).bind(config_file.expand(str(args["workspace"]), os.environ), config.model_dump(mode="json"), *shards)
     application: serve.Application = bound
     return application

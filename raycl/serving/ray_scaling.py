@@ -12,6 +12,9 @@ from raycl.config_serving import ServingConfig
 IN_FLIGHT = "in_flight"
 """What a replica reports that listens itself."""
 
+_LOOK_BACK_S = 11.0
+"""What is reported is averaged over so long, the least that Serve takes; the delays of the config come on top."""
+
 
 def settings(config: ServingConfig, least: int, most: int) -> dict[str, Any]:
     """``autoscaling_config`` of a deployment that Serve's proxies or handles call."""
@@ -19,6 +22,7 @@ def settings(config: ServingConfig, least: int, most: int) -> dict[str, Any]:
         "min_replicas": least,
         "max_replicas": max(least, most),
         "target_ongoing_requests": config.target_ongoing_requests,
+        "look_back_period_s": _LOOK_BACK_S,
         "upscale_delay_s": config.upscale_delay_s,
         "downscale_delay_s": config.downscale_delay_s,
     }
@@ -26,7 +30,8 @@ def settings(config: ServingConfig, least: int, most: int) -> dict[str, Any]:
 
 def own_settings(config: ServingConfig) -> dict[str, Any]:
     """``settings`` of replicas that listen themselves, whose requests Serve does not see."""
-    by_themselves = AutoscalingPolicy(policy_function=f"{__name__}:{by_in_flight.__name__}")
+    function = f"{__name__}:{by_in_flight.__name__}"
+    by_themselves = AutoscalingPolicy(policy_function=function)  # type: ignore[no-untyped-call]
     return {**settings(config, config.min_replicas, config.max_replicas), "policy": by_themselves}
 
 

@@ -27,6 +27,11 @@ def start(config: Config) -> str:
     if not ray_runtime.joined_cluster():
         _require_free(serving.host, port)
     ray_runtime.connect(config.ray)
+    if not ray_runtime.joined_cluster() and serving.least_cpus > ray_runtime.num_cpus():
+        raise ConfigError(
+            f"ray.num_cpus={ray_runtime.num_cpus():g} is less than the {serving.least_cpus:g} that the replicas of"
+            f" serving hold: give more, or set serving.num_cpus and serving.shards.num_cpus to less"
+        )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     if serving.listen == "replicas":
         return _start_listening(config, port)

@@ -81,8 +81,8 @@ class Retriever:
         self.catalogue = Catalogue(catalogue, self._config.filters, index.selection)
 
     @classmethod
-    def of(cls, release: Release, config: ServingConfig | None = None) -> Retriever:
-        """A retriever that does all in this process."""
+    def of(cls, release: Release, config: ServingConfig | None = None, index: Index | None = None) -> Retriever:
+        """A retriever that does all in this process, but for searches where another ``index`` is given."""
         encoders, requests = release.user_encoders, release.context_encoders
 
         def encode(history: States, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
@@ -91,7 +91,7 @@ class Retriever:
             said = inputs.from_table(context, requests, len(history))
             return embed.users(release.user_tower, history, rows, described, age_s, said)
 
-        index = SelectiveIndex(release.index, release.catalogue.num_rows)
+        index = index or SelectiveIndex(release.index, release.catalogue.num_rows)
         max_history = release.user_tower.max_history
         return cls(release.name, release.catalogue, encoders, max_history, encode, index, requests, config)
 

@@ -7,14 +7,14 @@ import socket
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raycl.errors import ConfigError
 from raycl.serving import listener
 from raycl.serving.listener import Listener
 
 
-def application(name: str, go: asyncio.Event | None = None):
+def application(name: str, go: asyncio.Event | None = None) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if go is not None:
             await go.wait()
