@@ -15,7 +15,7 @@ BENCH_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help venv demo test test-cluster bench-pairs bench-train bench-evaluate bench-index bench-quality lint types format check clean
+.PHONY: help venv demo test test-cluster bench-pairs bench-train bench-evaluate bench-index bench-serve bench-quality bench-recipes lint types format check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,8 +62,15 @@ $(AUTOFAISS)/.stamp: benchmarks/index/requirements-autofaiss.lock
 bench-index: $(STAMP) $(AUTOFAISS)/.stamp ## Measure the sharded build beside FAISS and autofaiss; 12 GiB, an hour
 	$(BIN)/python -m benchmarks.index --autofaiss $(AUTOFAISS)/bin/python $(BENCH_ARGS)
 
+bench-serve: $(STAMP) ## Measure answers over HTTP beside FastAPI + FAISS by hand and Qdrant; 8 GiB, half an hour
+	$(BIN)/pip install --quiet -r benchmarks/serve/requirements.lock
+	$(BIN)/python -m benchmarks.serve $(BENCH_ARGS)
+
 bench-quality: $(STAMP) ## Train and measure the recipes on public data (in RAYCL_DATA); 8 GiB, an hour
 	$(BIN)/python -m benchmarks.quality $(BENCH_ARGS)
+
+bench-recipes: $(STAMP) ## Run every recipe on real data (in RAYCL_DATA), and write the README's table; 8 GiB, hours
+	$(BIN)/python -m benchmarks.recipes --ablations $(BENCH_ARGS)
 
 lint: $(STAMP) ## Check style and format
 	$(BIN)/ruff check

@@ -14,7 +14,17 @@ from typing import Annotated, Any
 
 import typer
 
-from raycl import __version__, cli_config, cli_delta, cli_release, config_file, environment, journey, lineage
+from raycl import (
+    __version__,
+    cli_cluster,
+    cli_config,
+    cli_delta,
+    cli_release,
+    config_file,
+    environment,
+    journey,
+    lineage,
+)
 from raycl.cli_options import AsJson, ConfigPath, Force, Overrides
 from raycl.config import Config
 from raycl.console import Screen
@@ -31,6 +41,8 @@ app = typer.Typer(
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_release.app, name="release")
 app.add_typer(cli_delta.app, name="delta")
+app.command()(cli_cluster.launch)
+app.command()(cli_cluster.doctor)
 
 # Typer keeps a click of its own, and exports but one of the errors that its parser raises.
 _BadCommand: Any = typer.BadParameter.__mro__[1]
@@ -136,12 +148,16 @@ def publish(config: ConfigPath, overrides: Overrides = None, as_json: AsJson = F
 
 @app.command()
 def run(config: ConfigPath, overrides: Overrides = None, force: Force = False, as_json: AsJson = False) -> None:
-    """All stages, from logs to a published release; finished ones are not done again."""
+    """All stages, from logs to a published release, and what ``answers`` asks it; finished ones are not done again."""
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
     try:
         journey.run(loaded, screen.epoch, screen.outcome, force=force)
     finally:
         screen.end_epochs()
+    if loaded.answers is not None:
+        from raycl import answers
+
+        screen.answers(answers.ask(loaded))
 
 
 @app.command()

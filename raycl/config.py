@@ -7,12 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raycl import config_checks
+from raycl.config_answers import AnswersConfig
+from raycl.config_encode import Encoding
 from raycl.config_evaluation import EvaluationConfig as EvaluationConfig
 from raycl.config_index import GateConfig as GateConfig
 from raycl.config_index import IndexConfig as IndexConfig
 from raycl.config_loss import LossConfig
 from raycl.config_nightly import FineTune as FineTune
 from raycl.config_nightly import NightlyConfig as NightlyConfig
+from raycl.config_pretrain import Pretrain
 from raycl.config_search import SearchConfig
 from raycl.config_serving import ServingConfig as ServingConfig
 from raycl.config_towers import EnsembleConfig
@@ -72,6 +75,8 @@ class LogSource(TableSource):
     """One log of events."""
 
     columns: Columns = Columns()
+    weight_scale: Literal["linear", "log"] = "linear"
+    """``log``: an event weighs ``log(1 + weight)``, for counts such as plays, of which some are thousands."""
     time_unit: Literal["s", "ms", "us", "ns", "order"] = "s"
     """Unit of an integer time column; timestamps carry their own. ``order`` for one that only says what came first,
     from 0 on: a time of 0 in any other unit is quarantined, since logs write it for a time that they do not know."""
@@ -91,6 +96,11 @@ class ItemTable(TableSource):
     id_column: Name = "item_id"
     title_column: Name | None = "title"
     features: tuple[Feature, ...] = ()
+    encode: tuple[Encoding, ...] = ()
+    """Columns of vectors that are made of the table's words, for features of ``kind: vector``."""
+    where: dict[Name, Plain] = Field(default_factory=dict)
+    """By column: the value that an item has there, null for none. Other rows of the table are no items, and events of
+    them are quarantined as ``unknown_item``."""
     display: tuple[Name, ...] = ()
     """Columns that an answer carries beside id, score and title; not ``item``, ``title``, ``train_count`` or
     ``train_targets``, which a release has of its own."""
@@ -308,6 +318,8 @@ class TrainConfig(Section):
     use_gpu: Literal["auto", "always", "never"] = "auto"
     """``auto``: one GPU a worker where the cluster has that many, of a range at least for the fewest."""
     threads_per_worker: Positive = 2
+    pretrain: Pretrain | None = None
+    """Self-supervised training before the training itself, such as ``{terms: reconstruction, epochs: 2}``."""
     start_from: Name | None = None
     """Finished towers, by the name of their version, whose weights training begins with: each item, and each value of a
     feature, with its own. The nightly job sets it where ``nightly.fine_tune`` is set."""
@@ -347,6 +359,8 @@ class Config(Section):
     nightly: NightlyConfig = NightlyConfig()
     serving: ServingConfig = ServingConfig()
     ray: RayConfig = RayConfig()
+    answers: AnswersConfig | None = None
+    """What ``raycl run`` asks the new release at its end, and prints; by default nothing."""
     search: SearchConfig | None = None
     """What ``raycl tune`` tries; no other command reads it."""
     ensemble: EnsembleConfig | None = None

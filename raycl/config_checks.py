@@ -173,13 +173,20 @@ def _ranges_can_be_read(config: Config) -> str | None:
 
 
 def _loss_has_what_it_needs(config: Config) -> str | None:
-    loss, features = config.loss, config.items.features if config.items is not None else ()
-    kinds = [term.kind for term in loss.terms]
+    asked: dict[str, list[str]] = {"loss.terms": [term.kind for term in config.loss.terms]}
+    if config.train.pretrain is not None:
+        asked["train.pretrain.terms"] = [term.kind for term in config.train.pretrain.terms]
+    problems = (_terms_have_what_they_need(config, field, kinds) for field, kinds in asked.items())
+    return next((problem for problem in problems if problem), None)
+
+
+def _terms_have_what_they_need(config: Config, field: str, kinds: list[str]) -> str | None:
+    features = config.items.features if config.items is not None else ()
     for position, kind in enumerate(kinds):
-        place = f"loss.terms.{position}.kind={kind}"
+        place = f"{field}.{position}.kind={kind}"
         if kind in kinds[:position]:
-            return f"{place} is that of loss.terms.{kinds.index(kind)} already: add up their weights in one"
-        if kind == "corrected_softmax" and loss.log_q == "off":
+            return f"{place} is that of {field}.{kinds.index(kind)} already: add up their weights in one"
+        if kind == "corrected_softmax" and config.loss.log_q == "off":
             return (
                 f"{place} is a correction by log_q, and loss.log_q=off: set it to static or streaming, or use softmax"
             )

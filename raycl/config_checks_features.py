@@ -34,7 +34,8 @@ def _tables(config: Config) -> list[tuple[str, TableSource, list[str]]]:
     if items := config.items:
         title = [items.title_column] if items.title_column else []
         described = [feature.column for feature in items.features]
-        found.append(("items", items, [items.id_column, *title, *described, *items.display]))
+        encoded = [name for encoding in items.encode for name in encoding.of]
+        found.append(("items", items, [items.id_column, *title, *described, *encoded, *items.where, *items.display]))
     if users := config.users:
         found.append(("users", users, [users.id_column, *(feature.column for feature in users.features)]))
     return found
@@ -72,6 +73,26 @@ def _context_is_carried(config: Config) -> str | None:
             )
         if feature.kind == "vector":
             return f"context.{position}.kind=vector: a log's context holds single values; use another kind"
+    return None
+
+
+def _encodings_are_features(config: Config) -> str | None:
+    items = config.items
+    made = [encoding.column for encoding in items.encode] if items is not None else []
+    for position, name in enumerate(made):
+        assert items is not None
+        field = f"items.encode.{position}.column={name}"
+        if name in made[:position]:
+            return f"{field} is there twice: take one of them out, or give it another name"
+        if name in (items.id_column, items.title_column, *items.display, *items.where):
+            return f"{field} is a column of the table already: give it another name"
+        kinds = [feature.kind for feature in items.features if feature.column == name]
+        if kinds != ["vector"]:
+            read = f"is a feature of kind={kinds[0]}" if kinds else "is read by no feature"
+            return f"{field} {read}: name it in items.features with kind: vector and its length"
+        for other in (read for encoding in items.encode for read in encoding.of):
+            if other == name:
+                return f"{field} is read by items.encode too, which reads columns of the table: take it out of 'of'"
     return None
 
 
@@ -134,6 +155,7 @@ RULES = (
     _defaults_are_read,
     _features_are_distinct,
     _features_fit_their_kind,
+    _encodings_are_features,
     _context_is_carried,
     _heads_divide,
     _display_is_free,

@@ -36,6 +36,12 @@ def _trials_are_trained(config: Config) -> str | None:
     )
 
 
+def _trials_train_once(config: Config) -> str | None:
+    if config.search is None or config.train.pretrain is None:
+        return None
+    return "train.pretrain trains twice, and a trial of search trains once: leave one of them out"
+
+
 def _holds(whole: str, part: str) -> bool:
     return part == whole or part.startswith(f"{whole}.")
 
@@ -73,5 +79,5 @@ def _folds_leave_training(config: Config) -> str | None:
     return None
 
 
-RULES = (_trials_are_trained, _fields_shape_towers, _metric_is_measured, _folds_leave_training)
+RULES = (_trials_are_trained, _trials_train_once, _fields_shape_towers, _metric_is_measured, _folds_leave_training)
 """Each returns what is wrong, or None."""

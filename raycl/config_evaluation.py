@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from raycl.config_values import Count, Name, OneOrMore, Positive, Section, Share
 
+_Some = Field(min_length=1)
 BaselineName = Literal["recent_popularity", "item_knn", "rp3beta", "als"]
 
 
@@ -23,14 +24,19 @@ class BaselineConfig(Section):
     """These baselines learn in one process, and are left out where there are more training events."""
     recent_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     """Of the training events, the newest ones that make an item popular now."""
-    neighbours: Positive = 100
+    neighbours: Positive = 200
     """Of each item, for item KNN (cosine) and RP3beta."""
     rp3_alpha: Annotated[float, Field(gt=0.0)] = 1.0
-    rp3_beta: Annotated[float, Field(ge=0.0)] = 0.6
-    """How much RP3beta holds an item's popularity against it."""
+    rp3_beta: Annotated[tuple[Annotated[float, Field(ge=0.0)], ...], _Some, OneOrMore] = (0.3, 0.2, 0.6)
+    """How much RP3beta holds an item's popularity against it. Of several values, here and in ``als_alpha``, the one is
+    taken that best finds events held out of the training part: what is best differs much between logs."""
     als_factors: Positive = 128
     als_regularization: Annotated[float, Field(ge=0.0)] = 0.01
-    als_alpha: Annotated[float, Field(gt=0.0)] = 1.0
+    als_alpha: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=1), OneOrMore] = (
+        10.0,
+        3.0,
+        30.0,
+    )
     """Confidence in an event; in what did not happen it is 1."""
     als_iterations: Positive = 15
 
@@ -41,6 +47,9 @@ class EvaluationConfig(Section):
     ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (10, 20)
     part: Literal["test", "val"] = "test"
     """Choose settings on ``val``, and leave ``test`` for what is published."""
+    exclude_met: bool = True
+    """Leave out what the user met before, of the candidates and of the targets. False where things are bought again:
+    then all are measured, and with true those alone that are met for the first time."""
     use_gpu: Literal["auto", "always", "never"] = "auto"
     """``auto``: rank on the GPUs of the cluster where it has some, one a task."""
     users_per_block: Positive = 512

@@ -57,7 +57,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(
             f"config file {path} holds {type(tree).__name__}, not a mapping: start it with 'workspace: ...'"
         )
-    return check(apply_overrides(_expand(tree, os.environ), overrides))
+    return check(apply_overrides(expand(tree, os.environ), overrides))
 
 
 def check(tree: Mapping[str, Any]) -> Config:
@@ -129,11 +129,12 @@ def _copy(value: Any) -> Any:
     return [_copy(part) for part in value] if isinstance(value, list) else value
 
 
-def _expand(value: Any, environment: Mapping[str, str]) -> Any:
+def expand(value: Any, environment: Mapping[str, str]) -> Any:
+    """``value`` with every ``${NAME}`` and ``${NAME:-default}`` in it replaced; ConfigError where one is not set."""
     if isinstance(value, dict):
-        return {key: _expand(part, environment) for key, part in value.items()}
+        return {key: expand(part, environment) for key, part in value.items()}
     if isinstance(value, list):
-        return [_expand(part, environment) for part in value]
+        return [expand(part, environment) for part in value]
     if not isinstance(value, str):
         return value
 
@@ -158,8 +159,8 @@ def _follows(problem: dict[str, Any], found: list[dict[str, Any]]) -> bool:
 
 def _explain(problem: dict[str, Any]) -> str:
     location = list(problem["loc"])
-    for place, kind_at in (["pairs", "split"], 2), (["loss", "terms"], 3):
-        if location[:2] == place:
+    for place, kind_at in (["pairs", "split"], 2), (["loss", "terms"], 3), (["train", "pretrain", "terms"], 4):
+        if location[: len(place)] == place:
             del location[kind_at : kind_at + 1]  # the kind of a union's member, which is no key of the config
     path = ".".join(map(str, location))
     message = str(problem["msg"]).removeprefix("Value error, ")

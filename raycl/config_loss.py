@@ -141,7 +141,7 @@ TEMPERED = ("softmax", "corrected_softmax", "multi_positive", "bpr")
 """Terms that divide by ``loss.temperature``."""
 
 
-def _to_terms(value: Any) -> Any:
+def to_terms(value: Any) -> Any:
     """A name alone is the term of that kind, and one term needs no list."""
     terms = [value] if isinstance(value, str | dict) else value
     return [{"kind": one} if isinstance(one, str) else one for one in terms] if isinstance(terms, list) else terms
@@ -216,7 +216,7 @@ class Sketch(Section):
 class LossConfig(Section):
     """The training objective."""
 
-    terms: Annotated[tuple[Term, ...], Field(min_length=1), BeforeValidator(_to_terms)] = (Softmax(kind="softmax"),)
+    terms: Annotated[tuple[Term, ...], Field(min_length=1), BeforeValidator(to_terms)] = (Softmax(kind="softmax"),)
     """A weighted sum: one name (``bpr``), or a list of names and mappings such as ``{kind: triplet, margin: 0.3}``."""
     temperature: Temperature = 0.1
     learn_temperature: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -59,23 +59,64 @@ class GuardConfig(Section):
     """A request that is not answered by then gets 504; callers may ask for less in ``x-request-timeout-ms``."""
 
 
+class ShardConfig(Section):
+    """Parts of the index as deployments of their own, with ``placement: sharded``."""
+
+    parts: Positive = 2
+    """Deployments; each holds the release's shards that are so many apart."""
+    min_replicas: Positive = 1
+    """Of each part."""
+    max_replicas: Positive = 2
+    num_cpus: Annotated[float, Field(ge=0.0)] = 1.0
+    """Of each replica, as Ray counts them."""
+    timeout_ms: Annotated[float, Field(gt=0.0)] = 1_000.0
+    """A part that does not answer a batch by then is left out of its answers, which are marked ``degraded``."""
+    load_s: Seconds = 600.0
+    """For a part to load a new release; the one before answers until all have."""
+
+
 class ServingConfig(Section):
     """The HTTP endpoint."""
 
     host: Name = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0 takes a free port."""
+    listen: Literal["proxy", "replicas"] = "proxy"
+    """``proxy``: Ray Serve's own proxy on every node hands requests to the replicas. ``replicas``: they listen at
+    ``port`` of their nodes themselves, several times less time a request; then a load balancer may send requests only
+    to nodes that have a replica, and a connection that is idle while its replica goes is closed."""
+    placement: Literal["colocated", "sharded"] = "colocated"
+    """Where the shards are: all of them in each replica, or, where they do not fit there, in deployments of their own,
+    which a replica calls once for a whole batch."""
+    shards: ShardConfig = ShardConfig()
     min_replicas: Positive = 1
     max_replicas: Positive = 2
+    num_cpus: Annotated[float, Field(ge=0.0)] = 1.0
+    """Of each replica, as Ray counts them."""
     target_ongoing_requests: Positive = 32
+    """Requests under way in a replica above which there are more replicas."""
+    upscale_delay_s: Annotated[float, Field(ge=0.0)] = 5.0
+    """How long there must be more of them before replicas are added."""
+    downscale_delay_s: Annotated[float, Field(ge=0.0)] = 120.0
+    """How long there must be fewer before replicas go."""
     max_batch_size: Positive = 64
-    batch_wait_ms: Annotated[float, Field(ge=0.0)] = 1.0
+    """Requests of one batch, which are those that came while the one before was answered."""
+    batch_wait_ms: Annotated[float, Field(ge=0.0)] = 0.0
+    """How long the first of a batch waits for others besides."""
     poll_s: Seconds = 5.0
     """Seconds between looks for a newer release."""
     max_k: Positive = 500
     """Most items that a request may ask for; one that names no number gets 10, or this where it is less."""
     rerank_ms: Annotated[float, Field(gt=0.0)] = 50.0
     """Time for one query's diversity; where it runs out, the rest of the answer is by score, and says so."""
+
+    @property
+    def least_cpus(self) -> float:
+        """What all replicas hold at the least."""
+        shards = self.shards
+        elsewhere = shards.parts * shards.min_replicas * shards.num_cpus if self.placement == "sharded" else 0.0
+        return self.min_replicas * self.num_cpus + elsewhere
+
     filters: FilterConfig = FilterConfig()
     sessions: SessionConfig = SessionConfig()
     guard: GuardConfig = GuardConfig()

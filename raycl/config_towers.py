@@ -83,6 +83,9 @@ class ModelConfig(Section):
     """Give each item that training has seen an embedding of its own, besides its features."""
     id_dropout: Share = 0.1
     """Share of items whose own embedding is hidden in a training step, so that features learn to carry new items."""
+    fusion: Literal["sum", "gates"] = "sum"
+    """How the features of one row become one vector: ``gates`` learn how much each counts, and leave out what the row
+    lacks."""
     feature_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of feature values that are hidden in a training step, so that what stands for the unknown is learned where
     little is unknown in training. Every worker draws its own."""

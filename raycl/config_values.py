@@ -36,7 +36,7 @@ def _to_text(value: Any) -> Any:
 
 
 def _to_list(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, (str, int, float)) else value
 
 
 Moment = Annotated[datetime, BeforeValidator(to_moment)]
@@ -46,7 +46,7 @@ Plain = Annotated[bool | int | float | str | None, BeforeValidator(_to_text)]
 """One value of a column: a date or a time is text."""
 
 OneOrMore = BeforeValidator(_to_list)
-"""A list of names, of which a single one may stand without brackets."""
+"""A list of names or numbers, of which a single one may stand without brackets."""
 
 
 class Section(BaseModel):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,6 +14,9 @@ from rich.table import Table
 
 from raycl import schema
 from raycl.journey import Outcome
+
+if TYPE_CHECKING:
+    from raycl.answers import Answered
 
 _LINES = {"train": ("kept",), "index": ("plan", "reason"), "publish": ("reason",)}
 """Facts that are sentences, printed under a stage's table."""
@@ -89,6 +92,17 @@ class Screen:
         for page in (schema.REPORT_PAGE, schema.RUN_PAGE):
             if page in outcome.version.manifest.checksums:
                 self.say(f"report: {outcome.version.store.uri}/{page}")
+
+    def answers(self, answered: Sequence[Answered]) -> None:
+        """What some users were answered; with ``--json`` one line for all."""
+        if self.as_json:
+            self.json({"stage": "answers", "users": [one.to_json() for one in answered]})
+            return
+        for one in answered:
+            plain = one.to_json()
+            self.rows(f"user {one.user}, who met {'; '.join(one.met)}", plain["items"])
+            if plain["similar"]:
+                self.rows(f"like {one.met[0]}", plain["similar"])
 
     def rows(self, title: str, rows: list[dict[str, Any]]) -> None:
         """A table with a column for each key of the first row."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raycl import lineage
+from raycl import config_pretrain, lineage
 from raycl.config import Config
 from raycl.errors import ConfigError
 from raycl.storage.store import Store, absolute
@@ -79,7 +79,14 @@ def train(config: Config, report: Report, *, force: bool = False) -> Outcome:
         return _timed("train", lambda: ensemble.run(config, workspace(config), made_from, force=force))
     from raycl.training import ray_train
 
-    return _timed("train", lambda: ray_train.run(config, workspace(config), made_from, report, force=force))
+    def work() -> tuple[Version, bool]:
+        chosen, first = config, config_pretrain.before(config)
+        if first is not None:
+            before, _ = ray_train.run(first, workspace(config), made_from, report, force=force)
+            chosen = config_pretrain.after(config, before.name)
+        return ray_train.run(chosen, workspace(config), made_from, report, force=force)
+
+    return _timed("train", work)
 
 
 def tune(config: Config) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from raycl import schema
+from raycl import config_pretrain, schema
 from raycl.config import Config
 from raycl.errors import InputError
 from raycl.storage.versions import Version, Workspace, fingerprint
@@ -118,7 +118,15 @@ def _without(tree: Mapping[str, Any], settings: Mapping[str, Collection[str]]) -
 def towers(config: Config, workspace: Workspace) -> Version:
     """The towers of this config on its newest pairs; InputError where they are not finished."""
     made_from = pairs(config, workspace)
+    config = pretrained(config, workspace, made_from)
     return _found(workspace, "towers", digest(config, "towers", made_from.name), "raycl train")
+
+
+def pretrained(config: Config, workspace: Workspace, pairs: Version) -> Config:
+    """The config as its training begins with what it pretrained on ``pairs``; itself where it does not, or not yet."""
+    first = config_pretrain.before(config)
+    found = workspace.find("towers", digest(first, "towers", pairs.name)) if first is not None else None
+    return config if found is None else config_pretrain.after(config, found.name)
 
 
 def evaluation(config: Config, workspace: Workspace) -> Version:

@@ -193,19 +193,23 @@ def plan(config: Config) -> list[Step]:
         why = ""
         if stage == "train":
             config, why = tonight(config, workspace, found[0])
-        step, version = _looked_for(workspace, stage, folder, _digest(config, folder, found), why)
+            config = lineage.pretrained(config, workspace, found[0])
+        step, version = _looked_for(workspace, stage, folder, _digest(config, workspace, folder, found), why)
         steps.append(step)
         found += [version] if version else []
     steps.append(_publication(workspace, found[-1] if len(found) == len(_FOLDERS) else None))
     return steps
 
 
-def _digest(config: Config, folder: str, found: list[Version]) -> str:
+def _digest(config: Config, workspace: Workspace, folder: str, found: list[Version]) -> str:
     """The fingerprint of a stage's version, made from those of the stages before it."""
     if folder == "pairs":
         from raycl.data import sources
+        from raycl.text import ray_encode, tasks
 
-        identities = [table.identity() for table in sources.open_inputs(config).tables]
+        encoded = ray_encode.found(config, workspace)
+        uri = encoded.store.under(tasks.FOLDER).uri if encoded is not None else None
+        identities = [table.identity() for table in sources.open_inputs(config, uri).tables]
         return lineage.digest(config, folder, schema.PAIRS_FORMAT, identities)
     names = [version.name for version in found]
     return lineage.digest(config, folder, *(names[1:] if folder == "releases" else names[-1:]))

@@ -23,6 +23,9 @@ from raycl.errors import RayclError
 
 log = logging.getLogger(__name__)
 
+Task = Callable[[int], Mapping[str, Any]]
+"""What is done of one number, and the record of it."""
+
 _SAY_EVERY_S = 5.0
 _THREADS_END_WITHIN_S = 20.0
 _LISTENERS = 4
@@ -78,7 +81,7 @@ def joined_cluster() -> bool:
 
 def map_tasks(
     name: str,
-    task: Callable[[int], Mapping[str, Any]],
+    task: Task,
     num_tasks: int,
     finished: Callable[[int, Mapping[str, Any]], None] | None = None,
     *,
@@ -94,20 +97,54 @@ def map_tasks(
     """
 
     def one(row: dict[str, Any]) -> dict[str, Any]:
-        record, refused = _caught(lambda: task(int(row["id"])))
-        return {"task": row["id"], "record": json.dumps(record), "refused": refused}
+        return _recorded(task, row)
 
     one.__name__ = name
+    return _gathered(name, _numbers(num_tasks).map(one, num_gpus=num_gpus or None).iter_rows(), num_tasks, finished)
+
+
+def map_actors(name: str, ready: Callable[[], Task], num_tasks: int, *, num_gpus: float = 0.0) -> list[dict[str, Any]]:
+    """``map_tasks`` with a task that is costly to make ready: each of a pool of actors does so once.
+
+    There are as many actors as the cluster has CPUs for, or with ``num_gpus`` GPUs, and no more than tasks.
+    """
+
+    class Actor:
+        def __init__(self) -> None:
+            self._task = ready()
+
+        def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+            return _recorded(self._task, row)
+
+    Actor.__name__ = name
+    room = _resources().get("GPU", 0) / num_gpus if num_gpus else num_cpus()
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(num_tasks, int(room))))
+    made: Any = Actor  # Ray Data makes it where it is needed, and its types know functions alone
+    rows = _numbers(num_tasks).map(made, compute=pool, num_gpus=num_gpus or None).iter_rows()
+    return _gathered(name, rows, num_tasks, None)
+
+
+def _numbers(num_tasks: int) -> ray.data.Dataset:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     # Records are small, so there is no store to reserve parts of; with it one CPU works alone for the first second, and
     # each waits a fifth of a second between two tasks.
     context.op_resource_reservation_enabled = False
+    return ray.data.range(num_tasks, override_num_blocks=num_tasks)
+
+
+def _recorded(task: Task, row: Mapping[str, Any]) -> dict[str, Any]:
+    record, refused = _caught(lambda: task(int(row["id"])))
+    return {"task": row["id"], "record": json.dumps(record), "refused": refused}
+
+
+def _gathered(
+    name: str, rows: Any, num_tasks: int, finished: Callable[[int, Mapping[str, Any]], None] | None
+) -> list[dict[str, Any]]:
+    """The records of all tasks; ``rows`` are the only hold on their dataset, since its end ends what still works."""
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
-    numbers = ray.data.range(num_tasks, override_num_blocks=num_tasks)
-    rows: Any = numbers.map(one, num_gpus=num_gpus or None).iter_rows()
     heard: list[Future[None]] = []
     # A refusal stops the tasks that are under way.
     with _threads_ended(), ThreadPoolExecutor(_LISTENERS) as pool, contextlib.closing(iter(rows)) as found:

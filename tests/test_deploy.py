@@ -1,33 +1,27 @@
-"""What `deploy/` and `k8s/` say is what Serve, KubeRay and raycl understand."""
+"""What the Serve config files and the environment in `deploy/` say is what Serve, Ray and raycl understand."""
 
 from __future__ import annotations
 
-import copy
-import os
-import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import yaml
 from pydantic import BaseModel
 from ray.serve.schema import ServeDeploySchema
 
-import raycl
 from raycl import environment
-from raycl.config import ServingConfig
+from raycl.config import IndexConfig, ServingConfig
 from raycl.errors import ConfigError
+from raycl.index import plan
 from raycl.serving import ray_app
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVE = ROOT / "deploy" / "serve.yaml"
-MANIFESTS = {path.name: path for path in sorted((ROOT / "k8s").glob("*.yaml"))}
-NAME_LIMIT = 47
-"""Characters that KubeRay 1.7 allows in the name of a RayJob or a RayService."""
-SUBMISSION_MODES = {"K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"}
+FILES = (SERVE, ROOT / "deploy" / "serve-laptop.yaml")
+WORKSPACE = "s3://bucket/shop"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -55,15 +49,22 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(part)
 
 
-def application() -> dict[str, Any]:
-    """The one application of the Serve config."""
-    (found,) = read(SERVE)["applications"]
+def application(path: Path = SERVE) -> dict[str, Any]:
+    """The one application of a Serve config."""
+    (found,) = read(path)["applications"]
     return dict(found)
 
 
-def test_serve_knows_every_key_of_the_config() -> None:
-    ServeDeploySchema.model_validate(read(SERVE))
-    assert unknown_keys(read(SERVE), ServeDeploySchema) == []
+@pytest.fixture(autouse=True)
+def workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment of a node says."""
+    monkeypatch.setenv("RAYCL_WORKSPACE", WORKSPACE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_serve_knows_every_key_of_the_config(path: Path) -> None:
+    ServeDeploySchema.model_validate(read(path))
+    assert unknown_keys(read(path), ServeDeploySchema) == []
 
 
 @pytest.mark.parametrize(
@@ -90,15 +91,22 @@ def test_a_key_that_serve_passes_over_is_found(path: tuple[str | int, ...], name
     ]
 
 
-def test_raycl_builds_the_application_from_its_arguments() -> None:
-    found = application()
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_raycl_builds_the_application_from_its_arguments(path: Path) -> None:
+    found = application(path)
     assert found["import_path"] == f"{ray_app.__name__}:{ray_app.build.__name__}"
     assert found["name"] == ray_app.NAME
     built = ray_app.build(found["args"])._bound_deployment
     serving = ServingConfig.model_validate(found["args"]["serving"])
-    assert list(built.init_args) == [found["args"]["workspace"], serving.model_dump(mode="json")]
+    assert list(built.init_args) == [WORKSPACE, serving.model_dump(mode="json")]
     with pytest.raises(ConfigError, match="surplus"):
         ray_app.build({**found["args"], "surplus": 1})
+
+
+def test_a_node_that_does_not_say_where_the_workspace_is_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAYCL_WORKSPACE")
+    with pytest.raises(ConfigError, match="RAYCL_WORKSPACE is not set"):
+        ray_app.build(application()["args"])
 
 
 def test_what_waits_is_bounded_and_what_is_turned_away_is_told_when_to_come_back() -> None:
@@ -124,166 +132,31 @@ def test_the_overrides_meet_the_deployment_and_leave_alone_what_raycl_derives() 
     assert not override.keys() & derived
 
 
-def test_the_environment_of_serves_fast_path_is_that_of_the_manifest_on_every_node() -> None:
-    explained = dict(re.findall(r"^#   (RAY_SERVE_\w+)=(\w+) ", SERVE.read_text(encoding="utf-8"), re.MULTILINE))
-    assert len(explained) == 5
-    cluster = read(MANIFESTS["serve.yaml"])["spec"]["rayClusterConfig"]
-    for container in containers(cluster):
-        assert plain_env(container) == {"RAY_USAGE_STATS_ENABLED": "0", "OMP_WAIT_POLICY": "PASSIVE", **explained}
-    for name in explained.keys() & environment._DEFAULTS.keys():
-        assert explained[name] == environment._DEFAULTS[name]
+def test_the_environment_of_nodes_is_that_of_an_embedded_ray_and_the_fast_path_of_serve() -> None:
+    lines = (ROOT / "deploy" / "ray.env").read_text(encoding="utf-8").splitlines()
+    found = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert found.items() >= environment._DEFAULTS.items()
+    assert found.keys() - environment._DEFAULTS.keys() == {
+        "RAY_SERVE_ENABLE_HA_PROXY",  # its ports are those of a machine: an embedded Ray may be one of several there
+        "RAY_SERVE_USE_GRPC_BY_DEFAULT",
+        "AWS_REQUEST_CHECKSUM_CALCULATION",  # the store sets it itself, in processes of raycl
+    }
 
 
-def test_kuberay_serves_what_serve_deploy_would() -> None:
-    assert yaml.safe_load(read(MANIFESTS["serve.yaml"])["spec"]["serveConfigV2"]) == read(SERVE)
+def test_requests_under_way_end_before_a_replica_does() -> None:
+    (override,) = application()["deployments"]
+    assert override["graceful_shutdown_timeout_s"] > read(SERVE)["http_options"]["request_timeout_s"]
 
 
-def test_a_replica_fits_a_worker() -> None:
-    options = application()["deployments"][0]["ray_actor_options"]
-    _, *workers = containers(read(MANIFESTS["serve.yaml"])["spec"]["rayClusterConfig"])
-    for worker in workers:
-        limits = worker["resources"]["limits"]
-        # Ray keeps three tenths of a node's memory for its object store.
-        assert options["memory"] <= 0.7 * int(limits["memory"].removesuffix("Gi")) * 2**30
-        assert options["num_cpus"] <= int(limits["cpu"])
-
-
-def test_the_service_is_replaced_whole_scaled_by_the_second_autoscaler_and_closed_by_a_token() -> None:
-    spec = read(MANIFESTS["serve.yaml"])["spec"]
-    assert spec["upgradeStrategy"] == {"type": "NewCluster"}
-    assert spec["rayClusterConfig"]["enableInTreeAutoscaling"] is True
-    assert spec["rayClusterConfig"]["autoscalerOptions"]["version"] == "v2"
-
-
-@pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_keeps_to_the_limits_that_only_the_operator_checks(name: str) -> None:
-    manifest = read(MANIFESTS[name])
-    assert manifest["apiVersion"] == "ray.io/v1"
-    assert len(manifest["metadata"]["name"]) <= NAME_LIMIT
-    spec = manifest["spec"]
-    cluster = spec.get("rayClusterSpec") or spec["rayClusterConfig"]
-    groups = [group["groupName"] for group in cluster["workerGroupSpecs"]]
-    for found in (manifest["metadata"]["name"], *groups):
-        assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", found)
-    assert len(set(groups)) == len(groups)
-    assert cluster["authOptions"] == {"mode": "token", "secretName": "raycl-ray-token"}
-    assert cluster["rayVersion"] == ray.__version__
-    for container in containers(cluster):
-        assert container["image"] == f"registry.example.invalid/raycl:{raycl.__version__}"
-        assert plain_env(container)["RAY_USAGE_STATS_ENABLED"] == "0"
-        assert container["resources"]["requests"] == container["resources"]["limits"]
-
-
-def test_the_job_runs_a_script_of_the_repository_in_a_mode_that_the_operator_knows() -> None:
-    spec = read(MANIFESTS["job.yaml"])["spec"]
-    python, script, *_ = spec["entrypoint"].split()
-    assert python == "python"
-    assert (ROOT / script).is_file()
-    assert spec["submissionMode"] in SUBMISSION_MODES
-    # The operator refuses deletion rules beside these two, and the second without the first.
-    assert spec["shutdownAfterJobFinishes"] is True
-    assert spec["ttlSecondsAfterFinished"] > 0
-    assert "deletionStrategy" not in spec
-
-
-def test_the_job_publishes_where_the_service_reads() -> None:
-    entrypoint = read(MANIFESTS["job.yaml"])["spec"]["entrypoint"]
-    assert entrypoint.endswith(f"--set workspace={application()['args']['workspace']}")
-
-
-def containers(cluster: dict[str, Any]) -> list[dict[str, Any]]:
-    """The Ray container of the head and of each worker group."""
-    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    return [group["template"]["spec"]["containers"][0] for group in groups]
-
-
-def test_the_jobs_processes_have_the_allocator_and_threads_of_an_embedded_ray() -> None:
-    for container in containers(read(MANIFESTS["job.yaml"])["spec"]["rayClusterSpec"]):
-        found = plain_env(container)
-        for name in (
-            "OMP_WAIT_POLICY",
-            "MALLOC_TRIM_THRESHOLD_",
-            "MALLOC_MMAP_THRESHOLD_",
-            "ARROW_DEFAULT_MEMORY_POOL",
-        ):
-            assert found[name] == environment._DEFAULTS[name]
-
-
-def plain_env(container: dict[str, Any]) -> dict[str, str]:
-    """The container's environment."""
-    return {entry["name"]: entry["value"] for entry in container["env"]}
-
-
-@pytest.fixture(scope="module")
-def crds() -> dict[str, dict[str, Any]]:
-    """KubeRay's schemas of ``ray.io/v1`` by kind, closed to unknown fields as the API server's strict check is."""
-    folder = os.environ.get("RAYCL_KUBERAY_CRDS")
-    if not folder:
-        pytest.skip("needs KubeRay's CustomResourceDefinitions: name their folder in RAYCL_KUBERAY_CRDS")
-    found = {}
-    parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # they are long, and the parser in C is ten times as fast
-    for path in sorted(Path(folder).glob("*.yaml")):
-        definition = parser(path.read_text(encoding="utf-8")).get_single_data()
-        for version in definition["spec"]["versions"]:
-            if version["name"] == "v1":
-                found[definition["spec"]["names"]["kind"]] = closed(version["schema"]["openAPIV3Schema"])
-    return found
-
-
-def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with every object closed to fields that it does not name; an object's own metadata is Kubernetes'."""
-    schema = copy.deepcopy(schema)
-
-    def close(node: Any) -> None:
-        if isinstance(node, list):
-            for part in node:
-                close(part)
-        if not isinstance(node, dict):
-            return
-        opened = "additionalProperties" in node or node.get("x-kubernetes-preserve-unknown-fields")
-        if node.get("type") == "object" and not opened:
-            node["additionalProperties"] = False
-        for part in node.values():
-            close(part)
-
-    close(schema)
-    schema["properties"]["metadata"] = {"type": "object"}
-    return schema
-
-
-def complaints(manifest: dict[str, Any], schemas: dict[str, dict[str, Any]]) -> list[str]:
-    """What the manifest's schema has against it."""
-    jsonschema = pytest.importorskip("jsonschema")  # a dependency of Ray
-    validator = jsonschema.Draft7Validator(schemas[manifest["kind"]])
-    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(manifest)]
-
-
-@pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_is_of_its_custom_resource_definition(name: str, crds: dict[str, dict[str, Any]]) -> None:
-    assert complaints(read(MANIFESTS[name]), crds) == []
-
-
-@pytest.mark.parametrize("name", MANIFESTS)
-@pytest.mark.parametrize(
-    ("path", "key", "value"),
-    [
-        (("spec",), "rayClusterConfigs", {}),
-        (("spec",), "suspend", "no"),
-        (("CLUSTER", "headGroupSpec", "template", "spec", "containers", 0), "images", "x"),
-        (("CLUSTER", "workerGroupSpecs", 0), "minReplicas", "two"),
-        (("CLUSTER", "authOptions"), "mode", "password"),
-    ],
-)
-def test_a_manifest_with_a_fault_is_refused(
-    name: str, path: tuple[str | int, ...], key: str, value: Any, crds: dict[str, dict[str, Any]]
-) -> None:
-    manifest = read(MANIFESTS[name])
-    inner: Any = manifest
-    for step in path:
-        if step == "CLUSTER":
-            spec = manifest["spec"]
-            inner = spec["rayClusterSpec"] if "rayClusterSpec" in spec else spec["rayClusterConfig"]
-        else:
-            inner = inner[step]
-    inner[key] = value
-    assert len(complaints(manifest, crds)) == 1
+def test_the_guide_says_what_an_index_takes_by_raycls_own_plan() -> None:
+    text = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    table = text.split("<!-- index:start -->")[1].split("<!-- index:end -->")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:]]
+    assert [row[0] for row in rows] == ["1 million", "10 million", "100 million"]
+    for row in rows:
+        num_items = int(row[0].split()[0]) * 1_000_000
+        for kind, told in zip(("ivf_flat", "ivf_sq8", "ivf_pq"), row[1:], strict=True):
+            rerank = "never" if kind == "ivf_pq" else "auto"
+            config = IndexConfig.model_validate({"kind": kind, "rerank": rerank, "num_shards": 4})
+            expected = plan.choose(config, num_items, 64, 0.95).index_bytes / 1e9
+            assert float(told.removesuffix(" GB")) == pytest.approx(expected, rel=0.06)

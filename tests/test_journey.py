@@ -107,7 +107,10 @@ def test_the_movies_recipe_reports_the_given_split_and_answers_with_titles(
     monkeypatch.setenv("RAYCL_WORKSPACE", str(tmp_path))
     (port,) = processes.free_ports(1)
     short = (MOVIES, "--set", "train.epochs=2", "--set", f"serving.port={port}")
-    told = stages(raycl(scratch, "run", *short, "--json", within_s=900))
+    *lines, answers = raycl(scratch, "run", *short, "--json", within_s=900).splitlines()
+    told, answered = stages("\n".join(lines)), json.loads(answers)["users"]
+    assert [len(one["items"]) for one in answered] == [5, 5, 5]
+    assert all(item["because"] and item["nearest"] for one in answered for item in one["items"])
     towers, popularity = told["evaluate"]["facts"]["towers"], told["evaluate"]["facts"]["popularity"]
     assert told["evaluate"]["counts"]["users"] == 6040
     assert towers["hit_rate_at_10"] == towers["recall_at_10"] > 1.5 * popularity["hit_rate_at_10"]

@@ -165,12 +165,14 @@ def drawn() -> dict[str, str]:
 
 
 def expected() -> set[str]:
-    """What the tree must list: a package as its folder, tests and benchmarks as one each, and other files by path."""
+    """What the tree must list: packages and manifests as their folder, tests and benchmarks as one, files by path."""
     found = {"benchmarks/", "tests/"}
     for path in files():
         if path.startswith("raycl/") and path.endswith(".py"):
             found.add(path.removesuffix("__init__.py"))
-        elif path.startswith(("jobs/", "deploy/", "k8s/")):
+        elif path.startswith("k8s/"):
+            found.add(f"{Path(path).parent}/")
+        elif path.startswith(("jobs/", "deploy/")):
             found.add(path)
     return found | {"Makefile", "pyproject.toml", "requirements.lock", ".ci/run"}
 

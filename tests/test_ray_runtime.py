@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from typing import Any
 
 import pytest
@@ -19,6 +20,25 @@ def test_records_come_in_the_order_of_their_numbers_with_keys_of_their_own() -> 
         return {"number": number, f"only-{number}": [number, None, "x"]}
 
     assert ray_runtime.map_tasks("try", task, 7) == [task(number) for number in range(7)]
+
+
+def test_actors_are_made_ready_once_each_and_their_records_are_those_of_tasks() -> None:
+    def ready() -> ray_runtime.Task:
+        made: dict[str, Any] = {"actor": uuid.uuid4().hex, "asked": 0}
+
+        def task(number: int) -> dict[str, Any]:
+            made["asked"] += 1
+            return {"number": number, **made}
+
+        return task
+
+    found = ray_runtime.map_actors("try", ready, 6)
+    assert [record["number"] for record in found] == list(range(6))
+    by_actor: dict[str, list[int]] = {}
+    for record in found:
+        by_actor.setdefault(record["actor"], []).append(record["asked"])
+    assert len(by_actor) <= 2  # the CPUs of this Ray
+    assert all(sorted(asked) == list(range(1, len(asked) + 1)) for asked in by_actor.values())
 
 
 def test_no_tasks_are_no_records() -> None:

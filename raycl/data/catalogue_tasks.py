@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,14 @@ def _write_items(
     store: Store, items: ItemTable, inputs: Inputs, known: Known | None, counts: dict[str, int]
 ) -> features.Encoders:
     assert inputs.items is not None
-    table = _distinct(inputs.items.read(columns_of(items)), items.id_column, inputs.item_type, "items", counts)
+    read = inputs.items.read(columns_of(items))
+    table = wanted(read, items.where)
+    if items.where:
+        counts["items_unwanted"] = read.num_rows - table.num_rows
+    table = _distinct(table, items.id_column, inputs.item_type, "items", counts)
     if not table.num_rows:
-        raise InputError(f"items.uri={items.uri} holds no item with an id: check items.id_column")
+        asked = "items.where, which none of its rows is like, and " if items.where else ""
+        raise InputError(f"items.uri={items.uri} holds no item with an id: check {asked}items.id_column")
     fitted = features.Encoders.fit(items.features, table)
     ids = whole(table[items.id_column])
     tables.write(store, CATALOGUE_IDS, pa.table({"item": ids}))
@@ -70,6 +76,23 @@ def _write_items(
     return fitted
 
 
+def wanted(table: pa.Table, where: Mapping[str, Any]) -> pa.Table:
+    """The rows that have these values by column; InputError for a value of another type than its column."""
+    for name, value in where.items():
+        column = whole(table[name])
+        if value is None:
+            table = table.filter(column.is_null())
+            continue
+        try:
+            alike = pc.equal(column, pa.scalar(value).cast(column.type))
+        except pa.ArrowException as error:
+            raise InputError(
+                f"items.where.{name}={value}: the column is of type {column.type} ({error}); give a value of that type"
+            ) from error
+        table = table.filter(alike)
+    return table
+
+
 def _placed(ids: Any, known: Any) -> tuple[Any, Any]:
     """The ids of all rows, known ones first, and the place of each among ``ids``, null for those that are not there."""
     new = pc.indices_nonzero(pc.invert(pc.is_in(ids, value_set=known))).cast(pa.int64())
@@ -81,7 +104,7 @@ def _placed(ids: Any, known: Any) -> tuple[Any, Any]:
 def columns_of(items: ItemTable) -> list[str]:
     """The columns of a catalogue that are read at all, its ids first."""
     title = [items.title_column] if items.title_column else []
-    named = [items.id_column, *title, *(feature.column for feature in items.features), *items.display]
+    named = [items.id_column, *title, *(feature.column for feature in items.features), *items.where, *items.display]
     return list(dict.fromkeys(named))
 
 

@@ -157,7 +157,11 @@ class Cleaner:
             raise InputError(
                 f"columns.weight={self.log.columns.weight} is of type {column.type}: use a number ({error})"
             ) from error
-        weights = of_types[codes] * column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        factors = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        if self.log.weight_scale == "log":
+            with np.errstate(invalid="ignore", divide="ignore"):
+                factors = np.log1p(factors)
+        weights = of_types[codes] * factors
         with np.errstate(over="ignore"):
             kept = weights.astype(np.float32)
         if self.negative_events:

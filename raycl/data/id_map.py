@@ -40,6 +40,12 @@ class IdMap:
             rows[ids.is_null().to_numpy(zero_copy_only=False)] = -1
         return rows
 
+    def rows_of_numbers(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """``rows`` of whole numbers, of ids that are whole numbers, without the detour by Arrow."""
+        if self._numbers is None:
+            return np.full(len(numbers), -1, dtype=np.int32)
+        return self._rows_of_numbers(numbers, self._numbers)
+
     def row_of_text(self, text: str) -> int:
         """The row of one text, by bisection, where ``rows`` would hash all ids; -1 where it is not in the map."""
         order = range(len(self.ids)) if self._order is None else self._order

@@ -19,6 +19,8 @@ from raycl.data import (
 )
 from raycl.data.kept_events import WINDOWS
 from raycl.storage.versions import Version, Workspace
+from raycl.text import ray_encode
+from raycl.text.tasks import FOLDER
 
 STAGE = "pairs"
 
@@ -30,6 +32,8 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     the sources or the workspace cannot be used.
     """
     inputs = sources.open_inputs(config)
+    if (encoded := ray_encode.run(config, workspace)) is not None:
+        inputs = sources.open_inputs(config, encoded.store.under(FOLDER).uri)
     digest = lineage.digest(config, STAGE, schema.PAIRS_FORMAT, [table.identity() for table in inputs.tables])
     if not force and (done := workspace.find(STAGE, digest)):
         return done, False

@@ -141,14 +141,16 @@ class Inputs:
         return tuple(table for table in (*self.logs, self.items, self.users) if table is not None)
 
 
-def open_inputs(config: Config) -> Inputs:
-    """Open what the config names.
+def open_inputs(config: Config, encoded_uri: str | None = None) -> Inputs:
+    """Open what the config names; the item table with the columns of ``items.encode`` lies at ``encoded_uri``.
+
+    Without that, such a table is opened as it is, which checks it: nothing reads its vectors.
 
     Raises InputError for anything missing, unreadable or empty, and for a column of any file that is absent or of a
     type that cannot be used; ConfigError for a format whose package is not installed.
     """
     logs = tuple(_open_log(position, log) for position, log in enumerate(config.logs))
-    items = open_items(config.items) if config.items else None
+    items = open_items(config.items, encoded_uri) if config.items else None
     users = _open("users", config.users, _user_columns(config.users)) if config.users else None
     users_named = [(f"logs.{i}.columns.user", log, config.logs[i].columns.user) for i, log in enumerate(logs)]
     items_named = [(f"logs.{i}.columns.item", log, config.logs[i].columns.item) for i, log in enumerate(logs)]
@@ -161,14 +163,33 @@ def open_inputs(config: Config) -> Inputs:
     return Inputs(logs, items, users, id_types, context)
 
 
+def open_words(items: ItemTable) -> Source:
+    """Open the item table with what ``items.encode`` reads of it, and without what that makes."""
+    made = [encoding.column for encoding in items.encode]
+    columns = [column for column in _item_columns(items) if column.name not in made]
+    columns += [
+        Column(f"items.encode.{position}.of", name, FEATURES["multi"])
+        for position, encoding in enumerate(items.encode)
+        for name in encoding.of
+    ]
+    return _open("items", items, columns)
+
+
 def open_columns(field: str, table: TableSource, columns: Sequence[Column]) -> Source:
     """Open a table for these columns alone; InputError as ``open_inputs`` raises it."""
     return _open(field, table, columns)
 
 
-def open_items(table: ItemTable) -> Source:
-    """Open a catalogue for all that is read of it; InputError as ``open_inputs`` raises it."""
-    return _open("items", table, _item_columns(table))
+def open_items(items: ItemTable, encoded_uri: str | None = None) -> Source:
+    """Open a catalogue for all that is read of it; InputError as ``open_inputs`` raises it.
+
+    ``encoded_uri`` is where the vectors of its words are; without it, what is to be encoded is opened for its words.
+    """
+    if items.encode and encoded_uri is None:
+        return open_words(items)
+    if encoded_uri is not None:
+        items = items.model_copy(update={"uri": encoded_uri, "format": "parquet", "version": None, "defaults": {}})
+    return _open("items", items, _item_columns(items))
 
 
 def fragments(logs: Iterable[Source], max_rows: int) -> list[Fragment]:
@@ -232,8 +253,9 @@ def _open_log(position: int, log: LogSource) -> Source:
 
 def _item_columns(table: ItemTable) -> list[Column]:
     title = [Column("items.title_column", table.title_column, TITLE)] if table.title_column else []
+    asked = [Column(f"items.where.{name}", name, CONTEXT) for name in table.where]
     shown = [Column(f"items.display.{position}", name, SHOWN) for position, name in enumerate(table.display)]
-    return [Column("items.id_column", table.id_column, ID), *title, *_features("items", table.features), *shown]
+    return [Column("items.id_column", table.id_column, ID), *title, *_features("items", table.features), *asked, *shown]
 
 
 def _user_columns(table: UserTable) -> list[Column]:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from raycl.config_evaluation import BaselineConfig
+from raycl.evaluation import baseline_choice
+from raycl.evaluation.baseline_choice import Questions
 from raycl.evaluation.metrics import Floats, Ints
 
 _CELLS = 20_000_000
@@ -44,11 +46,13 @@ class Fitted:
     counts: dict[str, Ints] = field(default_factory=dict)
     neighbours: dict[str, sparse.csr_array] = field(default_factory=dict)
     factors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    settings: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What was chosen for this log, by baseline and field of the config."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Why, by baseline."""
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything but the reasons, for ``numpy.savez``."""
+        """Everything but ``settings`` and ``left_out``, for ``numpy.savez``."""
         found: dict[str, npt.NDArray[Any]] = {f"counts.{name}": counts for name, counts in self.counts.items()}
         found |= {f"factors.{name}": factors for name, factors in self.factors.items()}
         for name, table in self.neighbours.items():
@@ -57,9 +61,11 @@ class Fitted:
         return found
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]], left_out: dict[str, str]) -> Fitted:
+    def from_arrays(
+        cls, arrays: dict[str, npt.NDArray[Any]], settings: dict[str, dict[str, float]], left_out: dict[str, str]
+    ) -> Fitted:
         """The inverse of ``arrays``."""
-        made = cls(left_out=left_out)
+        made = cls(settings=settings, left_out=left_out)
         for key, array in arrays.items():
             kind, name, *part = key.split(".")
             if kind == "counts":
@@ -77,6 +83,7 @@ def fit(events: Events, config: BaselineConfig, seed: int) -> Fitted:
     """Learn each baseline of the config; one that cannot be is left out with the reason."""
     made = Fitted()
     table = events.table()
+    asked = baseline_choice.questions(events.user, events.item, events.time_ms, events.num_items, seed)
     for name in config.names:
         if not len(events.user):
             made.left_out[name] = "there are no training events"
@@ -88,12 +95,38 @@ def fit(events: Events, config: BaselineConfig, seed: int) -> Fitted:
         elif name == "item_knn":
             made.neighbours[name] = cosine_neighbours(table, config.neighbours)
         elif name == "rp3beta":
-            made.neighbours[name] = rp3beta(table, config.neighbours, config.rp3_alpha, config.rp3_beta)
+            beta = best_beta(asked, config)
+            made.settings[name] = {"rp3_beta": beta}
+            made.neighbours[name] = rp3beta(table, config.neighbours, config.rp3_alpha, beta)
         elif importlib.util.find_spec("implicit") is None:
             made.left_out[name] = "implicit is not installed: pip install 'raycl[als]', and evaluate with --force"
         else:
-            made.factors[name] = als(table, config, seed)
+            alpha = best_alpha(asked, config, seed)
+            made.settings[name] = {"als_alpha": alpha}
+            made.factors[name] = als(table, config, alpha, seed)
     return made
+
+
+def best_beta(asked: Questions, config: BaselineConfig) -> float:
+    """The ``rp3_beta`` of the config that answers best."""
+
+    def quality(beta: float) -> float:
+        near = rp3beta(asked.table, config.neighbours, config.rp3_alpha, beta)
+        return baseline_choice.quality(asked, lambda history: (history @ near).toarray())
+
+    return baseline_choice.best(config.rp3_beta, quality)
+
+
+def best_alpha(asked: Questions, config: BaselineConfig, seed: int) -> float:
+    """The ``als_alpha`` of the config that answers best."""
+
+    def quality(alpha: float) -> float:
+        items = als(asked.table, config, alpha, seed)
+        return baseline_choice.quality(
+            asked, lambda history: als_users(items, history, config.als_regularization, alpha) @ items.T
+        )
+
+    return baseline_choice.best(config.als_alpha, quality)
 
 
 def recent_counts(events: Events, share: float) -> Ints:
@@ -124,7 +157,7 @@ def rp3beta(table: sparse.csr_array, neighbours: int, alpha: float, beta: float)
     return _nearest(to_user, (to_item @ _diagonal(num_users**-beta)).tocsr(), neighbours)
 
 
-def als(table: sparse.csr_array, config: BaselineConfig, seed: int) -> npt.NDArray[np.float32]:
+def als(table: sparse.csr_array, config: BaselineConfig, alpha: float, seed: int) -> npt.NDArray[np.float32]:
     """Item factors (num_items, factors) of implicit feedback (Hu et al., ICDM 2008), by the library ``implicit``."""
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
@@ -133,7 +166,7 @@ def als(table: sparse.csr_array, config: BaselineConfig, seed: int) -> npt.NDArr
         model = AlternatingLeastSquares(
             factors=config.als_factors,
             regularization=config.als_regularization,
-            alpha=config.als_alpha,
+            alpha=alpha,
             iterations=config.als_iterations,
             random_state=seed,
         )
@@ -142,17 +175,17 @@ def als(table: sparse.csr_array, config: BaselineConfig, seed: int) -> npt.NDArr
 
 
 def als_users(
-    factors: npt.NDArray[np.float32], history: sparse.csr_array, config: BaselineConfig
+    factors: npt.NDArray[np.float32], history: sparse.csr_array, regularization: float, alpha: float
 ) -> npt.NDArray[np.float32]:
     """Factors (users, factors) of users with these histories (users, num_items), the items' being fixed."""
     wide = factors.astype(np.float64)
-    fixed = wide.T @ wide + config.als_regularization * np.eye(wide.shape[1])
+    fixed = wide.T @ wide + regularization * np.eye(wide.shape[1])
     found = np.zeros((history.shape[0], wide.shape[1]))
     for user in range(len(found)):
         mine = wide[history.indices[history.indptr[user] : history.indptr[user + 1]]]
         if len(mine):
-            sure = fixed + (config.als_alpha - 1.0) * (mine.T @ mine)
-            found[user] = np.linalg.solve(sure, config.als_alpha * mine.sum(0))
+            sure = fixed + (alpha - 1.0) * (mine.T @ mine)
+            found[user] = np.linalg.solve(sure, alpha * mine.sum(0))
     return found.astype(np.float32)
 
 

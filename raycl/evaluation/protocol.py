@@ -12,6 +12,7 @@ from raycl.storage.versions import fingerprint
 
 TIES = "of equal scores the lower vocabulary row first"
 MASKS = "items of the user's own context are no candidates, and no targets"
+NO_MASKS = "none; items of the user's own context are candidates, and targets where they come again"
 STATE = "the user before the first held-out event, as pairs.history and pairs.max_history make it"
 SCORES = "inner products in float32"
 
@@ -42,7 +43,7 @@ class Protocol:
             split=rules.split.model_dump(mode="json"),
             part=chosen.part,
             candidates=f"full catalogue of {num_items:,} items",
-            masks=MASKS,
+            masks=MASKS if chosen.exclude_met else NO_MASKS,
             state=STATE,
             scores=SCORES,
             ties=TIES,

@@ -24,7 +24,8 @@ Float32s = npt.NDArray[np.float32]
 class Block:
     """A run of users, and cells (user in the run, item row) of what they met and of what is to be found.
 
-    Each ``wanted`` cell is there once, has not been met, and is of an event of weight ``rating``.
+    Each ``wanted`` cell is there once, and is of an event of weight ``rating``. It has not been met, but where things
+    may be met again (``repeats``).
     """
 
     users: slice
@@ -32,6 +33,13 @@ class Block:
     wanted: tuple[Ints, Ints]
     rating: Float32s
     num_items: int
+    repeats: bool = False
+
+    @property
+    def left_out(self) -> tuple[Ints, Ints]:
+        """Cells that are no candidates: what was met, unless it may be met again."""
+        met, item = self.met
+        return (met[:0], item[:0]) if self.repeats else (met, item)
 
     def __len__(self) -> int:
         return int(self.users.stop - self.users.start)
@@ -51,7 +59,7 @@ class Block:
     def num_others(self) -> Ints:
         """Of each user, the candidates that are no targets, (users,)."""
         met: Ints = np.diff(self.history.indptr)
-        return self.num_items - met - self.num_targets
+        return self.num_items - (0 if self.repeats else met) - self.num_targets
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,7 @@ class Ranking:
 
 
 Rank = Callable[[Block, int], Ranking]
-"""The best ``k`` items of each user of a block, none that the user met."""
+"""The best ``k`` items of each user of a block, none that is left out."""
 
 Scorer = Callable[[Block], Score]
 
@@ -80,12 +88,12 @@ def exact(scorer: Scorer, *, auc: bool, device: str = "cpu") -> Rank:
     def rank(block: Block, k: int) -> Ranking:
         score = scorer(block)
         size = len(block), block.num_items
-        met, wanted = (_cells(cells, device) for cells in (block.met, block.wanted))
-        rows, _, scores = topk.best(score, *size, k, met, wanted, device=device)
+        apart, wanted = (_cells(cells, device) for cells in (block.left_out, block.wanted))
+        rows, _, scores = topk.best(score, *size, k, apart, wanted, device=device)
         found = Ranking(rows.cpu().numpy(), scores.cpu().numpy())
         if not auc:
             return found
-        both = [np.concatenate(pair) for pair in zip(block.met, block.wanted, strict=True)]
+        both = [np.concatenate(pair) for pair in zip(block.left_out, block.wanted, strict=True)]
         left_out = _cells((both[0], both[1]), device)
         higher, same = topk.beaten_by(score, *size, wanted, scores, left_out, device=device)
         return Ranking(found.rows, found.scores, higher.cpu().numpy(), same.cpu().numpy())
@@ -130,11 +138,13 @@ def by_neighbours(neighbours: sparse.csr_array) -> Scorer:
     return scorer
 
 
-def blocks(sequences: Sequences, spans: Spans, num_items: int, users_per_block: int) -> Iterator[Block]:
+def blocks(
+    sequences: Sequences, spans: Spans, num_items: int, users_per_block: int, *, repeats: bool = False
+) -> Iterator[Block]:
     """The users in runs.
 
     ``spans`` say where each user's context ends and where the targets lie. A target that the user met before cannot be
-    retrieved, since met items are left out; it is not wanted. One that comes twice is wanted once.
+    retrieved, since met items are left out; it is not wanted, but for ``repeats``. One that comes twice is wanted once.
     """
     for start in range(0, len(sequences), users_per_block):
         users = slice(start, min(start + users_per_block, len(sequences)))
@@ -142,7 +152,7 @@ def blocks(sequences: Sequences, spans: Spans, num_items: int, users_per_block: 
         places, user = ranges(spans.first[users], spans.stop[users])
         met = met_user * num_items + sequences.items[met_places]
         cells, first = np.unique(user * num_items + sequences.items[places], return_index=True)
-        new = ~np.isin(cells, met)
+        new = np.full(len(cells), True) if repeats else ~np.isin(cells, met)
         cells, ratings = cells[new], sequences.weights[places[first[new]]]
         yield Block(
             users,
@@ -150,6 +160,7 @@ def blocks(sequences: Sequences, spans: Spans, num_items: int, users_per_block: 
             (cells // num_items, cells % num_items),
             ratings,
             num_items,
+            repeats,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -19,11 +20,14 @@ def models(evaluation: Evaluation) -> list[dict[str, Any]]:
     values = {(model, metric): value for model, metric, value in found.select("model", "metric", "value").iter_rows()}
     names = [f"{name}_at_{k}" for name in _HEADLINES]
     names += ["auc"] if "auc" in evaluation.protocol.metrics else []
-    rows: list[dict[str, Any]] = [
-        {"model": model} | {name: _number(values.get((model, name))) for name in names} for model in evaluation.models
-    ]
-    left_out = evaluation.version.manifest.facts["left_out"]
-    return rows + [{"model": f"{name}: {why}"} | dict.fromkeys(names, "") for name, why in left_out.items()]
+    facts = evaluation.version.manifest.facts
+    chosen = facts.get("baseline_settings", {})
+    rows: list[dict[str, Any]] = []
+    for model in evaluation.models:
+        figures = {name: _number(values.get((model, name))) for name in names}
+        rows.append({"model": _named(model, chosen.get(model, {})), **figures})
+    left_out = facts["left_out"].items()
+    return rows + [{"model": f"{name}: {why}"} | dict.fromkeys(names, "") for name, why in left_out]
 
 
 def segments(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -52,6 +56,12 @@ def compared(frame: pl.DataFrame) -> list[dict[str, Any]]:
         }
         for row in frame.to_dicts()
     ]
+
+
+def _named(model: str, settings: Mapping[str, float]) -> str:
+    """A model with what was chosen for it on this log."""
+    said = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+    return f"{model} ({said})" if said else model
 
 
 def _interval(row: dict[str, Any]) -> str:

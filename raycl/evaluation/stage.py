@@ -47,7 +47,7 @@ class Measured:
 
 
 def fit_baselines(job: Job) -> dict[str, Any]:
-    """Leave what the baselines learned for the other tasks; the record says what was left out."""
+    """Leave what the baselines learned for the other tasks; the record says what was chosen and left out."""
     if (record := job.draft.task_done(_FIT)) is not None:
         return record
     config, active = job.config.baselines, ~job.pairs.retired()
@@ -62,7 +62,7 @@ def fit_baselines(job: Job) -> dict[str, Any]:
     content = io.BytesIO()
     np.savez(content, **fitted.arrays())  # type: ignore[arg-type]  # its stub takes the arrays for its own option
     job.draft.store.write(_BASELINES, content.getvalue())
-    record = {"left_out": fitted.left_out}
+    record = {"settings": fitted.settings, "left_out": fitted.left_out}
     job.draft.finish_task(_FIT, record)
     return record
 
@@ -92,9 +92,9 @@ def shared(job: Job, config: Config, towers: Version) -> Shared:
 
 
 def _fitted(job: Job) -> Fitted:
-    record = job.draft.task_done(_FIT) or {"left_out": {}}
+    record = job.draft.task_done(_FIT) or {"settings": {}, "left_out": {}}
     with np.load(io.BytesIO(job.draft.store.read(_BASELINES)), allow_pickle=False) as found:
-        return Fitted.from_arrays(dict(found), dict(record["left_out"]))
+        return Fitted.from_arrays(dict(found), dict(record["settings"]), dict(record["left_out"]))
 
 
 def _require_finite(pairs: Pairs, towers: Version, vectors: tasks.Vectors) -> None:
@@ -172,6 +172,7 @@ def finish(
     facts = {
         **overall,
         "models": users.models,
+        "baseline_settings": found.fitted.settings,
         "left_out": found.fitted.left_out,
         "suspects": dict(told[2]),
         "intervals": summary.intervals(table),

@@ -114,7 +114,8 @@ def measure_file(job: Job, number: int, shared: Shared) -> dict[str, Any]:
     tables.write(job.draft.store, held_file(number), _held(sequences, spans, len(job.files)))
     ranks = _ranks(job, shared, users)
     frames, exposed = [], {model: _Exposed(config.ks) for model in ranks}
-    for block in ranking.blocks(named, spans, len(shared.question.catalogue.train_counts), config.users_per_block):
+    num_items, repeats = len(shared.question.catalogue.train_counts), not config.exclude_met
+    for block in ranking.blocks(named, spans, num_items, config.users_per_block, repeats=repeats):
         chosen, mine = measured[block.users], ids[block.users.start : block.users.stop]
         for model, rank in ranks.items():
             found = rank(block, min(max(config.ks), block.num_items))
@@ -155,26 +156,27 @@ def _ranks(job: Job, shared: Shared, users: dict[str, Vectors]) -> dict[str, Ran
     for name, near in fitted.neighbours.items():
         found[name] = ranking.exact(ranking.by_neighbours(near), auc=config.auc)
     for name, factors in fitted.factors.items():
-        found[name] = ranking.exact(_als(factors, config), auc=config.auc)
+        found[name] = ranking.exact(_als(factors, config, fitted.settings[name]["als_alpha"]), auc=config.auc)
     return found
 
 
-def _als(factors: Vectors, config: EvaluationConfig) -> ranking.Scorer:
+def _als(factors: Vectors, config: EvaluationConfig, alpha: float) -> ranking.Scorer:
     def fold_in(history: Any) -> Vectors:
-        return baselines.als_users(factors, history, config.baselines)
+        return baselines.als_users(factors, history, config.baselines.als_regularization, alpha)
 
     return ranking.by_factors(fold_in, topk.without_copy(factors))
 
 
 def _of_index(approximate: Approximate, users: Vectors, active: Flags) -> Rank:
-    """What an index finds of the items that the user has not met, asked for as many more as the user met."""
+    """What an index finds of the items that are not left out, asked for as many more as are."""
     places = np.append(np.cumsum(active) - 1, -1)
 
     def rank(block: Block, k: int) -> Ranking:
-        most = int(np.bincount(block.met[0], minlength=1).max())
+        user, item = block.left_out
+        most = int(np.bincount(user, minlength=1).max())
         found = places[approximate(users[block.users], min(k + most, block.num_items))]
         cells = np.arange(len(block))[:, None] * block.num_items + found
-        met = np.isin(cells, block.met[0] * block.num_items + block.met[1]) | (found < 0)
+        met = np.isin(cells, user * block.num_items + item) | (found < 0)
         first = np.argsort(met, axis=1, kind="stable")[:, :k]
         return Ranking(np.where(np.take_along_axis(met, first, 1), -1, np.take_along_axis(found, first, 1)))
 

@@ -20,6 +20,8 @@ from raycl.index.delta_items import Handed
 from raycl.index.releases import STAGE, moment
 from raycl.storage import pointer, tables
 from raycl.storage.versions import Version, Workspace
+from raycl.text import encoders
+from raycl.text.tasks import with_vectors
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +53,25 @@ def read(items: ItemTable | None, uri: str | None, removed: Sequence[str], remov
             raise InputError(f"ITEMS={uri}: the config has no items section, which says what its columns are: set it")
         items = ItemTable(uri="none", title_column=None)
     table = items.model_copy(update={"uri": uri or "", "format": "parquet", "version": None})
-    if uri is None:
-        given = pa.table({items.id_column: pa.array([], pa.int64())})
-    else:
-        given = sources.open_items(table).read(catalogue_tasks.columns_of(items))
+    given = _given(table) if uri is not None else pa.table({items.id_column: pa.array([], pa.int64())})
     gone: Any = pa.array(list(removed), pa.large_string())
     if removed_uri is not None:
-        listed = table.model_copy(update={"uri": removed_uri, "title_column": None, "features": (), "display": ()})
+        nothing_else: dict[str, Any] = {"title_column": None, "features": (), "display": (), "where": {}, "encode": ()}
+        listed = table.model_copy(update={"uri": removed_uri, **nothing_else})
         ids = whole(sources.open_items(listed).read([items.id_column])[items.id_column])
         gone = pa.concat_arrays([ids, gone.cast(ids.type)]) if removed else ids
     return Handed(items.id_column, items.title_column, given, gone)
+
+
+def _given(table: ItemTable) -> pa.Table:
+    """The rows that the config wants of a table, with the vectors of their words, which are made here."""
+    source = sources.open_items(table)
+    rows = source.read(list(source.types) if table.encode else catalogue_tasks.columns_of(table))
+    wanted = catalogue_tasks.wanted(rows, table.where)
+    if wanted.num_rows < rows.num_rows:
+        log.info("%d rows of %s are not like items.where and are left out", rows.num_rows - wanted.num_rows, table.uri)
+    loaded = [encoders.load(chosen, f"items.encode.{place}") for place, chosen in enumerate(table.encode)]
+    return with_vectors(wanted, table.encode, loaded)
 
 
 def to_current(workspace: Workspace, handed: Handed, name: str | None = None, *, dry_run: bool = False) -> Summary:

@@ -14,6 +14,7 @@ gate.json     evidence and verdict
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -107,13 +108,13 @@ def write_facts(store: Store, search: Search, lineage: Lineage, evidence: Eviden
     store.write(GATE_FILE, json.dumps({"evidence": asdict(evidence), "verdict": asdict(verdict)}, indent=2).encode())
 
 
-def verify(store: Store) -> Manifest:
-    """Check every file against the manifest, and that index, user tower and item tower were made together.
+def verify(store: Store, paths: Sequence[str] | None = None) -> Manifest:
+    """Check every file, or those of ``paths``, against the manifest, and that index and both towers were made together.
 
     Raises CorruptRelease naming the file.
     """
     manifest = Manifest.read(store)
-    manifest.verify(store)
+    manifest.verify(store, paths)
     search = search_of(store)
     lineage = lineage_of(store)
     for side, path, named in (
@@ -144,19 +145,48 @@ def load(store: Store) -> Release:
 
     Raises CorruptRelease, naming the file, also for one that is as it was built and still cannot be read here.
     """
-    manifest = verify(store)
+    verify(store)
+    head = _head(store)
     search = search_of(store)
+    return dataclasses.replace(head, index=_shards(store, search, range(search.num_shards)))
+
+
+def load_head(store: Store) -> Release:
+    """``load`` of all but the shards, whose index is empty, and of whose files none is read; raises as it does."""
+    verify(store, [USER_TOWER, CATALOGUE_FILE, SEARCH_FILE, LINEAGE_FILE])
+    return _head(store)
+
+
+def load_part(store: Store, part: int, parts: int) -> tuple[ShardedIndex, int]:
+    """Every ``parts``-th shard from number ``part`` on, as one index, and how many rows the vocabulary has.
+
+    Raises as ``load`` does; the other shards' files are not read.
+    """
+    search = search_of(store)
+    numbers = range(part, search.num_shards, parts)
+    files = [shard_file(number) for number in numbers]
+    files += [stored_file(number) for number in numbers] if search.rerank else []
+    verify(store, [*files, CATALOGUE_FILE, SEARCH_FILE, LINEAGE_FILE])
+    with _readable(store, CATALOGUE_FILE):
+        num_rows = tables.read(store, CATALOGUE_FILE, ["item"]).num_rows
+    return _shards(store, search, numbers), num_rows
+
+
+def _head(store: Store) -> Release:
     side = UserSide.load(store.under(USER_TOWER))
     with _readable(store, FEATURES_FILE):
         encoders = Encoders.from_json(json.loads(store.read(FEATURES_FILE)))
-    with _readable(store, "shards"):
-        numbers = range(search.num_shards)
-        shards = together((build.read(store.read(shard_file(number))) for number in numbers), search.num_shards)
-        stored = [Stored.from_bytes(store.read(stored_file(number))) for number in numbers if search.rerank]
-        index = ShardedIndex(shards, search.depths, stored)
     with _readable(store, CATALOGUE_FILE):
         catalogue = tables.read(store, CATALOGUE_FILE)
-    return Release(manifest.version, side.tower, encoders, side.context, index, catalogue)
+    name = Manifest.read(store).version
+    return Release(name, side.tower, encoders, side.context, ShardedIndex([], search_of(store).depths), catalogue)
+
+
+def _shards(store: Store, search: Search, numbers: Sequence[int]) -> ShardedIndex:
+    with _readable(store, "shards"):
+        shards = together((build.read(store.read(shard_file(number))) for number in numbers), len(numbers))
+        stored = [Stored.from_bytes(store.read(stored_file(number))) for number in numbers if search.rerank]
+        return ShardedIndex(shards, search.depths, stored)
 
 
 def load_shard(store: Store, search: Search, number: int) -> ShardedIndex:
@@ -181,6 +211,16 @@ def search_of(store: Store) -> Search:
     """How the release under ``store`` is searched."""
     with _readable(store, SEARCH_FILE):
         return Search.from_json(json.loads(store.read(SEARCH_FILE)))
+
+
+def quality_of(store: Store) -> dict[str, float]:
+    """What the gate measured of the release under ``store``, by its names; nothing where that cannot be read."""
+    try:
+        evidence = json.loads(store.read(GATE_FILE))["evidence"]
+        names = ("index_recall", "recall", "popularity_recall", "recall_at", "num_vectors")
+        return {name: float(evidence[name]) for name in names}
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return {}
 
 
 @contextlib.contextmanager

@@ -127,6 +127,8 @@ class ShardedIndex:
         self.is_graph = any(_is_graph(shard) for shard in self._shards)
         largest = max((int(shard.ntotal) for shard in self._shards), default=0)
         self.most_effort = self.num_lists or (largest if self.is_graph else 0)
+        self.whole: int | None = None
+        """Items of the index of which these shards are a part; None where they are all of it."""
         self.metric = "l2" if any(shard.metric_type == faiss.METRIC_L2 for shard in self._shards) else "inner_product"
 
     @classmethod
@@ -168,12 +170,10 @@ class ShardedIndex:
         efforts, candidates = self._depths(wanted, available)
         rows = np.arange(len(queries))
         while len(rows):
-            for effort, most in np.unique(np.stack([efforts[rows], candidates[rows]]), axis=1).T:
+            for effort, most in set(zip(efforts[rows].tolist(), candidates[rows].tolist(), strict=True)):
                 mine = rows[(efforts[rows] == effort) & (candidates[rows] == most)]
                 deepest = int(wanted[mine].max())
-                ids[mine, :deepest], scores[mine, :deepest] = self.probe(
-                    queries[mine], deepest, int(effort), int(most), among
-                )
+                ids[mine, :deepest], scores[mine, :deepest] = self.probe(queries[mine], deepest, effort, most, among)
             short = (ids[rows] >= 0).sum(1) < np.minimum(wanted[rows], available)
             rows = rows[short & (efforts[rows] < self.most_effort)]
             efforts[rows] = np.minimum(2 * efforts[rows], self.most_effort)
@@ -190,15 +190,18 @@ class ShardedIndex:
         are stored vectors, are put in order by them, all of them of ``among``.
         """
         width = max(k, candidates) if self._stored else k
-        answers = list(self.by_codes(queries, width, effort, among))
-        if len(answers) == 1 and in_order(*answers[0]):
-            found, scores = answers[0]
-        else:
-            ids, of_ids = (np.stack(parts) for parts in zip(*answers, strict=True))
-            found, scores = merge(ids, of_ids, width)
+        found, scores = self.candidates(queries, width, effort, among)
         if not self._stored or not candidates:
             return found, scores
         return merge(found[None], self.exact_scores(queries, found)[None], k)
+
+    def candidates(self, queries: Vectors, k: int, effort: int, among: Selection | None = None) -> tuple[Ids, Scores]:
+        """The best ``k`` of all shards by what their indexes hold, (num_queries, k)."""
+        answers = list(self.by_codes(queries, k, effort, among))
+        if len(answers) == 1 and in_order(*answers[0]):
+            return answers[0]
+        ids, scores = (np.stack(parts) for parts in zip(*answers, strict=True))
+        return merge(ids, scores, k)
 
     def by_codes(
         self, queries: Vectors, k: int, effort: int, among: Selection | None = None
@@ -236,9 +239,10 @@ class ShardedIndex:
         one of a billion answers. A graph, whose answer is not exact anyway, is spared the rest; one that is asked for
         more than it holds, or for all that there is, gives all.
         """
-        if not self.is_graph or len(self._shards) == 1 or not len(self):
+        total = self.whole or len(self)
+        if not self.is_graph or int(shard.ntotal) == total or not total:
             return k
-        share = k * int(shard.ntotal) / len(self)
+        share = k * int(shard.ntotal) / total
         return math.ceil(share + 6 * math.sqrt(share)) + 6
 
     def _depths(self, wanted: Ids, available: int) -> tuple[Ids, Ids]:

@@ -72,17 +72,17 @@ class SelectiveIndex:
         """
         wanted = np.broadcast_to(np.asarray(k, dtype=np.int64), len(queries))
         if among is not None and among.count <= self._direct_up_to:
-            return self._direct(queries, wanted, among)
+            return self.exactly(queries, wanted, among)
         ids, scores = self._index.search(queries, wanted, among)
         found, among = (ids >= 0).sum(1), among or self._all
         short = np.flatnonzero(found < np.minimum(wanted, among.count))
         if len(short):
             width = int(wanted[short].max())
-            ids[short, :width], scores[short, :width] = self._direct(queries[short], wanted[short], among)
+            ids[short, :width], scores[short, :width] = self.exactly(queries[short], wanted[short], among)
         return ids, scores
 
-    def _direct(self, queries: Vectors, wanted: Ids, among: Selection) -> tuple[Ids, Scores]:
-        """By the scores of all, of so many items at a time."""
+    def exactly(self, queries: Vectors, wanted: Ids, among: Selection) -> tuple[Ids, Scores]:
+        """The best by the scores of all, of so many items at a time."""
         width = int(np.max(wanted, initial=0))
         starts = range(0, max(among.count, 1), DIRECT_UP_TO)
         parts = (among.rows[start : start + DIRECT_UP_TO] for start in starts)

@@ -6,20 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from raycl.data.features import PADDING, UNKNOWN
+from raycl.model.fusion import Gates
 from raycl.model.inputs import FeatureRows
 from raycl.model.row_table import RowTable
 from raycl.model.spec import FeatureSizes
 
 
 class FeatureBlock(nn.Module):
-    """The sum over features of one vector each, of about unit length when untrained.
+    """The sum over features of one vector each, of about unit length when untrained; with ``gated`` by ``Gates``.
 
     Tokens: the mean of their embeddings. Numbers: a linear map, or a vector of its own for a number that is unknown.
     Given vectors: ``GivenVector``. The vectors of the unknown are learned and start as zero, which says nothing.
     """
 
-    def __init__(self, sizes: FeatureSizes, dim: int, dropout: float = 0.0) -> None:
-        """``dropout``: share of values that count as unknown in training."""
+    def __init__(self, sizes: FeatureSizes, dim: int, dropout: float = 0.0, *, gated: bool = False) -> None:
+        """``dropout``: share of values that count as unknown in training; to gates, all numbers are one part."""
         super().__init__()
         self.bags = nn.ModuleList(Bag(num_tokens, dim, num_zeros=UNKNOWN + 1) for num_tokens in sizes.bag_tokens)
         some = sizes.num_numbers > 0
@@ -27,6 +28,8 @@ class FeatureBlock(nn.Module):
         self.unknown_numbers = nn.Parameter(torch.zeros(sizes.num_numbers, dim)) if some else None
         self.vectors = nn.ModuleList(GivenVector(length, dim) for length in sizes.vector_lengths)
         self.dropout = dropout
+        num_parts = len(self.bags) + some + len(self.vectors)
+        self.gates = Gates(num_parts, dim) if gated and num_parts > 1 else None
 
     def forward(self, rows: FeatureRows) -> Tensor | None:
         """(rows, dim), or None where there are no features."""
@@ -35,10 +38,15 @@ class FeatureBlock(nn.Module):
         parts = [bag(tokens) for bag, tokens in zip(self.bags, rows.tokens, strict=True)]
         if self.numbers is not None and self.unknown_numbers is not None:
             unknown = rows.numbers.isnan()
-            parts.append(self.numbers(rows.numbers.masked_fill(unknown, 0.0)))
-            parts.append(unknown.to(rows.numbers.dtype) @ self.unknown_numbers)
+            known: Tensor = self.numbers(rows.numbers.masked_fill(unknown, 0.0))
+            parts.append(known + unknown.to(rows.numbers.dtype) @ self.unknown_numbers)
         parts += [one(values) for one, values in zip(self.vectors, rows.vectors, strict=True)]
-        return torch.stack(parts).sum(0) if parts else None
+        if not parts:
+            return None
+        if self.gates is None:
+            return torch.stack(parts).sum(0)
+        fused: Tensor = self.gates(torch.stack(parts), _present(rows))
+        return fused
 
 
 class Bag(RowTable):
@@ -65,6 +73,14 @@ class GivenVector(nn.Module):
         missing = values[:, :1].isnan()
         mapped: Tensor = self.norm(self.linear(values.masked_fill(missing, 0.0)))
         return torch.where(missing, self.unknown, mapped)
+
+
+def _present(rows: FeatureRows) -> Tensor:
+    """Which parts each row has, (parts, rows), in the order of the block: tokens, all numbers together, vectors."""
+    found = [one[:, 0] != UNKNOWN for one in rows.tokens]
+    if rows.numbers.shape[1]:
+        found.append(~rows.numbers.isnan().all(1))
+    return torch.stack([*found, *(~one[:, 0].isnan() for one in rows.vectors)])
 
 
 def _with_unknowns(rows: FeatureRows, share: float) -> FeatureRows:

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raycl.config import ModelConfig
 from raycl.model.features import FeatureBlock
 from raycl.model.history import WeightedMean, pooling
 from raycl.model.inputs import FeatureRows, unknown
 from raycl.model.row_table import RowTable, sums
-from raycl.model.spec import TowerSpec
+from raycl.model.spec import FeatureSizes, TowerSpec
 
 _ROWS = 8_192
 
@@ -35,6 +36,10 @@ class Head(nn.Module):
         return F.normalize(inputs.float(), dim=-1)
 
 
+def _block(sizes: FeatureSizes, model: ModelConfig) -> FeatureBlock:
+    return FeatureBlock(sizes, model.dim, model.feature_dropout, gated=model.fusion == "gates")
+
+
 class ItemTower(nn.Module):
     """An item's own embedding, where training has seen it, and its features.
 
@@ -48,7 +53,7 @@ class ItemTower(nn.Module):
     def __init__(self, spec: TowerSpec) -> None:
         super().__init__()
         self.ids = RowTable(spec.num_id_rows + 1, spec.model.dim) if spec.model.item_id else None
-        self.features = FeatureBlock(spec.items, spec.model.dim, spec.model.feature_dropout)
+        self.features = _block(spec.items, spec.model)
         self.head = Head(spec)
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
         self.register_buffer("id_row", torch.arange(spec.num_items) % spec.num_id_rows)
@@ -97,9 +102,9 @@ class UserTower(nn.Module):
         # Row 0 stands for no event: it is zero, and since nothing looks at it, its gradient is zero.
         self.history = RowTable(num_rows + 1, dim, num_zeros=1) if own_events else None
         self.empty = nn.Parameter(torch.zeros(dim))
-        self.features = FeatureBlock(spec.users, dim, spec.model.feature_dropout)
+        self.features = _block(spec.users, spec.model)
         self.context_sizes = spec.context
-        self.context = FeatureBlock(spec.context, dim, spec.model.feature_dropout)
+        self.context = _block(spec.context, spec.model)
         self.head = Head(spec)
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
         self.register_buffer("id_row", torch.arange(spec.num_items) % num_rows)

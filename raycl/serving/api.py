@@ -157,8 +157,8 @@ class Answer(BaseModel):
     """Ids of ``history`` that the release does not know."""
     basis: Basis = "history"
     """What the order comes from; ``popularity`` where nothing is known of the user."""
-    degraded: list[Literal["diversity"]] = []
-    """What there was no time for."""
+    degraded: list[Literal["diversity", "shards"]] = []
+    """What there was no time for: to choose by ``diversity``, or for all ``shards``, so that items may be missing."""
     delta: int = 0
     """The newest hand-in to the release that the answer knows of, see ``raycl delta``; 0 without any."""
 
@@ -199,6 +199,13 @@ class Described(BaseModel):
     delta: int = 0
     """The newest hand-in that answers."""
     problem: str | None
+
+
+class Quality(BaseModel):
+    """What the gate measured of the release that answers."""
+
+    release: str | None
+    measured: dict[str, float]
 
 
 class Status(BaseModel):

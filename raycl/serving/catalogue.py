@@ -21,6 +21,11 @@ from raycl.serving.filters import Filter, ItemId
 
 _OWN = ("item", "title", "train_count")
 _LIKEST = 32
+_MOST_TOLD = 50_000
+"""Rows whose displayed columns are kept as Python values, which costs a hundred times less than to make them."""
+
+Shown = tuple[ItemId, str | None, dict[str, Any]]
+"""Of an item: id, title and displayed columns."""
 
 
 class Catalogue:
@@ -28,7 +33,7 @@ class Catalogue:
 
     def __init__(self, table: pa.Table, config: FilterConfig, select: Callable[[Mask], Selection]) -> None:
         """``select``: those of some rows that the index has a vector of."""
-        self._table, self._config, self._select = table, config, select
+        self._table, self._config, self._select = table.combine_chunks(), config, select  # rows are found faster
         self._ids = IdMap(table["item"].combine_chunks())
         self._shown = [name for name in table.column_names if name not in _OWN]
         self.columns = Columns(table, config.columns, config.available, self.rows)
@@ -39,6 +44,7 @@ class Catalogue:
         """Every item that has a vector."""
         self.by_popularity: Rows = self.all.rows[np.argsort(-self.counts[self.all.rows], kind="stable")]
         """These items, the most popular first."""
+        self._told: dict[int, Shown] = {}
         self._selections: OrderedDict[str, Selection] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -50,19 +56,33 @@ class Catalogue:
         if not pa.types.is_integer(self._ids.ids.type):
             return np.array([self._ids.row_of_text(str(one)) for one in ids], dtype=np.int32)
         numbers = [_whole(one) for one in ids]
-        rows = np.full(len(ids), -1, dtype=np.int32)
-        known = np.array([number is not None for number in numbers], dtype=np.bool_)
-        rows[known] = self._ids.rows(pa.array([number for number in numbers if number is not None], pa.int64()))
+        given = np.array([0 if number is None else number for number in numbers], dtype=np.int64)
+        rows = self._ids.rows_of_numbers(given)
+        if None in numbers:
+            rows[[number is None for number in numbers]] = -1
         return rows
 
     def ids(self, rows: Rows) -> list[ItemId]:
         """The ids of these rows."""
         return list(self._table["item"].take(pa.array(rows)).to_pylist())
 
-    def shown(self, rows: Rows) -> list[tuple[ItemId, str | None, dict[str, Any]]]:
-        """Id, title and displayed columns of each row."""
-        found = self._table.take(pa.array(rows)).to_pylist()
-        return [(row["item"], row.get("title"), {name: row[name] for name in self._shown}) for row in found]
+    def shown(self, rows: Rows) -> list[Shown]:
+        """Id, title and displayed columns of each row, which is nobody's to change; the last ones are remembered."""
+        if len(self._told) > _MOST_TOLD:
+            self._told = {}
+        asked, told = rows.tolist(), self._told  # which other threads may fill, or put another one in the place of
+        if new := [row for row in asked if row not in told]:
+            told.update(self._read(new))
+        return [told[row] for row in asked]
+
+    def _read(self, rows: list[int]) -> dict[int, Shown]:
+        wanted = pa.array(rows, pa.int64())
+        values = {name: self._table[name].take(wanted).to_pylist() for name in self._table.column_names}
+        titles = values.get("title", [None] * len(rows))
+        return {
+            row: (values["item"][at], titles[at], {name: values[name][at] for name in self._shown})
+            for at, row in enumerate(rows)
+        }
 
     def selection(self, node: Filter) -> Selection:
         """The items that pass; the outcomes of the last filters are remembered.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -82,7 +83,7 @@ class Checked:
         """Items that may come."""
         return self.among.count - self.num_left_out
 
-    @property
+    @functools.cached_property
     def num_left_out(self) -> int:
         """Rows that pass the filter and must not come."""
         return int(np.count_nonzero(self.among.kept[self.left_out]))

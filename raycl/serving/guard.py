@@ -10,10 +10,9 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,17 +24,24 @@ log = logging.getLogger(__name__)
 requests_log = logging.getLogger("raycl.requests")
 """One JSON object a request, without anything of its content: neither user nor items, address or token."""
 
-OPEN = ("/healthz", "/readyz", "/docs", "/openapi.json")
+OPEN = ("/", "/healthz", "/readyz", "/docs", "/openapi.json")
 """Paths that need no token and are never shed."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MOST_TEXT = 300
+
+Headers = Mapping[bytes, bytes]
 
 
 def problem(scope: Scope, status: int, detail: str | list[dict[str, Any]], **headers: str) -> JSONResponse:
     """An ``api.Problem``, with text that any JSON reader takes, and no more than a few hundred characters of it."""
     body = {"detail": detail if isinstance(detail, list) else short(detail), "request_id": scope["state"]["request_id"]}
     return JSONResponse(body, status, headers)
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The request's headers by their names in small letters; of several of one name the first."""
+    return {name.lower(): value for name, value in reversed(scope["headers"])}
 
 
 def short(text: str) -> str:
@@ -64,7 +70,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = HTTPConnection(scope).headers.get("x-request-id", "")
+        headers = headers_of(scope)
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         started, status = self._clock(), 0
@@ -77,7 +84,7 @@ class Guard:
             await send(message)
 
         try:
-            await self._guarded(scope, receive, answer)
+            await self._guarded(scope, headers, receive, answer)
         except Exception:
             log.exception("request %s failed", request_id)
             if status == 0:
@@ -86,12 +93,12 @@ class Guard:
         finally:
             self._record(scope, status, self._clock() - started)
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         if scope["path"] in OPEN:
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
-        body = None if refusal else await self._body(scope, receive)
+        refusal = self._refusal(scope, headers)
+        body = None if refusal else await self._body(headers, receive)
         if refusal is None and body is None:
             most = self._config.max_body_bytes
             refusal = problem(scope, 413, f"the body is above serving.guard.max_body_bytes={most}: send less at once")
@@ -109,9 +116,10 @@ class Guard:
         finally:
             self._in_flight -= 1
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """Why this request may not pass; None for one that may."""
-        caller = self._tokens.caller(HTTPConnection(scope).headers.get("authorization"))
+        given = headers.get(b"authorization")
+        caller = self._tokens.caller(None if given is None else given.decode("latin-1"))
         if caller is None:
             told = "a bearer token that this service knows is needed in the Authorization header"
             return problem(scope, 401, told, **{"www-authenticate": "Bearer"})
@@ -125,12 +133,12 @@ class Guard:
             return problem(scope, 503, "the service is at its limit: ask again later", **{"retry-after": "1"})
         return None
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+    async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
         """The whole body; None for one that is too large, of which no more than the limit is kept."""
         most, size = self._config.max_body_bytes, 0
         parts: list[bytes] = []
-        declared = HTTPConnection(scope).headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared[:20]) > most:
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared[:20]) > most:
             return None
         while True:
             message = await receive()
@@ -147,6 +155,8 @@ class Guard:
         route = getattr(scope.get("route"), "path", "other")
         self._meter.add("raycl_requests", route=route, status=str(status))
         self._meter.observe("raycl_request_seconds", seconds, route=route)
+        if not requests_log.isEnabledFor(logging.INFO):
+            return
         line = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],

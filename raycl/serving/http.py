@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Path, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from raycl.errors import InputError
-from raycl.serving import api
-from raycl.serving.api import Answer, Answers, Asked, Described, Events, Problem, Queries, Status
+from raycl.serving import api, direct, page
+from raycl.serving.api import Answer, Answers, Asked, Described, Events, Problem, Quality, Status
+from raycl.serving.direct import Direct
 from raycl.serving.guard import Guard, problem, short
-from raycl.serving.service import NotReady, Service, TooLate
+from raycl.serving.service import Service
 from raycl.serving.tokens import Tokens
 
-_TIMEOUT = "x-request-timeout-ms"
 _MOST_PROBLEMS, _MOST_STEPS = 10, 12
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (400, 401, 413, 422, 429, 500, 503, 504)
@@ -37,18 +35,21 @@ def application(service: Service, tokens: Tokens) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
     )
+    app.add_middleware(Direct, service=service)
     app.add_middleware(Guard, config=service.config.guard, tokens=tokens, meter=service.meter)
     app.state.service = service
-    app.add_api_route("/v1/retrieve", _retrieve, methods=["POST"], response_model=Answer | Answers, **_FOR_ASKING)
+    app.add_api_route(direct.PATH, _retrieve, methods=["POST"], response_model=Answer | Answers, **_FOR_ASKING)
     app.add_api_route(
         "/v1/items/{item_id:path}/similar", _similar, methods=["GET"], response_model=Answer, **_FOR_ASKING
     )
     app.add_api_route("/v1/events", _events, methods=["POST"], **_FOR_ASKING)
     app.add_api_route("/v1/release", _release, methods=["GET"], **_FOR_ASKING)
+    app.add_api_route("/v1/quality", _quality, methods=["GET"], **_FOR_ASKING)
+    app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
     app.add_api_route("/healthz", _healthy, methods=["GET"])
     app.add_api_route("/readyz", _ready, methods=["GET"], response_model=Status, responses={503: {"model": Status}})
-    for error, status in ((InputError, 422), (NotReady, 503), (TooLate, 504)):
-        app.add_exception_handler(error, _refuse(status))
+    for error in direct.REFUSALS:
+        app.add_exception_handler(error, _refuse)
     app.add_exception_handler(RequestValidationError, _of_wrong_form)
     app.add_exception_handler(HTTPException, _http)
     return app
@@ -56,12 +57,7 @@ def application(service: Service, tokens: Tokens) -> FastAPI:
 
 async def _retrieve(request: Request, asked: Annotated[Asked, Body()]) -> Response:
     """The items nearest to the state of a user, or of several users: an ``Answer``, or ``Answers`` to ``queries``."""
-    service = _service(request)
-    queries = asked.queries if isinstance(asked, Queries) else [asked]
-    answers = await service.retrieve(queries, _within_s(request))
-    if not isinstance(asked, Queries):
-        return _json(answers[0])
-    return _json(Answers(release=answers[0].release, answers=answers))
+    return _json(await direct.answer(_service(request), asked, _timeout_ms(request)))
 
 
 async def _similar(
@@ -71,7 +67,8 @@ async def _similar(
 ) -> Response:
     """The items nearest to one item; other parameters are its values by column, for an item that is not known."""
     features = {name: value for name, value in request.query_params.items() if name != "k"}
-    return _json(await _service(request).similar(item_id, features, k, _within_s(request)))
+    within_s = direct.within_s(_service(request), _timeout_ms(request))
+    return _json(await _service(request).similar(item_id, features, k, within_s))
 
 
 async def _events(request: Request, posted: Events) -> api.Accepted:
@@ -82,6 +79,16 @@ async def _events(request: Request, posted: Events) -> api.Accepted:
 async def _release(request: Request) -> Described:
     """Which release answers, and why a newer one does not."""
     return _service(request).described()
+
+
+async def _quality(request: Request) -> Quality:
+    """What the gate measured of the release that answers, when it was built."""
+    return _service(request).quality()
+
+
+async def _page() -> Response:
+    """The page for people; it asks this service as anyone does."""
+    return HTMLResponse(page.page(), headers={"content-security-policy": page.POLICY})
 
 
 async def _healthy() -> Status:
@@ -100,31 +107,16 @@ def _service(request: Request) -> Service:
     return found
 
 
-def _within_s(request: Request) -> float:
-    """The service's deadline, or the caller's where that is less; InputError for one that is no time."""
-    most = _service(request).config.guard.deadline_ms
-    given = request.headers.get(_TIMEOUT)
-    if given is None:
-        return most / 1000
-    try:
-        wanted = float(given)
-    except ValueError:
-        wanted = math.nan
-    if not wanted > 0.0:
-        raise InputError(f"{_TIMEOUT}={given!r} is no number of milliseconds above 0")
-    return min(wanted, most) / 1000
+def _timeout_ms(request: Request) -> str | None:
+    return request.headers.get("x-request-timeout-ms")
 
 
 def _json(model: BaseModel) -> Response:
     return Response(model.model_dump_json(), media_type="application/json")
 
 
-def _refuse(status: int) -> Any:
-    async def refuse(request: Request, error: Exception) -> Response:
-        headers = {"retry-after": "1"} if status == 503 else {}
-        return problem(request.scope, status, str(error), **headers)
-
-    return refuse
+async def _refuse(request: Request, error: Exception) -> Response:
+    return direct.refusal(request.scope, error)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -28,6 +28,7 @@ METRICS = {
     "raycl_answers": Metric("counter", "Answered queries, by what their order came from.", ("basis",)),
     "raycl_short_answers": Metric("counter", "Answers with fewer items than were asked for."),
     "raycl_degraded_answers": Metric("counter", "Answers that lack something for want of time.", ("what",)),
+    "raycl_lost_shards": Metric("counter", "Parts of the index that did not answer a batch in time."),
     "raycl_late_requests": Metric("counter", "Requests whose deadline had passed."),
     "raycl_shed_requests": Metric("counter", "Requests turned away, by why.", ("why",)),
     "raycl_session_users": Metric("gauge", "Users whose fresh events are remembered."),

@@ -70,7 +70,8 @@ def nearest(
         asked = np.stack([vector for place in places if (vector := vectors[place]) is not None])
         ids, scores = index.search(asked, wanted, None if among is catalogue.all else among)
         for place, found, of_found in zip(places, ids, scores, strict=True):
-            kept = np.flatnonzero((found >= 0) & ~np.isin(found, checked[place].left_out))[: sizes[place]]
+            met = {-1, *checked[place].left_out.tolist()}  # faster than NumPy's sorts of so few
+            kept = [at for at, row in enumerate(found.tolist()) if row not in met][: sizes[place]]
             pools[place] = Pool(found[kept], of_found[kept])
     return [pools[place] for place in range(len(checked))]
 

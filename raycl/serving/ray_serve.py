@@ -11,8 +11,10 @@ from ray.serve.context import _get_global_client
 from raycl import ray_runtime
 from raycl.config import Config
 from raycl.errors import ConfigError
-from raycl.serving import ray_app
+from raycl.serving import listener, ray_app
 from raycl.storage.store import absolute
+
+_LISTENS_WITHIN_S = 10.0
 
 
 def start(config: Config) -> str:
@@ -25,7 +27,14 @@ def start(config: Config) -> str:
     if not ray_runtime.joined_cluster():
         _require_free(serving.host, port)
     ray_runtime.connect(config.ray)
+    if not ray_runtime.joined_cluster() and serving.least_cpus > ray_runtime.num_cpus():
+        raise ConfigError(
+            f"ray.num_cpus={ray_runtime.num_cpus():g} is less than the {serving.least_cpus:g} that the replicas of"
+            f" serving hold: give more, or set serving.num_cpus and serving.shards.num_cpus to less"
+        )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if serving.listen == "replicas":
+        return _start_listening(config, port)
     serve.start(
         http_options=serve.config.HTTPOptions(host=serving.host, port=port),
         logging_config={"log_level": logging.WARNING, "enable_access_log": False},
@@ -42,6 +51,16 @@ def start(config: Config) -> str:
     args = {"workspace": absolute(config.workspace), "serving": serving.model_dump(mode="json")}
     serve.run(ray_app.build(args), name=ray_app.NAME, route_prefix="/")
     return f"http://{serving.host}:{listens.port}"
+
+
+def _start_listening(config: Config, port: int) -> str:
+    """Run replicas that listen at ``port`` themselves, without a proxy of Serve's."""
+    serving = config.serving.model_copy(update={"port": port})
+    serve.start(proxy_location="Disabled", logging_config={"log_level": logging.WARNING, "enable_access_log": False})
+    args = {"workspace": absolute(config.workspace), "serving": serving.model_dump(mode="json")}
+    serve.run(ray_app.build(args), name=ray_app.NAME, route_prefix="/")
+    listener.wait_for(serving.host, port, _LISTENS_WITHIN_S)
+    return f"http://{serving.host}:{port}"
 
 
 def stop() -> None:

@@ -81,8 +81,8 @@ class Retriever:
         self.catalogue = Catalogue(catalogue, self._config.filters, index.selection)
 
     @classmethod
-    def of(cls, release: Release, config: ServingConfig | None = None) -> Retriever:
-        """A retriever that does all in this process."""
+    def of(cls, release: Release, config: ServingConfig | None = None, index: Index | None = None) -> Retriever:
+        """A retriever that does all in this process, but for searches where another ``index`` is given."""
         encoders, requests = release.user_encoders, release.context_encoders
 
         def encode(history: States, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
@@ -91,7 +91,7 @@ class Retriever:
             said = inputs.from_table(context, requests, len(history))
             return embed.users(release.user_tower, history, rows, described, age_s, said)
 
-        index = SelectiveIndex(release.index, release.catalogue.num_rows)
+        index = index or SelectiveIndex(release.index, release.catalogue.num_rows)
         max_history = release.user_tower.max_history
         return cls(release.name, release.catalogue, encoders, max_history, encode, index, requests, config)
 
@@ -138,18 +138,19 @@ class Retriever:
         return found
 
     def _check(self, query: Query, fresh: Sequence[Fresh], features: pa.Table, context: pa.Table) -> Checked:
-        met = {str(one) for one in query.history}
+        met = {str(one) for one in query.history} if fresh else set()
         added = [one for one in fresh if str(one.item) not in met]
         history = [*query.history, *(one.item for one in added)]
         age_s = told.ages(query, [one.time for one in added], self._clock)
         known_rows = self.catalogue.rows(history)
         rows = known_rows.copy()
-        for place in np.flatnonzero(rows < 0).tolist():
+        for place in np.flatnonzero(rows < 0).tolist() if query.new_items else ():
             likest = self.catalogue.likest(query.new_items.get(str(history[place]), {}))
             rows[place] = likest[0] if len(likest) else -1
         rows = self._joined.known(rows)
         left_out = known_rows if query.exclude_history else known_rows[:0]  # a stand-in was not met
-        newest = np.flatnonzero(rows >= 0)[::-1][: self._max_history]
+        known = rows >= 0
+        newest = known.nonzero()[0][::-1][: self._max_history]
         return Checked(
             query,
             features,
@@ -158,7 +159,7 @@ class Retriever:
             named=np.where(known_rows < 0, rows, known_rows)[newest],
             age_s=age_s[newest],
             left_out=self._left_out(query, left_out),
-            unknown_history=int((rows < 0).sum()),
+            unknown_history=len(rows) - int(np.count_nonzero(known)),
             among=self._among(query),
             basis=_basis(query, len(newest)),
         )
@@ -189,8 +190,8 @@ class Retriever:
         )
 
     def _left_out(self, query: Query, met: npt.NDArray[np.int32]) -> Rows:
-        rows = np.unique(np.concatenate([self.catalogue.rows(query.exclude), met])).astype(np.int64)
-        return rows[rows >= 0]
+        rows = {*met.tolist(), *self.catalogue.rows(query.exclude).tolist()} if query.exclude else set(met.tolist())
+        return np.array(sorted(rows - {-1}), dtype=np.int64)
 
     def _among(self, query: Query) -> Selection:
         """What passes the filter; InputError where that, or a cap, is on a column that there is not."""
@@ -229,6 +230,7 @@ class Retriever:
                 for one, found in zip(checked, chosen, strict=True)
             ]
         with self._timed("describe", observe):
+            self.catalogue.shown(np.concatenate([found.rows for found in chosen]))  # together, where they are new
             return [self._answer(*parts) for parts in zip(checked, chosen, reasons, strict=True)]
 
     def _budget(self) -> Callable[[], bool]:
@@ -261,8 +263,8 @@ class Retriever:
         ages = np.full(states.shape, np.nan, dtype=np.float32)
         for state, age_s, (one, places) in zip(states, ages, asked, strict=True):
             state[: len(places)], age_s[: len(places)] = one.events[places], one.age_s[places]
-        features = pa.concat_tables([one.features for one, _ in asked])
-        context = pa.concat_tables([one.context for one, _ in asked])
+        features = self._users.together([one.features for one, _ in asked])
+        context = self._requests.together([one.context for one, _ in asked])
         with torch.inference_mode():
             return self._encode(states, features, ages, context)
 

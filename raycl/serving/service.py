@@ -1,6 +1,6 @@
 """Requests to answers in one process: limits, fresh events, batches across requests, deadlines.
 
-What puts requests together into batches is given: Serve's own batching in production, a plain call in a test.
+What puts requests together into batches may be given.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from typing import Any, TypeGuard
 
 from raycl.config_serving import ServingConfig
 from raycl.errors import InputError, RayclError
-from raycl.serving.api import Answer, Described, Event, Query
+from raycl.serving import remote
+from raycl.serving.api import Answer, Described, Event, Quality, Query
+from raycl.serving.batches import Batches
 from raycl.serving.checked import Checked
 from raycl.serving.current import Current
 from raycl.serving.filters import ItemId
 from raycl.serving.meter import Meter, NoMeter
+from raycl.serving.remote import NoShard
 from raycl.serving.retriever import Retriever
 from raycl.serving.sessions import Fresh, Sessions
 
 log = logging.getLogger(__name__)
+
+_LIGHT_K, _LIGHT_IDS = 100, 200
 
 
 class NotReady(RayclError):
@@ -49,6 +54,12 @@ class Work:
     fresh: Sequence[Sequence[Fresh]]
     deadline: float
     similar: Similar | None = None
+    phases: dict[str, float] | None = None
+
+    @property
+    def light(self) -> int:
+        """How many queries it has, where each is answered in little time whatever the release; else 0."""
+        return len(self.queries) if self.similar is None and all(map(_is_light, self.queries)) else 0
 
 
 Outcome = list[Answer] | Exception
@@ -65,16 +76,29 @@ class Service:
         batch: Batch | None = None,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
+        quality: Callable[[str], Mapping[str, float]] = lambda release: {},
     ) -> None:
-        """``batch``: has ``answer_batch`` answer a request together with others; by default each alone."""
+        """``batch``: has ``answer_batch`` answer a request together with others; by default ``Batches``.
+
+        ``quality``: what the gate measured of a release.
+        """
+        self._quality = quality
         self.current, self.config = current, config
         self.meter: Meter = meter or NoMeter()
         self.sessions = Sessions(config.sessions, clock)
         self._clock = clock
-        self._batch = batch or self._alone
+        self._batch: Batch = batch or Batches(
+            self.answer_batch,
+            config.max_batch_size,
+            config.batch_wait_ms / 1000,
+            # Calls to other processes would hold the event loop that is to carry them.
+            lambda work: work.light if config.placement == "colocated" else 0,
+        )
 
-    async def retrieve(self, queries: Sequence[Query], within_s: float) -> list[Answer]:
-        """One answer a query, all from one release.
+    async def retrieve(
+        self, queries: Sequence[Query], within_s: float, phases: dict[str, float] | None = None
+    ) -> list[Answer]:
+        """One answer a query, all from one release; ``phases`` takes the seconds of each phase of their batch.
 
         Raises InputError for what cannot be answered, NotReady before the first release, TooLate after ``within_s``.
         """
@@ -83,7 +107,7 @@ class Service:
             raise InputError(f"queries={len(queries)} is above serving.guard.max_queries={most}: send fewer at once")
         bounded = [self._bounded(query) for query in queries]
         fresh = [self.sessions.of(one.user_id) if one.user_id is not None else [] for one in bounded]
-        return await self._answered(Work(bounded, fresh, self._clock() + within_s))
+        return await self._answered(Work(bounded, fresh, self._clock() + within_s, phases=phases))
 
     async def similar(self, item: ItemId, features: Mapping[str, Any], k: int | None, within_s: float) -> Answer:
         """The items nearest to one; raises as ``retrieve`` does."""
@@ -103,6 +127,12 @@ class Service:
         retriever = self._retriever()
         name, delta = (retriever.release, retriever.delta) if retriever else (None, 0)
         return Described(release=name, delta=delta, problem=self.current.problem)
+
+    def quality(self) -> Quality:
+        """What the gate measured of the release that answers."""
+        retriever = self._retriever()
+        name = retriever.release if retriever else None
+        return Quality(release=name, measured=dict(self._quality(name)) if name else {})
 
     def ready(self) -> bool:
         """Whether there is a release to answer from."""
@@ -134,17 +164,14 @@ class Service:
                 "no release answers yet: publish one, and ask again; GET /v1/release says what stands in the way"
             )
         try:
-            outcome = await asyncio.wait_for(self._batch(work), max(work.deadline - self._clock(), 0.0))
+            async with asyncio.timeout(max(work.deadline - self._clock(), 0.0)):
+                outcome = await self._batch(work)
         except TimeoutError:
             outcome = TooLate("there was no answer by the deadline: ask again, for less or with more time")
         if isinstance(outcome, Exception):
             if isinstance(outcome, TooLate):
                 self.meter.add("raycl_late_requests")
             raise outcome
-        return outcome
-
-    async def _alone(self, work: Work) -> Outcome:
-        (outcome,) = await asyncio.to_thread(self.answer_batch, [work])
         return outcome
 
     def answer_batch(self, works: Sequence[Work]) -> list[Outcome]:
@@ -157,6 +184,8 @@ class Service:
         live = [place for place, work in enumerate(works) if work.deadline > now]
         try:
             found = self._together(retriever, [works[place] for place in live])
+        except NoShard as error:
+            found = [error] * len(live)
         except Exception:
             log.exception("a batch of %d requests cannot be answered together; each is tried alone", len(live))
             found = [self._or_error(retriever, works[place]) for place in live]
@@ -172,20 +201,36 @@ class Service:
 
     def _together(self, retriever: Retriever, works: Sequence[Work]) -> list[Outcome]:
         """The answers of each request, or the first InputError of its queries."""
+        with remote.noticed() as lost:
+            found = self._noticing(retriever, works)
+        if lost.parts:
+            self.meter.add("raycl_lost_shards", len(lost.parts))
+            for answer in (answer for outcome in found if not isinstance(outcome, Exception) for answer in outcome):
+                if answer.basis != "popularity":
+                    answer.degraded.append("shards")
+                    self.meter.add("raycl_degraded_answers", what="shards")
+        return found
+
+    def _noticing(self, retriever: Retriever, works: Sequence[Work]) -> list[Outcome]:
         asked = [pair for work in works if not work.similar for pair in zip(work.queries, work.fresh, strict=True)]
         checked = iter(retriever.check_all(asked))
         mine = [_similar(retriever, work) if work.similar else [next(checked) for _ in work.queries] for work in works]
-        answers = iter(self._answers(retriever, [one for part in mine if _good(part) for one in part]))
+        phases: dict[str, float] = {}
+        answers = iter(self._answers(retriever, [one for part in mine if _good(part) for one in part], phases))
+        for work in works:
+            if work.phases is not None:
+                work.phases.update(phases)
         return [
             [next(answers) for _ in part] if _good(part) else next(one for one in part if isinstance(one, InputError))
             for part in mine
         ]
 
-    def _answers(self, retriever: Retriever, checked: Sequence[Checked]) -> list[Answer]:
+    def _answers(self, retriever: Retriever, checked: Sequence[Checked], phases: dict[str, float]) -> list[Answer]:
         if not checked:
             return []
 
         def observe(phase: str, seconds: float) -> None:
+            phases[phase] = seconds
             self.meter.observe("raycl_phase_seconds", seconds, phase=phase)
 
         answers = retriever.answer(checked, observe)
@@ -197,6 +242,11 @@ class Service:
             for what in answer.degraded:
                 self.meter.add("raycl_degraded_answers", what=what)
         return answers
+
+
+def _is_light(query: Query) -> bool:
+    wishes = query.filter or query.diversity or query.explain or query.new_items
+    return not wishes and query.k <= _LIGHT_K and len(query.history) + len(query.exclude) <= _LIGHT_IDS
 
 
 def _good(part: list[Checked | InputError]) -> TypeGuard[list[Checked]]:

@@ -31,6 +31,10 @@ class Reader:
         except InputError:
             return [self._alone(one) for one in said]
 
+    def together(self, rows: Sequence[pa.Table]) -> pa.Table:
+        """Rows that ``read`` returned, as one table; it has no columns where the release knows no features."""
+        return pa.concat_tables(rows) if self._known else self.nothing
+
     def _together(self, said: Sequence[Mapping[str, Any]]) -> list[pa.Table | InputError]:
         for one in said:
             for column in one.keys() - set(self._known):
@@ -69,6 +73,8 @@ def ages(query: Query, fresh: Sequence[float], clock: Callable[[], float]) -> np
             f"times has {len(query.times)} values and history {len(query.history)}: give the time of each event, null"
             f" where it is not known, or leave times out"
         )
+    if not query.times and not fresh:
+        return np.full(len(query.history), np.nan, dtype=np.float32)
     times = np.array([*(query.times or [None] * len(query.history)), *fresh], dtype=np.float64)
     with np.errstate(over="ignore"):
         found = ((clock() if query.time is None else query.time) - times).astype(np.float32)

@@ -88,10 +88,11 @@ def snapshot(model: nn.Module, optimizers: Optimizers, progress: Progress) -> Sn
     return Snapshot({_MODEL: weights, _OPTIMIZER: states}, copy.deepcopy(progress)) if exchange.rank() == 0 else None
 
 
-def write(store: Store, taken: Snapshot) -> None:
+def write(store: Store, taken: Snapshot) -> dict[str, str]:
     """Write a checkpoint, complete when its ``progress.json`` is there; of those up to it the newest two stay.
 
-    Later ones were passed over when this run began, and it will come to their steps.
+    Later ones were passed over when this run began, and it will come to their steps. Returns the SHA-256 of each file
+    of tensors.
     """
     name = _name(taken.progress.step)
     folder = f"{FOLDER}/{name}"
@@ -100,12 +101,18 @@ def write(store: Store, taken: Snapshot) -> None:
         content = st.save(tensors)
         store.write(f"{folder}/{path}", content)
         sums[path] = _sum(content)
-    record = {"progress": asdict(taken.progress), "checksums": sums}
-    store.write(f"{folder}/{_PROGRESS}", json.dumps(record).encode())
+    write_progress(store, taken.progress, sums)
     kept = [one for one in _complete(store) if one <= name][-_KEEP:]
     for old in store.names(FOLDER):
         if _NAME.fullmatch(old) and old < name and old not in kept:  # half-written ones too
             store.delete_folder(f"{FOLDER}/{old}")
+    return sums
+
+
+def write_progress(store: Store, progress: Progress, sums: dict[str, str]) -> None:
+    """Write, or overwrite, what tells of the checkpoint of this step, beside the files whose ``sums`` these are."""
+    record = {"progress": asdict(progress), "checksums": sums}
+    store.write(f"{FOLDER}/{_name(progress.step)}/{_PROGRESS}", json.dumps(record).encode())
 
 
 def load_newest(store: Store, model: nn.Module, optimizers: Optimizers) -> Progress:

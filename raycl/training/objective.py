@@ -99,7 +99,10 @@ class Objective(nn.Module):
             tuple(item_views),
             self.decoder(batch, inputs.items.take(passes.batch_items)) if self.decoder is not None else None,
         )
-        return torch.stack([term.weight * terms.value(term, given) for term in self.loss.terms]).sum()
+        found = torch.stack([term.weight * terms.value(term, given) for term in self.loss.terms]).sum()
+        if self.loss.has(*CONTRASTING, "rating"):
+            return found
+        return found + 0.0 * mine.sum()  # processes wait for the gradients of each other's user towers
 
     def _candidates(
         self,

@@ -69,7 +69,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
             torch.from_numpy(pairs.train_targets().copy()),
             torch.from_numpy(id_row) if id_row is not None else None,
             np.flatnonzero(~retired) if retired.any() else None,
-            substitutes.neighbours(config.loss, pairs),
+            substitutes.neighbours(config.loss, pairs, store),
             mining.load(store),
         ),
         store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -25,15 +26,24 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._thread = ThreadPoolExecutor(1, "raycl-checkpoint")
-        self._under_way: Future[None] | None = None
+        self._under_way: Future[dict[str, str] | None] | None = None
+        self._step: int | None = None
+        self._sums: dict[str, str] | None = None
 
     def save(self, model: nn.Module, optimizers: Optimizers, progress: Progress) -> None:
         """Take a checkpoint of this moment, once the one before is written; it is complete some time later.
 
-        Every process calls it, and the first one writes.
+        Every process calls it, and the first one writes. Called again at the same step, as before and after a
+        validation, it writes the progress alone, for nothing else has changed.
         """
         self.wait()
+        if progress.step == self._step:
+            if self._sums is not None:
+                told = copy.deepcopy(progress)
+                self._under_way = self._thread.submit(checkpoint.write_progress, self._store, told, self._sums)
+            return
         taken = checkpoint.snapshot(model, optimizers, progress)
+        self._step = progress.step
         if taken is not None:
             self._under_way = self._thread.submit(checkpoint.write, self._store, taken)
 
@@ -41,7 +51,7 @@ class Writer:
         """Return once every checkpoint is complete; raise what one failed with."""
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
-            under_way.result()
+            self._sums = under_way.result() or self._sums
 
     def __enter__(self) -> Writer:
         return self

@@ -12,12 +12,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster import processes
 
-_WITHIN_S = 100
+_WITHIN_S = 300
 _PORTS = (
     "node-manager-port",
     "object-manager-port",
@@ -27,6 +27,7 @@ _PORTS = (
     "metrics-export-port",
 )
 _HEAD_PORTS = ("port", "dashboard-port", "ray-client-server-port")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -34,27 +35,55 @@ class Cluster:
     """A head; worker nodes are joined by name."""
 
     folder: Path
-    address: str
+    ports: dict[str, int]
     env: dict[str, str]
+    num_cpus: int = 1
+    """Of the head."""
+    metrics: dict[str, int] = field(default_factory=dict)
+    """By node: where Prometheus reads."""
+    leaders: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    """By node: the first of its processes."""
+
+    @property
+    def address(self) -> str:
+        """Where nodes and drivers join."""
+        return f"127.0.0.1:{self.ports['port']}"
+
+    @property
+    def dashboard(self) -> str:
+        """Where jobs and Serve applications are sent."""
+        return f"http://127.0.0.1:{self.ports['dashboard-port']}"
+
+    @property
+    def token(self) -> str:
+        """What the cluster asks for."""
+        return Path(self.env["RAY_AUTH_TOKEN_PATH"]).read_text(encoding="utf-8")
+
+    def start_head(self) -> subprocess.Popen[bytes]:
+        """Start the head, again with the ports that it had."""
+        options = [f"--{name}={port}" for name, port in self.ports.items()]
+        return self.start("head", "--head", f"--num-cpus={self.num_cpus}", "--dashboard-host=127.0.0.1", *options)
 
     @contextmanager
-    def node(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker node of one CPU, which is killed at the end at the latest."""
-        leader = self.start(name, f"--address={self.address}", "--num-cpus=1")
+    def node(self, name: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker node of one CPU, which is killed at the end at the latest; ``worker`` is a resource of it."""
+        leader = self.start(name, f"--address={self.address}", "--num-cpus=1", '--resources={"worker": 1}', **env)
         try:
             yield leader
         finally:
             processes.kill(leader)
 
-    def start(self, name: str, *options: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *options: str, **env: str) -> subprocess.Popen[bytes]:
         """Start a node with ports and a folder of its own."""
-        ports = zip(_PORTS, processes.free_ports(len(_PORTS)), strict=True)
+        ports = dict(zip(_PORTS, processes.free_ports(len(_PORTS)), strict=True))
+        self.metrics[name] = ports["metrics-export-port"]
         command = [
             *("ray", "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *options),
             *("--object-store-memory=100000000", f"--temp-dir={self.folder}/{name}"),
-            *(f"--{port}={number}" for port, number in ports),
+            *(f"--{port}={number}" for port, number in ports.items()),
         ]
-        return processes.start(command, self.env, self.folder / f"{name}.log")
+        leader = self.leaders[name] = processes.start(command, {**self.env, **env}, self.folder / f"{name}.log")
+        return leader
 
     def nodes_alive(self) -> int:
         """How many nodes the head counts."""
@@ -75,7 +104,10 @@ class Cluster:
         script = f"import json, ray; ray.init(logging_level='ERROR'); print(json.dumps({found}))"
         command = [sys.executable, "-W", "ignore", "-c", script]
         env = {**self.env, "RAY_ADDRESS": self.address}
-        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        try:
+            ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        except subprocess.TimeoutExpired:
+            return {}
         return dict(json.loads(ended.stdout.splitlines()[-1])) if ended.returncode == 0 else {}
 
     def wait_for(self, nodes: int) -> None:
@@ -87,8 +119,8 @@ class Cluster:
 
 
 @contextmanager
-def head() -> Iterator[Cluster]:
-    """A head of one CPU, which takes a node that is silent for 3 seconds for lost."""
+def head(num_cpus: int = 1, **more: str) -> Iterator[Cluster]:
+    """A head, which takes a node that is silent for 3 seconds for lost; every node's environment has ``more``."""
     # A socket's path has at most 107 bytes, so the folder is not pytest's long one.
     folder = Path(tempfile.mkdtemp(prefix="rn-"))
     token = folder / "token"
@@ -103,13 +135,14 @@ def head() -> Iterator[Cluster]:
         "RAY_health_check_timeout_ms": "2000",
         "RAY_health_check_failure_threshold": "3",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        **more,
     }
-    made = Cluster(folder, f"127.0.0.1:{ports['port']}", env)
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    leader = made.start("head", "--head", "--num-cpus=1", "--dashboard-host=127.0.0.1", *options)
+    made = Cluster(folder, ports, env, num_cpus)
+    made.start_head()
     try:
         made.wait_for(1)
         yield made
     finally:
-        processes.kill(leader)
+        processes.kill(made.leaders["head"])
         shutil.rmtree(folder, ignore_errors=True)

@@ -138,6 +138,16 @@ def test_a_weight_may_be_an_integer_or_zero() -> None:
     assert cleaner("weight").clean(table)[0]["weight"].to_pylist() == [0.0, 7.0]
 
 
+def test_a_weight_on_the_scale_of_its_logarithm_is_that_of_one_more() -> None:
+    log = LogSource.model_validate(
+        {"uri": "unused", "columns": {"user": "u", "item": "i", "time": None, "weight": "w"}, "weight_scale": "log"}
+    )
+    table = pa.table({"u": range(5), "i": range(5), "w": [0.0, 1.0, 999.0, -0.5, -2.0]})
+    events, bad = Cleaner(log, {}, LATEST_MS, pa.int64(), pa.int64()).clean(table)
+    assert events["weight"].to_pylist() == pytest.approx([0.0, np.log(2.0), np.log(1000.0)])
+    assert bad["reason"].to_pylist() == ["bad_weight"] * 2
+
+
 def test_a_weight_that_is_no_number_is_refused() -> None:
     with pytest.raises(InputError, match=r"columns\.weight=w is of type string: use a number"):
         cleaner("weight").clean(pa.table({"u": [1], "i": [1], "w": ["heavy"]}))

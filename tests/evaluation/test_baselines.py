@@ -88,26 +88,26 @@ def test_recent_counts_are_of_the_newest_events_and_all_of_their_oldest_moment(s
 
 @pytest.mark.parametrize("alpha", [1.0, 15.0])
 def test_users_of_als_are_those_that_implicit_makes_of_the_same_histories(alpha: float) -> None:
-    config = BaselineConfig(als_factors=5, als_alpha=alpha, als_regularization=0.1)
+    config = BaselineConfig(als_factors=5, als_regularization=0.1)
     table = events(7, 40, 30, 300).table()
-    factors = baselines.als(table, config, 3)
+    factors = baselines.als(table, config, alpha, 3)
     assert factors.shape == (30, 5)
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(factors=5, regularization=0.1, alpha=alpha)
         model.item_factors = factors
         theirs = model.recalculate_user(np.arange(40), sparse.csr_matrix(table))
-    assert baselines.als_users(factors, table, config) == pytest.approx(theirs, abs=2e-2)
-    np.testing.assert_array_equal(baselines.als(table, config, 3), factors)
+    assert baselines.als_users(factors, table, 0.1, alpha) == pytest.approx(theirs, abs=2e-2)
+    np.testing.assert_array_equal(baselines.als(table, config, alpha, 3), factors)
 
 
 def test_a_user_without_a_history_has_no_factors() -> None:
-    found = baselines.als_users(np.ones((3, 2), np.float32), sparse.csr_array((1, 3)), BaselineConfig())
+    found = baselines.als_users(np.ones((3, 2), np.float32), sparse.csr_array((1, 3)), 0.01, 1.0)
     assert found.tolist() == [[0.0, 0.0]]
 
 
 def test_what_was_learned_crosses_as_arrays() -> None:
     made = baselines.fit(events(1), BaselineConfig(als_factors=3, als_iterations=2), 0)
-    read = Fitted.from_arrays(made.arrays(), made.left_out)
+    read = Fitted.from_arrays(made.arrays(), made.settings, made.left_out)
     assert set(read.counts) | set(read.neighbours) | set(read.factors) == set(BaselineConfig().names)
     for name, table in made.neighbours.items():
         np.testing.assert_array_equal(read.neighbours[name].toarray(), table.toarray())
@@ -126,3 +126,28 @@ def test_what_cannot_be_learned_is_left_out_with_the_reason(monkeypatch: pytest.
     assert set(made.neighbours) == {"item_knn", "rp3beta"}
     nothing = Events(none := np.zeros(0, np.int64), none, none, 0, 4)
     assert set(baselines.fit(nothing, BaselineConfig(), 0).left_out) == set(BaselineConfig().names)
+
+
+def in_groups(num_users: int, group_of_events: int, noise: int) -> Events:
+    """Users of two halves of 20 items each, who meet items of their own half, and popular items besides."""
+    generator = np.random.default_rng(5)
+    user = np.repeat(np.arange(num_users), group_of_events + noise)
+    own = 2 + (user % 2) * 20 + generator.integers(0, 20, len(user))
+    popular = generator.integers(0, 2, len(user))
+    item = np.where(np.tile(np.arange(group_of_events + noise) < group_of_events, num_users), own, popular)
+    return Events(user, item, np.zeros(len(user), np.int64), num_users, 42)
+
+
+def test_of_several_settings_the_one_that_finds_held_out_events_is_taken() -> None:
+    log = in_groups(200, 6, 1)
+    config = BaselineConfig(rp3_beta=(4.0, 0.3), als_alpha=(1e-4, 10.0), als_factors=4, neighbours=42)
+    made = baselines.fit(log, config, 0)
+    assert made.settings == {"rp3beta": {"rp3_beta": 0.3}, "als": {"als_alpha": 10.0}}
+    alone = baselines.fit(log, config.model_copy(update={"rp3_beta": (0.3,), "als_alpha": (10.0,)}), 0)
+    np.testing.assert_array_equal(made.factors["als"], alone.factors["als"])
+    assert (made.neighbours["rp3beta"] != alone.neighbours["rp3beta"]).nnz == 0
+
+
+def test_one_setting_may_stand_without_brackets() -> None:
+    found = BaselineConfig.model_validate({"rp3_beta": 0.5, "als_alpha": 2})
+    assert (found.rp3_beta, found.als_alpha) == ((0.5,), (2.0,))

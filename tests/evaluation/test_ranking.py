@@ -31,6 +31,7 @@ class Case(NamedTuple):
     k: int
     num_items: int
     users_per_block: int
+    repeats: bool = False
 
 
 @st.composite
@@ -39,7 +40,14 @@ def cases(draw: st.DrawFn) -> Case:
     items = st.integers(0, num_items - 1)
     user = st.tuples(st.lists(items, max_size=5), st.lists(items, min_size=1, max_size=4))
     users = draw(st.lists(user, min_size=1, max_size=6))
-    return Case(users, draw(st.integers(0, 2**31)), draw(st.integers(1, 10)), num_items, draw(st.integers(1, 7)))
+    return Case(
+        users,
+        draw(st.integers(0, 2**31)),
+        draw(st.integers(1, 10)),
+        num_items,
+        draw(st.integers(1, 7)),
+        draw(st.booleans()),
+    )
 
 
 def sequences(users: list[User]) -> Sequences:
@@ -55,7 +63,7 @@ def sequences(users: list[User]) -> Sequences:
 def blocks(case: Case) -> list[Block]:
     found = sequences(case.users)
     spans = found.spans("test", PairRules())
-    return list(ranking.blocks(found, spans, case.num_items, case.users_per_block))
+    return list(ranking.blocks(found, spans, case.num_items, case.users_per_block, repeats=case.repeats))
 
 
 def ranked(case: Case, rank: Rank) -> list[tuple[Block, Ranking]]:
@@ -70,7 +78,7 @@ def require_sorted(case: Case, rank: Rank, scores: np.ndarray) -> None:
         assert found.scores is not None
         areas = metrics.auc(block.wanted[0], found.higher, found.same, block.num_others)
         for place, user in enumerate(range(block.users.start, block.users.stop)):
-            context = set(case.users[user][0])
+            context = set() if case.repeats else set(case.users[user][0])
             order = naive.rank(scores[user].tolist(), context)[: case.k]
             assert found.rows[place].tolist() == order + [-1] * (case.k - len(order))
             mine = block.wanted[0] == place
@@ -114,6 +122,17 @@ def test_factors_rank_by_what_histories_are_folded_into(case: Case) -> None:
     scorer = ranking.by_factors(lambda history: (history @ items).astype(np.float32), torch.from_numpy(items))
     users = np.array([items[context].sum(0) for context, _ in case.users])
     require_sorted(case, ranking.exact(scorer, auc=True), users @ items.T)
+
+
+def test_what_may_be_met_again_is_a_candidate_and_wanted_and_still_makes_the_history() -> None:
+    case = Case([([1], [3, 1, 3])], 0, 2, 4, 8, repeats=True)
+    (block,) = blocks(case)
+    assert [part.tolist() for part in block.wanted] == [[0, 0], [1, 3]]
+    assert block.rating.tolist() == [2.0, 1.0]
+    assert block.history.toarray().tolist() == [[0, 1, 0, 0]]
+    assert block.num_others.tolist() == [2]
+    ((_, found),) = ranked(case, ranking.exact(ranking.by_counts(np.array([1, 9, 2, 3])), auc=False))
+    assert found.rows.tolist() == [[1, 3]]
 
 
 def test_without_the_area_nothing_is_counted() -> None:

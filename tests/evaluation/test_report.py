@@ -30,7 +30,8 @@ def test_the_page_and_the_card_have_segments_and_baselines(made: tuple[Workspace
     found = report.make(workspace, towers)
     assert found.evaluation == evaluation.name
     page, card = (Path(path).read_text(encoding="utf-8") for path in (found.page, found.card))
-    for model in ("towers", "popularity", "item_knn", "rp3beta"):
+    beta = evaluation.manifest.facts["baseline_settings"]["rp3beta"]["rp3_beta"]
+    for model in ("towers", "popularity", "item_knn", f"rp3beta (rp3_beta {beta:g})"):
         assert f'<th scope="row">{model}</th>' in page
     for row in shown.segments(Evaluation(evaluation)):
         assert f'<th scope="row">{row["segment"]}</th>' in page

@@ -18,7 +18,7 @@ from raycl.config import Config
 from raycl.data import reader
 from raycl.data.handoff import Pairs
 from raycl.errors import ConfigError, CorruptRelease, RayclError
-from raycl.evaluation import baselines, stage, tasks
+from raycl.evaluation import baseline_choice, baselines, stage, tasks
 from raycl.evaluation.comparison import Evaluation
 from raycl.evaluation.tasks import item_features, user_vectors
 from raycl.model import embed, weights
@@ -54,6 +54,12 @@ class User:
         self.country = builders.COUNTRIES[(row.user - 1) % 3] if row.user <= builders.NUM_USERS - 2 else "unknown"
 
 
+def best_beta(events: baselines.Events, config: Config) -> float:
+    settings = config.evaluation
+    asked = baseline_choice.questions(events.user, events.item, events.time_ms, events.num_items, settings.seed)
+    return baselines.best_beta(asked, settings.baselines)
+
+
 def users_of(config: Config) -> tuple[list[User], np.ndarray, list[int]]:
     """The users, the item vectors and the training counts."""
     towers = lineage.towers(config, journey.workspace(config)).store
@@ -64,7 +70,7 @@ def users_of(config: Config) -> tuple[list[User], np.ndarray, list[int]]:
     chosen = config.evaluation.baselines
     near = {
         "item_knn": baselines.cosine_neighbours(events.table(), chosen.neighbours).toarray(),
-        "rp3beta": baselines.rp3beta(events.table(), chosen.neighbours, 1.0, 0.6).toarray(),
+        "rp3beta": baselines.rp3beta(events.table(), chosen.neighbours, 1.0, best_beta(events, config)).toarray(),
     }
     recent = baselines.recent_counts(events, chosen.recent_share).tolist()
     made = []

@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from raycl import journey
-from raycl.config import Config
+from raycl.config import Config, Feature, ItemTable
+from raycl.config_encode import PROJECTION, Encoding
 from raycl.errors import InputError
 from raycl.index import deltas, hand_in, releases
 from raycl.index.hand_in import Summary
 from raycl.storage import pointer
 from raycl.storage.versions import Workspace
+from raycl.text.encoders import projected
 from tests import tiny as builders
 from tests.index.builders import built
 from tests.index.handed import handed, rows
@@ -80,6 +82,23 @@ def test_tables_are_read_as_the_config_tells_the_catalogue(tiny: Config, tmp_pat
     assert found.removed.to_pylist() == [FIRST, FIRST + 1]
     both = hand_in.read(tiny.items, None, ["105"], str(tmp_path / "gone.parquet"))
     assert (both.items.num_rows, both.removed.to_pylist()) == (0, [FIRST, FIRST + 1, 105])
+
+
+def test_rows_that_are_no_items_are_left_out_and_words_become_vectors(tmp_path: Path) -> None:
+    path = str(tmp_path / "items.parquet")
+    rows = {"id": [1, 2, 3], "name": ["red shoe", "blue shoe", None], "kind": ["shop", "test", "shop"]}
+    pq.write_table(pa.table(rows), path)
+    encoding = Encoding(column="said", of=("name",), model=PROJECTION, length=8)
+    features = (Feature(column="said", kind="vector"),)
+    items = ItemTable(
+        uri=path, id_column="id", title_column=None, where={"kind": "shop"}, encode=(encoding,), features=features
+    )
+    found = hand_in.read(items, path, [], path)
+    assert found.items["id"].to_pylist() == [1, 3]
+    said = found.items["said"].to_pylist()
+    assert said[0] == pytest.approx(projected(["red shoe"], 8)[0])
+    assert said[1] is None
+    assert found.removed.to_pylist() == [1, 2, 3]
 
 
 def test_without_an_items_section_items_can_only_be_removed(tiny: Config, workspace: Workspace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def service(
     load: Callable[[str], Retriever] | None = None,
     batch: Batch | None = None,
     meter: Noted | None = None,
+    quality: Callable[[str], Mapping[str, float]] = lambda name: {},
     **config: Any,
 ) -> Service:
     """A service on a workspace without a release; ``publish`` gives it one."""
@@ -71,7 +72,7 @@ def service(
     def plain(name: str) -> Retriever:
         return builders.retriever(release=name, table=catalogue(), config=checked)
 
-    return Service(Current(Store(str(folder)), load or plain, meter), checked, batch, meter)
+    return Service(Current(Store(str(folder)), load or plain, meter), checked, batch, meter, quality=quality)
 
 
 def publish(running: Service, folder: Path, name: str = "r1") -> None:

@@ -191,6 +191,7 @@ def test_the_documentation_names_every_route_and_the_token(web: Web) -> None:
         "/v1/items/{item_id}/similar",
         "/v1/events",
         "/v1/release",
+        "/v1/quality",
         "/healthz",
         "/readyz",
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raycl.errors import InputError
+from raycl.serving import remote
 from raycl.serving.api import Answer, Event, Query
 from raycl.serving.retriever import Retriever
 from raycl.serving.service import Service, Similar, TooLate, Work
@@ -122,3 +124,35 @@ def test_a_retrieval_is_a_batch_of_one_where_nothing_else_is_given(running: Serv
     (answer,) = asyncio.run(running.retrieve([Query(history=[101], k=2)], 5.0))
     assert isinstance(answer, Answer)
     assert len(answer.items) == 2
+
+
+def test_answers_without_all_shards_say_so_and_those_of_popularity_need_none(tmp_path: Path) -> None:
+    meter = Noted()
+    silent = {1}
+
+    def ask(questions: Sequence[remote.Question]) -> list[Any]:
+        return [None if part in silent else builders.search(*how) for part, _, how in questions]
+
+    def load(name: str) -> Retriever:
+        parts = remote.Parts(ask, 2)
+
+        def search(vectors: builders.Vectors, k: builders.Ids) -> tuple[builders.Ids, builders.Vectors]:
+            return next(iter(parts.each("probe", vectors, k).values()))  # type: ignore[no-any-return]
+
+        return builders.retriever(release=name, search=search)
+
+    made = services.service(tmp_path, load, meter=meter)
+    services.publish(made, tmp_path)
+    works = [work({"history": [101]}), work({})]
+    (some, popular) = made.answer_batch(works)
+    assert not isinstance(some, Exception)
+    assert not isinstance(popular, Exception)
+    assert (some[0].degraded, popular[0].degraded) == (["shards"], [])
+    assert meter.sum("raycl_degraded_answers", what="shards") == 1
+    assert meter.sum("raycl_lost_shards") == 1
+    silent |= {0}
+    assert all(isinstance(one, remote.NoShard) for one in made.answer_batch(works))
+    silent.clear()
+    (whole,) = made.answer_batch(works[:1])
+    assert not isinstance(whole, Exception)
+    assert whole[0].degraded == []

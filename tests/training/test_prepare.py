@@ -24,6 +24,8 @@ from raycl.training.job import Job
 from raycl.training.prepare import prepare
 from tests.data import whole
 
+SUBSTITUTING = {"terms": ["softmax", {"kind": "views", "substitute": 0.3}]}
+
 
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +97,7 @@ def test_pairs_that_do_not_fill_a_batch_are_refused(tmp_path: Path) -> None:
 
 
 def test_views_that_substitute_are_told_the_neighbours_in_training_histories(tmp_path: Path) -> None:
-    _, pairs, run = prepared(tmp_path, loss={"terms": ["softmax", {"kind": "views", "substitute": 0.3}]})
+    _, pairs, run = prepared(tmp_path, loss=SUBSTITUTING)
     known = [read(pairs.store, [path], "train").trained_on() for path, _ in pairs.files("train")]
     assert run.inputs.neighbours is not None
     assert run.inputs.neighbours.tolist() == correlated(known, 25).tolist()
@@ -103,3 +105,12 @@ def test_views_that_substitute_are_told_the_neighbours_in_training_histories(tmp
     assert run.inputs.neighbours.tolist() != correlated(whole_log, 25).tolist()
     assert loop.fit(run, torch.device("cpu"), lambda _: None)[1].step == run.stream.steps
     assert prepared(tmp_path)[2].inputs.neighbours is None
+
+
+def test_substitutes_are_counted_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, pairs, run = prepared(tmp_path, loss=SUBSTITUTING)
+    monkeypatch.setattr("raycl.data.views.correlated", pytest.fail)
+    again = prepare(config, pairs, Store(str(tmp_path / "towers"))).inputs.neighbours
+    assert again is not None
+    assert run.inputs.neighbours is not None
+    assert again.tolist() == run.inputs.neighbours.tolist()

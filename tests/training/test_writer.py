@@ -114,3 +114,18 @@ def test_an_error_of_training_is_raised_after_the_last_checkpoint_was_awaited(
         train()
     assert steps_on(store) == [1] * (not fails)
     assert (f"was not written: {NO_SPACE}" in caplog.text) is fails
+
+
+def test_a_second_one_at_the_same_step_tells_of_the_progress_alone(store: Slow, model: nn.Linear) -> None:
+    store.go_on()
+    optimizers = [torch.optim.AdamW(model.parameters())]
+    folder = Path(store.uri) / checkpoint.FOLDER / "step-000000003"
+    with Writer(store) as writer:
+        writer.save(model, optimizers, Progress(step=3))
+        writer.wait()
+        written = (folder / "model.safetensors").stat().st_mtime_ns
+        writer.save(model, optimizers, Progress(step=3, epoch=1, losses=[0.5]))
+        writer.save(model, optimizers, Progress(step=3, epoch=1, losses=[0.25]))
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    found = checkpoint.load_newest(store, nn.Linear(2, 2), [])
+    assert (found.epoch, found.losses) == (1, [0.25])

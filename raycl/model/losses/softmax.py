@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from raycl.model.losses import negatives
+
+_CELLS = {"cpu": 2**19, "cuda": 2**26}
+"""Logits of a block of rows: what the cache of a core holds, and what keeps a GPU busy."""
 
 
 def loss(
@@ -23,8 +29,59 @@ def loss(
     ``log_q`` is subtracted after the temperature, from own items and negatives alike, for training only (Yi et al.,
     RecSys 2019, section 3; Bengio and Senécal, 2008). Where candidates come from several samplers it is that of the
     mixture (Yang et al., WWW 2020, section 4.2). ``private`` as in ``negatives.scores``; ``negative`` and ``log_q``
-    go on with its columns.
+    go on with its columns. It can be differentiated once.
     """
-    logits = negatives.scores(users / temperature, items, private, log_q)
-    left_out = (~negative).scatter(1, own[:, None], False)
-    return (F.cross_entropy(logits.masked_fill_(left_out, float("-inf")), own, reduction="none") * weights).mean()
+    value: Tensor = _Fused.apply(  # type: ignore[no-untyped-call]
+        users / temperature, items, private, own, negative, log_q, weights
+    )
+    return value
+
+
+class _Fused(torch.autograd.Function):
+    """The loss and its gradients by blocks of rows, whose logits are used up while they are in the cache.
+
+    Logits, their softmax and its gradient for all rows at once are five readings of (rows, columns) from memory.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        items: Tensor,
+        private: Tensor | None,
+        own: Tensor,
+        negative: Tensor,
+        log_q: Tensor | None,
+        weights: Tensor,
+    ) -> Tensor:
+        learns = any(ctx.needs_input_grad[:3])
+        of_users, of_items = torch.empty_like(users), torch.zeros_like(items)
+        of_private = None if private is None else torch.empty_like(private)
+        shares = weights / len(users)
+        total = shares.new_zeros(())
+        size = max(_CELLS.get(users.device.type, _CELLS["cpu"]) // negative.shape[1], 1)
+        for start in range(0, len(users), size):
+            rows = slice(start, start + size)
+            mine, place, apart = users[rows], own[rows, None], None if private is None else private[rows]
+            left_out = (~negative[rows]).scatter_(1, place, False)
+            logits = negatives.scores(mine, items, apart, log_q).masked_fill_(left_out, float("-inf"))
+            likely = logits.log_softmax(1)
+            total -= (likely.gather(1, place)[:, 0] * shares[rows]).sum()
+            if not learns:
+                continue
+            slopes = likely.exp_().mul_(shares[rows, None]).scatter_add_(1, place, -shares[rows, None].to(likely.dtype))
+            shared = slopes[:, : len(items)]
+            torch.mm(shared, items, out=of_users[rows])
+            of_items.addmm_(shared.T, mine)
+            if apart is not None and of_private is not None:
+                beside = slopes[:, len(items) :, None]
+                of_users[rows] += (beside * apart).sum(1)
+                torch.mul(beside, mine[:, None, :], out=of_private[rows])
+        ctx.save_for_backward(of_users, of_items, *([] if of_private is None else [of_private]))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        of_users, of_items, *of_private = (saved * slope for saved in ctx.saved_tensors)
+        return of_users, of_items, *(of_private or [None]), None, None, None, None

@@ -18,47 +18,58 @@ from raycl.model.losses import corrected_softmax, softmax
 
 NUM_ITEMS, NUM_USERS, SEEDS = 200, 30, range(4)
 Q = torch.nn.functional.normalize(1 / torch.arange(1, NUM_ITEMS + 1, dtype=torch.float64), p=1, dim=0)
-USER = torch.ones(1, 1, dtype=torch.float64)
-"""Its score of an item is that item's only coordinate."""
-OWN, ONE = torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.float64)
 TRIALS = {15: 800, 63: 250, 255: 60}
+CELLS = 8_192
+"""Of a block of trials, at most: each trial is a row, whose candidates no other row has."""
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-def uncorrected(logits: Tensor, items: Tensor, negative: Tensor) -> Tensor:
-    return softmax.loss(USER, logits[items, None], OWN, _drawn(items), None, ONE, 1.0)
-
-
-def with_log_q(logits: Tensor, items: Tensor, negative: Tensor) -> Tensor:
-    return softmax.loss(USER, logits[items, None], OWN, _drawn(items), Q.log()[items], ONE, 1.0)
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Of logits (items,), candidates (columns,), the place of each row's own item, and each row's draws."""
 
 
-def with_mask(logits: Tensor, items: Tensor, negative: Tensor) -> Tensor:
-    return softmax.loss(USER, logits[items, None], OWN, negative, Q.log()[items], ONE, 1.0)
+def _users(own: Tensor) -> tuple[Tensor, Tensor]:
+    """Of length 1, so that their score of an item is that item's only coordinate; all weigh the same."""
+    return torch.ones(len(own), 1, dtype=torch.float64), torch.ones(len(own), dtype=torch.float64)
 
 
-def corrected(logits: Tensor, items: Tensor, negative: Tensor) -> Tensor:
-    return corrected_softmax.loss(USER, logits[items, None], OWN, negative, Q.log()[items], ONE, 1.0)
+def _others(items: Tensor, own: Tensor, drawn: Tensor) -> Tensor:
+    return drawn & (items[None, :] != items[own, None])
+
+
+def uncorrected(logits: Tensor, items: Tensor, own: Tensor, drawn: Tensor) -> Tensor:
+    users, ones = _users(own)
+    return softmax.loss(users, logits[items, None], own, drawn, None, ones, 1.0)
+
+
+def with_log_q(logits: Tensor, items: Tensor, own: Tensor, drawn: Tensor) -> Tensor:
+    users, ones = _users(own)
+    return softmax.loss(users, logits[items, None], own, drawn, Q.log()[items], ones, 1.0)
+
+
+def with_mask(logits: Tensor, items: Tensor, own: Tensor, drawn: Tensor) -> Tensor:
+    users, ones = _users(own)
+    return softmax.loss(users, logits[items, None], own, _others(items, own, drawn), Q.log()[items], ones, 1.0)
+
+
+def corrected(logits: Tensor, items: Tensor, own: Tensor, drawn: Tensor) -> Tensor:
+    users, ones = _users(own)
+    others = _others(items, own, drawn)
+    return corrected_softmax.loss(users, logits[items, None], own, others, Q.log()[items], ones, 1.0)
 
 
 LOSSES: tuple[Loss, ...] = (uncorrected, with_log_q, with_mask, corrected)
 
 
-def _drawn(items: Tensor) -> Tensor:
-    """Every draw is a negative, the own item too."""
-    return (torch.arange(len(items)) > 0)[None]
-
-
 def expected_gradient(loss: Loss, logits: Tensor, own: Tensor, draws: Tensor) -> Tensor:
-    """Mean over draws (trials, negatives) of the gradient in the logits."""
-
-    def value(logits: Tensor, drawn: Tensor) -> Tensor:
-        items = torch.cat([own[None], drawn])
-        return loss(logits, items, (items != own)[None])
-
-    found: Tensor = torch.func.vmap(torch.func.grad(value), in_dims=(None, 0))(logits, draws)
-    return found.mean(0)
+    """Mean over draws (trials, negatives) of the gradient in the logits; every draw counts, the own item too."""
+    leaf, width = logits.clone().requires_grad_(), draws.shape[1] + 1
+    for some in torch.split(draws, max(int((CELLS / width) ** 0.5), 1)):
+        items = torch.cat([own.expand(len(some), 1), some], 1).reshape(-1)
+        places = torch.arange(len(some)) * width
+        drawn = torch.eye(len(some), dtype=torch.bool).repeat_interleave(width, 1)
+        drawn[torch.arange(len(some)), places] = False
+        (loss(leaf, items, places, drawn) * len(some) / len(draws)).backward()  # type: ignore[no-untyped-call]
+    assert leaf.grad is not None
+    return leaf.grad
 
 
 @functools.cache

@@ -88,3 +88,44 @@ def test_another_column_of_the_own_item_is_no_negative() -> None:
 def test_a_batch_of_one_item_alone_has_nothing_to_learn() -> None:
     negative = negatives.of(OWN, torch.full((6,), 7))
     assert softmax.loss(USERS, ITEMS, OWN, negative, None, ONE, 0.1).item() == 0.0
+
+
+def whole(
+    users: Tensor,
+    items: Tensor,
+    own: Tensor,
+    negative: Tensor,
+    log_q: Tensor | None,
+    weights: Tensor,
+    temperature: Tensor | float,
+    private: Tensor | None = None,
+) -> Tensor:
+    """The same by PyTorch's own cross entropy, all rows at once."""
+    logits = negatives.scores(users / temperature, items, private, log_q)
+    left_out = (~negative).scatter(1, own[:, None], False)
+    told = torch.nn.functional.cross_entropy(logits.masked_fill(left_out, float("-inf")), own, reduction="none")
+    return (told * weights).mean()
+
+
+@pytest.mark.parametrize("cells", [1, 20, 10_000], ids=["a row a block", "some rows", "one block"])
+@pytest.mark.parametrize("some", [0, 3], ids=["no private columns", "private columns"])
+@pytest.mark.parametrize("corrects", [False, True])
+def test_blocks_have_the_gradients_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, cells: int, some: int, *, corrects: bool
+) -> None:
+    monkeypatch.setitem(softmax._CELLS, "cpu", cells)
+    generator = torch.Generator().manual_seed(4)
+    own, weights = torch.arange(7) + 1, torch.rand(7, generator=generator, dtype=torch.float64)
+    negative = torch.rand(7, 9 + some, generator=generator) < 0.7
+    log_q = torch.rand(9 + some, generator=generator, dtype=torch.float64).log() if corrects else None
+    given = [vectors(7, 5, generator), vectors(9, 5, generator), torch.tensor(0.2, dtype=torch.float64)]
+    if some:
+        given.append(vectors(7 * some, 5, generator).view(7, some, 5))
+    gradients, values = [], []
+    for one in (softmax.loss, whole):
+        users, items, temperature, *private = leaves = [tensor.clone().requires_grad_() for tensor in given]
+        value = one(users, items, own, negative, log_q, weights, temperature, *private) * 3.0
+        values.append(value.detach())
+        gradients.append(torch.autograd.grad(value, leaves))
+    torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)

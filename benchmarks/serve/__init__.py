@@ -1,0 +1,1 @@
+"""A release behind HTTP: raycl's service beside hand-written ones."""

@@ -1,0 +1,1 @@
+"""Runs of jobs on Kubernetes, where KubeRay carries them."""

@@ -1,0 +1,79 @@
+"""HTTP straight into this process, at a port that other processes of the machine share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from raycl.errors import ConfigError
+
+_BACKLOG = 2_048
+_LOOK_S = 0.02
+
+
+class Listener:
+    """Answers connections that the kernel hands to it, each to one of the listeners of the port; one loop calls it."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, keep_alive_s: float) -> None:
+        """Takes the port at once; ConfigError where it cannot. Connections are answered from ``start`` on."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            self._socket.bind((host, port))
+        except OSError as error:
+            self._socket.close()
+            raise ConfigError(
+                f"serving.port={port} on {host} cannot be listened at ({error.strerror}): choose another"
+            ) from error
+        self.port = int(self._socket.getsockname()[1])
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=round(keep_alive_s),
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._server.server_state.tasks)
+
+    def start(self) -> None:
+        """Answer from now on, on the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
+
+    async def stop(self, within_s: float) -> None:
+        """Take no more connections, answer what is under way for so long at the most, and close the rest."""
+        self._server.config.timeout_graceful_shutdown = max(1, round(within_s))
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+
+def wait_for(host: str, port: int, within_s: float) -> bool:
+    """Whether something listens there before the time is up."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        try:
+            socket.create_connection((host, port), timeout=1.0).close()
+        except OSError:
+            time.sleep(_LOOK_S)
+        else:
+            return True
+    return False

@@ -1,0 +1,95 @@
+"""Shards as deployments of their own on Ray Serve, and the calls to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from raycl.config import ServingConfig
+from raycl.errors import RayclError
+from raycl.index import release
+from raycl.serving import ray_scaling
+from raycl.serving.remote import Parts, Question
+from raycl.serving.shard import Shard, Shards
+from raycl.storage import pointer
+from raycl.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@serve.deployment(name="Shard", health_check_period_s=10)
+class ShardReplica:
+    """Answers for one part of the index, of the releases that it is asked for; the published one is loaded ahead."""
+
+    def __init__(self, workspace: str, part: int, parts: int) -> None:
+        self._store = store = Store(workspace)
+
+        def load(name: str) -> Shard:
+            return Shard(*release.load_part(store.under(f"releases/{name}"), part, parts))
+
+        self._shards = Shards(load)
+        published = pointer.current(store)
+        if published is not None:
+            try:
+                self._shards.of(published.release)
+            except RayclError:
+                log.exception("part %d of release %s cannot be loaded ahead", part, published.release)
+
+    async def ask(self, name: str, what: str, *how: Any) -> Any:
+        """``Shards.ask``, in a thread."""
+        return await asyncio.to_thread(self._shards.ask, name, what, *how)
+
+
+def bound(workspace: str, config: ServingConfig) -> list[serve.Application]:
+    """A deployment for each part."""
+    shards = config.shards
+    return [
+        ShardReplica.options(  # type: ignore[attr-defined]
+            name=f"Shard{part}",
+            ray_actor_options={"num_cpus": shards.num_cpus},
+            max_ongoing_requests=4 * config.target_ongoing_requests,
+            autoscaling_config=ray_scaling.settings(config, shards.min_replicas, shards.max_replicas),
+        ).bind(workspace, part, shards.parts)
+        for part in range(shards.parts)
+    ]
+
+
+class Calls:
+    """Asks the parts through Serve; threads call it, and one event loop carries the calls."""
+
+    def __init__(self, handles: Sequence[DeploymentHandle[Any]], config: ServingConfig) -> None:
+        """On the event loop that is to carry them."""
+        self._handles, self._timeouts = handles, config.shards
+        self._loop = asyncio.get_running_loop()
+
+    def of(self, name: str) -> Parts:
+        """The parts of the release of this name."""
+        return Parts(self._asking(name), len(self._handles))
+
+    def _asking(self, name: str) -> Callable[[Sequence[Question]], Sequence[Any]]:
+        def ask(questions: Sequence[Question]) -> Sequence[Any]:
+            return asyncio.run_coroutine_threadsafe(self._all(name, questions), self._loop).result()
+
+        return ask
+
+    async def _all(self, name: str, questions: Sequence[Question]) -> Sequence[Any]:
+        return await asyncio.gather(*(self._one(name, question) for question in questions))
+
+    async def _one(self, name: str, question: Question) -> Any:
+        part, what, how = question
+        # What a part holds is asked for once, and may have to be loaded first.
+        limit_s = self._timeouts.load_s if what == "facts" else self._timeouts.timeout_ms / 1000
+        try:
+            return await asyncio.wait_for(_answer(self._handles[part].ask.remote(name, what, *how)), limit_s)
+        except Exception as error:
+            log.warning("part %d does not answer %s of release %s: %s", part, what, name, type(error).__name__)
+            return None
+
+
+async def _answer(response: Any) -> Any:
+    return await response

@@ -1,0 +1,1 @@
+"""Every alert fires when it should, and stays quiet when it should."""

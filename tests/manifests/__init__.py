@@ -1,0 +1,1 @@
+"""What `k8s/` says is what Kubernetes, KubeRay, Kueue and raycl understand."""
