@@ -39,7 +39,7 @@ demo: $(STAMP) ## Run the whole journey on this machine, from logs to an answer
 test: $(STAMP) ## Run the tests, all but the long ones
 	$(BIN)/pytest -m "not long" $(PYTEST_ARGS)
 
-test-cluster: $(STAMP) ## Run the long tests: real Ray clusters, kills, faults, signals; half an hour
+test-cluster: $(STAMP) ## Run the long tests: real Ray clusters, kills, faults, signals; three quarters of an hour
 	$(BIN)/pytest -m long $(PYTEST_ARGS)
 
 bench-pairs: $(STAMP) ## Measure logs to pairs beside Polars, DuckDB and PySpark; needs Java, 24 GiB, half an hour

@@ -133,14 +133,14 @@ class RemoteIndex(SelectiveIndex):
         """``facts``: of every part."""
         self._index: _Searched = _Searched(parts, facts, depths)
         self._parts, self._direct_up_to = parts, DIRECT_UP_TO
-        self._shard_of = np.full(num_rows, -1, dtype=np.int32)
+        self._part_of = np.full(num_rows, -1, dtype=np.int32)
         for part, told in facts.items():
-            self._shard_of[told.rows] = part
+            self._part_of[told.rows] = part
         self._all = Selection(self.present)
 
     def vectors(self, rows: Rows) -> Vectors:
         """The vectors (rows, dim) of these rows; zero where a part does not answer."""
-        of_part = self._shard_of[rows]
+        of_part = self._part_of[rows]
         places = {int(part): np.flatnonzero(of_part == part) for part in np.unique(of_part)}
         found = np.zeros((len(rows), self._index.dim), dtype=np.float32)
         asked: list[Question] = [(part, "vectors", (rows[mine],)) for part, mine in places.items()]

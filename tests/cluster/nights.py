@@ -25,6 +25,8 @@ from tests.cluster.outputs import contents, different
 
 USERS, ITEMS = 60, 48
 _WITHIN_S = 300
+_RAY_DID_NOT_START = "The current node timed out during startup"
+"""It gives itself 30 s, which a busy machine may need."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,14 @@ class Night:
         return Workspace(Store(load(self.config).workspace))
 
     def to_the_end(self) -> float:
-        """Run until it ends well; returns how long that took."""
-        began = time.monotonic()
-        command, env = self.command, processes.as_a_user(self.scratch)
-        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_WITHIN_S, check=False)
+        """Run until it ends well, once more where Ray did not start; returns how long that took."""
+        began, env = time.monotonic(), processes.as_a_user(self.scratch)
+        for again in (True, False):
+            ended = subprocess.run(
+                self.command, env=env, capture_output=True, text=True, timeout=_WITHIN_S, check=False
+            )
+            if not (again and _RAY_DID_NOT_START in ended.stderr):
+                break
         assert ended.returncode == 0, ended.stderr
         return time.monotonic() - began
 
