@@ -93,10 +93,9 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     environment = {**node_environment(), **state, "RAYCL_WORKSPACE": str(folder / "workspace")}
     with (
         nodes.head(0, **environment) as cluster,
-        cluster.node("w1", RAY_SERVE_WORKER_PROXY_HTTP_PORT=str(ports["w1"])),
-        cluster.node("w2", RAY_SERVE_WORKER_PROXY_HTTP_PORT=str(ports["w2"])),
+        cluster.joined("w1", RAY_SERVE_WORKER_PROXY_HTTP_PORT=str(ports["w1"])),
+        cluster.joined("w2", RAY_SERVE_WORKER_PROXY_HTTP_PORT=str(ports["w2"])),
     ):
-        cluster.wait_for(3)
         config = builders.write_config(folder / "raycl.yaml", tree(log, folder / "workspace"))
         yield Operated(cluster, ports, config, Store(str(folder / "workspace")))
 
@@ -157,8 +156,7 @@ def test_a_job_that_is_submitted_without_the_token_is_refused(operated: Operated
 
 @pytest.mark.parametrize("stage", [*MOMENTS, "publish"])
 def test_a_submitted_job_ends_well_though_a_node_is_lost_at_its_work(operated: Operated, stage: str) -> None:
-    with watched(operated) as found, operated.cluster.node(f"lost-{stage}") as lost:
-        operated.cluster.wait_for(4)
+    with watched(operated) as found, operated.cluster.joined(f"lost-{stage}") as lost:
         running = operated.submit(stage)
         try:
             if stage in MOMENTS:
@@ -364,7 +362,7 @@ def test_the_service_goes_on_while_the_head_is_lost_and_the_head_comes_back_with
         time.sleep(5)
         during = count
         assert not answers(served.proxies["head"])
-        served.cluster.start_head()
+        served.cluster.start_head("head-again")
         served.cluster.wait_for(3)
         deadline = time.monotonic() + _WITHIN_S
         while not answers(served.proxies["head"]):
