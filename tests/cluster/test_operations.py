@@ -362,11 +362,12 @@ def test_the_service_goes_on_while_the_head_is_lost_and_the_head_comes_back_with
         time.sleep(5)
         during = count
         assert not answers(served.proxies["head"])
-        served.cluster.start_head("head-again")
-        served.cluster.wait_for(3)
         deadline = time.monotonic() + _WITHIN_S
+        again = served.cluster.start_head("head-1")
         while not answers(served.proxies["head"]):
             assert time.monotonic() < deadline, "the head's proxy does not come back"
+            if again.poll() is not None:  # as on a machine that is too busy; an operator starts it once more
+                again = served.cluster.start_head(f"head-{len(served.cluster.leaders)}")
             time.sleep(0.5)
         while "RUNNING" not in served.ray("serve", "status", "-a", served.cluster.dashboard):
             assert time.monotonic() < deadline, "the application does not come back"
