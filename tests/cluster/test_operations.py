@@ -89,6 +89,7 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     log = folder / "log"
     builders.write_log(log, users=8_000, items=1_000, num_files=40)
     state = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "gcs")}
+    state["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"  # how long workers wait for a head, as KubeRay sets it
     ports = dict(zip(("head", "w1", "w2"), processes.free_ports(3), strict=True))
     environment = {**node_environment(), **state, "RAYCL_WORKSPACE": str(folder / "workspace")}
     with (
@@ -343,7 +344,7 @@ def test_the_service_goes_on_while_the_head_is_lost_and_the_head_comes_back_with
 
     def keep_asking() -> None:
         nonlocal count
-        while not ended.wait(0.1):
+        while not ended.wait(0.5):
             for name in ("w1", "w2"):
                 try:
                     status = ask(served.proxies[name]).status_code
