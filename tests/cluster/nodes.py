@@ -59,10 +59,13 @@ class Cluster:
         """What the cluster asks for."""
         return Path(self.env["RAY_AUTH_TOKEN_PATH"]).read_text(encoding="utf-8")
 
-    def start_head(self) -> subprocess.Popen[bytes]:
-        """Start the head, again with the ports that it had."""
+    def start_head(self, name: str = "head") -> subprocess.Popen[bytes]:
+        """Start the head; again, after its end, under another name: with the ports that it had, in a folder anew.
+
+        In its old folder Ray would take the nodes that are still there for a head that runs.
+        """
         options = [f"--{name}={port}" for name, port in self.ports.items()]
-        return self.start("head", "--head", f"--num-cpus={self.num_cpus}", "--dashboard-host=127.0.0.1", *options)
+        return self.start(name, "--head", f"--num-cpus={self.num_cpus}", "--dashboard-host=127.0.0.1", *options)
 
     @contextmanager
     def node(self, name: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -72,6 +75,14 @@ class Cluster:
             yield leader
         finally:
             processes.kill(leader)
+
+    @contextmanager
+    def joined(self, name: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The same, once the head counts it; nodes that start together on a busy machine keep each other from it."""
+        number = self.nodes_alive() + 1
+        with self.node(name, **env) as leader:
+            self.wait_for(number)
+            yield leader
 
     def start(self, name: str, *options: str, **env: str) -> subprocess.Popen[bytes]:
         """Start a node with ports and a folder of its own."""
@@ -144,5 +155,6 @@ def head(num_cpus: int = 1, **more: str) -> Iterator[Cluster]:
         made.wait_for(1)
         yield made
     finally:
-        processes.kill(made.leaders["head"])
+        for leader in made.leaders.values():
+            processes.kill(leader)
         shutil.rmtree(folder, ignore_errors=True)

@@ -47,10 +47,9 @@ def test_a_night_and_the_service_live_on_s3(s3_store: Store, tmp_path: Path, mon
     proxy, of_worker = processes.free_ports(2)
     with (
         nodes.head(0, **node_environment(), **credentials, RAYCL_WORKSPACE=workspace.uri) as cluster,
-        cluster.node("w1"),
-        cluster.node("w2", RAY_SERVE_WORKER_PROXY_HTTP_PORT=str(of_worker)),
+        cluster.joined("w1"),
+        cluster.joined("w2", RAY_SERVE_WORKER_PROXY_HTTP_PORT=str(of_worker)),
     ):
-        cluster.wait_for(3)
         submit = (sys.executable, str(ROOT / "jobs" / "submit.py"))
         said = run(cluster, *submit, "doctor", str(config))
         (storage,) = [one for one in json.loads(last_line(said))["checks"] if one["check"] == "storage"]
