@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +38,7 @@ _DEFAULTS = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }
+_HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 
 
 def prepare() -> None:
@@ -45,6 +47,9 @@ def prepare() -> None:
         return
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # HAProxy's own ports are fixed ones else, which a second service of this machine would find taken.
+    for name, port in zip(_HAPROXY_PORTS, _free_ports(len(_HAPROXY_PORTS)), strict=True):
+        os.environ.setdefault(name, str(port))
     if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         # Ray would write a token into the user's home; a private file does as well for a cluster of one process tree.
         folder = Path(tempfile.mkdtemp(prefix="raycl-"))
@@ -54,6 +59,14 @@ def prepare() -> None:
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32), encoding="utf-8")
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def leave(code: int) -> NoReturn:
