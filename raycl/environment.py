@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -44,6 +45,7 @@ FAST = {
     if name not in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 }
 """What makes the nodes of a cluster fast, where they were started with it (``deploy/ray.env``)."""
+_HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 
 
 def prepare() -> None:
@@ -52,6 +54,9 @@ def prepare() -> None:
         return
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # HAProxy's own ports are fixed ones else, which a second service of this machine would find taken.
+    for name, port in zip(_HAPROXY_PORTS, _free_ports(len(_HAPROXY_PORTS)), strict=True):
+        os.environ.setdefault(name, str(port))
     if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         # Ray would write a token into the user's home; a private file does as well for a cluster of one process tree.
         folder = Path(tempfile.mkdtemp(prefix="raycl-"))
@@ -61,6 +66,14 @@ def prepare() -> None:
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32), encoding="utf-8")
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def leave(code: int) -> NoReturn:

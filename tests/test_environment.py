@@ -49,6 +49,20 @@ def test_the_users_own_authentication_stays_as_it_is(name: str) -> None:
     assert dict(zip(names, found, strict=False)) == {key: "disabled" if key == name else None for key in names}
 
 
+def test_services_of_one_machine_do_not_fight_for_ports() -> None:
+    """Ports of HAProxy's own, which would be the same ones for all."""
+    script = (
+        "import json, os; from raycl import environment; environment.prepare();"
+        " print(json.dumps([os.environ[f'RAY_SERVE_HAPROXY_{name}_PORT'] for name in ('METRICS', 'STATS')]))"
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    given = inherited | {"RAY_SERVE_HAPROXY_STATS_PORT": "4711"}
+    ended = subprocess.run([sys.executable, "-c", script], env=given, capture_output=True, text=True, check=True)
+    metrics, stats = json.loads(ended.stdout)
+    assert stats == "4711"
+    assert metrics not in ("9101", "4711")
+
+
 def test_the_users_own_settings_stay() -> None:
     assert json.loads(prepared(RAY_USAGE_STATS_ENABLED="1")[0])[3] == "1"
 

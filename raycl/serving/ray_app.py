@@ -36,7 +36,7 @@ class Retrieval:
 
     _listener: Listener | None = None
 
-    async def __init__(  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]  # Serve awaits it, on the loop that the calls to shards need
         self, workspace: str, serving: dict[str, Any], *shards: DeploymentHandle[Any]
     ) -> None:
         """``serving``: the ``serving`` part of the config, as plain values; ``shards``: those that are elsewhere."""

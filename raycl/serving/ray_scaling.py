@@ -30,8 +30,8 @@ def settings(config: ServingConfig, least: int, most: int) -> dict[str, Any]:
 
 def own_settings(config: ServingConfig) -> dict[str, Any]:
     """``settings`` of replicas that listen themselves, whose requests Serve does not see."""
-    function = f"{__name__}:{by_in_flight.__name__}"
-    by_themselves = AutoscalingPolicy(policy_function=function)  # type: ignore[no-untyped-call]
+    path = f"{__name__}:{by_in_flight.__name__}"
+    by_themselves = AutoscalingPolicy(policy_function=path)  # type: ignore[no-untyped-call]
     return {**settings(config, config.min_replicas, config.max_replicas), "policy": by_themselves}
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -20,6 +21,8 @@ from raycl.storage import pointer
 from raycl.storage.store import Store
 
 log = logging.getLogger(__name__)
+
+_AGAIN_S = 0.2
 
 
 @serve.deployment(name="Shard", health_check_period_s=10)
@@ -66,6 +69,8 @@ class Calls:
         """On the event loop that is to carry them."""
         self._handles, self._timeouts = handles, config.shards
         self._loop = asyncio.get_running_loop()
+        self._missed: dict[int, asyncio.Task[None]] = {}
+        """Parts that did not answer, and what waits until they do: meanwhile no batch waits for them."""
 
     def of(self, name: str) -> Parts:
         """The parts of the release of this name."""
@@ -82,13 +87,32 @@ class Calls:
 
     async def _one(self, name: str, question: Question) -> Any:
         part, what, how = question
+        if part in self._missed and what != "facts":
+            return None
         # What a part holds is asked for once, and may have to be loaded first.
         limit_s = self._timeouts.load_s if what == "facts" else self._timeouts.timeout_ms / 1000
         try:
             return await asyncio.wait_for(_answer(self._handles[part].ask.remote(name, what, *how)), limit_s)
         except Exception as error:
             log.warning("part %d does not answer %s of release %s: %s", part, what, name, type(error).__name__)
+            if what != "facts" and part not in self._missed:
+                self._missed[part] = asyncio.create_task(self._until_back(name, part))
             return None
+
+    async def _until_back(self, name: str, part: int) -> None:
+        """Ask for nothing until it comes; a replica in the place of one that died loads the release first."""
+        nothing = np.zeros(0, dtype=np.int64)
+        while True:
+            try:
+                await asyncio.wait_for(
+                    _answer(self._handles[part].ask.remote(name, "vectors", nothing)), self._timeouts.load_s
+                )
+            except Exception:
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                del self._missed[part]
+                log.warning("part %d answers again", part)
+                return
 
 
 async def _answer(response: Any) -> Any:

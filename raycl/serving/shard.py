@@ -71,6 +71,8 @@ class Shard:
 
     def vectors(self, rows: Rows) -> Vectors:
         """The vectors of these rows, which it holds."""
+        if not self._index.shards:
+            return np.zeros((0, 0), dtype=np.float32)
         return self._selective.vectors(rows)
 
     def _among(self, bits: Bits | None) -> Selection | None:

@@ -93,6 +93,10 @@ def answers(served: Served, name: str) -> bool:
     return bool(get(served, "/v1/release")["release"] == name)
 
 
+def whole(served: Served, expected: Expected) -> dict[str, int]:
+    return checked(served.load(1, 0.5, keep_all=True)["answers"], expected)
+
+
 def wait_for(holds: Callable[[], bool], what: str) -> float:
     """Seconds until it holds."""
     began = time.monotonic()
@@ -178,6 +182,7 @@ def test_a_process_that_dies_under_load_makes_no_answer_wrong_and_comes_back(
             "no replica comes in the place of the one that died",
         )
         said = loaded.result()
+        wait_for(lambda: not whole(served, expected)["degraded"], "answers go on without a shard")
         after = served.load(8, 3.0, keep_all=True)
     counts = checked(said["answers"], expected)
     with capsys.disabled():

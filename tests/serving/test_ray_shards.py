@@ -93,7 +93,8 @@ def test_sharded_answers_are_those_of_one_process_whatever_the_query_and_the_rel
 def test_a_shard_that_dies_is_told_and_missed_and_comes_back(service: Service) -> None:
     truth = service.publish(service.first)
     whole = truth.retrieve([Query(history=[103], k=20)])[0]
-    scores = {item.item_id: item.score for item in whole.items}
+    every = truth.retrieve([Query(history=[103], k=builders.NUM_ITEMS)])[0]
+    scores = {item.item_id: item.score for item in every.items}
     (victim,) = [
         actor for actor in ray.util.list_named_actors(all_namespaces=True) if f"{ray_app.NAME}#Shard1#" in actor["name"]
     ]
