@@ -8,8 +8,9 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).resolve().parent / "results"
 
@@ -34,15 +35,19 @@ class Row:
         return None if self.goal is None else self.equal and self.ratio >= self.goal
 
 
-def write(name: str, title: str, rows: list[Row], notes: str, folder: Path = FOLDER) -> None:
-    """Write ``name.json`` and ``name.md`` into ``folder``."""
+def write(name: str, title: str, rows: list[Row], notes: str, folder: Path = FOLDER, *, keep: bool = False) -> None:
+    """Write ``name.json`` and ``name.md`` into ``folder``.
+
+    ``keep``: what was measured there before and not in this run stays, with the date and commit of its own run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    kept = _kept(folder / f"{name}.json", rows) if keep else []
     facts = {
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {_memory_gib()} GiB",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": _commit(),
     }
-    plain = {**facts, "rows": [asdict(row) | {"met": row.met} for row in rows]}
+    plain = {**facts, "rows": [*(asdict(row) | {"met": row.met} for row in rows), *kept]}
     (folder / f"{name}.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     lines = [
         f"# {title}",
@@ -51,15 +56,34 @@ def write(name: str, title: str, rows: list[Row], notes: str, folder: Path = FOL
         "",
         "| case | size | raycl | peer | unit | ratio | goal | equal | met |",
         "|---|---|---|---|---|---|---|---|---|",
-        *(
-            f"| {row.case} | {row.size} | {row.raycl:,.4g} | {row.peer:,.4g} | {row.unit} | {row.ratio:.2f} |"
-            f" {'' if row.goal is None else f'{row.goal:g}'} | {_word(row.equal)} | {_word(row.met)} |"
-            for row in rows
-        ),
+        *map(_line, rows),
+        *(_line(_row(found)) for found in kept),
         "",
+        *(f"{found['case']}, {found['size']}: measured {found['date']} at commit {found['commit']}." for found in kept),
+        *([""] if kept else []),
         notes,
     ]
     (folder / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _kept(path: Path, rows: list[Row]) -> list[dict[str, Any]]:
+    """The rows in ``path`` of other cases and sizes than ``rows``, each with its date and commit."""
+    if not path.exists():
+        return []
+    before, measured = json.loads(path.read_text(encoding="utf-8")), {(row.case, row.size) for row in rows}
+    run = {"date": before["date"], "commit": before["commit"]}
+    return [run | found for found in before["rows"] if (found["case"], found["size"]) not in measured]
+
+
+def _row(plain: dict[str, Any]) -> Row:
+    return Row(**{field.name: plain[field.name] for field in fields(Row)})
+
+
+def _line(row: Row) -> str:
+    return (
+        f"| {row.case} | {row.size} | {row.raycl:,.4g} | {row.peer:,.4g} | {row.unit} | {row.ratio:.2f} |"
+        f" {'' if row.goal is None else f'{row.goal:g}'} | {_word(row.equal)} | {_word(row.met)} |"
+    )
 
 
 def say(line: str) -> None:

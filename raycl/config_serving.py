@@ -110,13 +110,13 @@ class ServingConfig(Section):
     rerank_ms: Annotated[float, Field(gt=0.0)] = 50.0
     """Time for one query's diversity; where it runs out, the rest of the answer is by score, and says so."""
 
+    filters: FilterConfig = FilterConfig()
+    sessions: SessionConfig = SessionConfig()
+    guard: GuardConfig = GuardConfig()
+
     @property
     def least_cpus(self) -> float:
         """What all replicas hold at the least."""
         shards = self.shards
         elsewhere = shards.parts * shards.min_replicas * shards.num_cpus if self.placement == "sharded" else 0.0
         return self.min_replicas * self.num_cpus + elsewhere
-
-    filters: FilterConfig = FilterConfig()
-    sessions: SessionConfig = SessionConfig()
-    guard: GuardConfig = GuardConfig()

@@ -136,11 +136,8 @@ def test_the_environment_of_nodes_is_that_of_an_embedded_ray_and_the_fast_path_o
     lines = (ROOT / "deploy" / "ray.env").read_text(encoding="utf-8").splitlines()
     found = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert found.items() >= environment._DEFAULTS.items()
-    assert found.keys() - environment._DEFAULTS.keys() == {
-        "RAY_SERVE_ENABLE_HA_PROXY",  # its ports are those of a machine: an embedded Ray may be one of several there
-        "RAY_SERVE_USE_GRPC_BY_DEFAULT",
-        "AWS_REQUEST_CHECKSUM_CALCULATION",  # the store sets it itself, in processes of raycl
-    }
+    # The store sets it itself, in processes of raycl.
+    assert found.keys() - environment._DEFAULTS.keys() == {"AWS_REQUEST_CHECKSUM_CALCULATION"}
 
 
 def test_requests_under_way_end_before_a_replica_does() -> None:

@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="runs of each contender; the best counts")
     parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1), help="cores of every contender")
     parser.add_argument("--cases", nargs="+", default=[*CASES, "tables"], choices=[*CASES, "tables"])
+    parser.add_argument("--keep", action="store_true", help="keep the rows of cases that are not measured now")
     parser.add_argument("--table-rows", type=int, nargs="+", default=list(TABLE_ROWS))
     parser.add_argument("--scratch", type=Path, default=ROOT / "benchmarks" / "scratch" / "train")
     parser.add_argument("--results", type=Path, default=results.FOLDER)
@@ -57,7 +58,7 @@ def main() -> None:
     if "tables" in chosen.cases:
         rows += _tables(chosen.table_rows, chosen.rounds, cores)
     notes = (
-        f"Pairs/s of the better epoch of two, the best of {chosen.rounds} rounds in which the contenders take turns\n"
+        f"Pairs/s of the better epoch of two, the best of {_rounds(chosen.rounds)} in which the contenders take turns\n"
         f"on the same {len(cores)} cores. The bare loop is `benchmarks/train/bare.py`: the same towers, loss, batches\n"
         "and start, its tensors made before the clock starts; raycl's time has reading the pairs and checkpoints in\n"
         "it. `SparseAdam` does what raycl does, so the losses of both epochs must agree to a thousandth; dense\n"
@@ -65,7 +66,11 @@ def main() -> None:
         "each, the bare loop both. A step by the rows of its two tables has row-wise Adagrad, so that the largest\n"
         "fits the memory."
     )
-    results.write("train", "Training", rows, notes, chosen.results)
+    results.write("train", "Training", rows, notes, chosen.results, keep=chosen.keep)
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'s' * (count > 1)}"
 
 
 def _beside(case: Case, scratch: Path, log_rows: int, rounds: int, cores: Sequence[int]) -> list[Row]:
