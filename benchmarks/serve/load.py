@@ -49,7 +49,8 @@ class Connection(asyncio.Protocol):
         if len(self._buffer) < end + 4 + length:
             return
         body, self._buffer, self.busy = self._buffer[end + 4 :], b"", False
-        self._load.answered(self, int(head[9:12]), time.perf_counter() - self._due, body)
+        closing = b"connection: close" in head
+        self._load.answered(self, int(head[9:12]), time.perf_counter() - self._due, body, closing)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._load.lost(self)
@@ -79,7 +80,7 @@ class Load:
         self._place = (self._place + 1) % len(self._requests)
         return self._place, self._requests[self._place]
 
-    def answered(self, connection: Connection, status: int, seconds: float, body: bytes) -> None:
+    def answered(self, connection: Connection, status: int, seconds: float, body: bytes, closing: bool) -> None:
         self._taken_s.append(seconds)
         self._ended_s.append(time.time())
         if status != 200:
@@ -88,7 +89,9 @@ class Load:
             self._kept.append((connection.place, body.decode()))
         if self._over:
             return
-        if self._rate is None:
+        if closing:
+            connection.transport.close()  # and ``lost`` opens another
+        elif self._rate is None:
             connection.ask(time.perf_counter())
         elif self._waiting:
             connection.ask(self._waiting.popleft())
