@@ -40,6 +40,14 @@ def _block(sizes: FeatureSizes, model: ModelConfig) -> FeatureBlock:
     return FeatureBlock(sizes, model.dim, model.feature_dropout, gated=model.fusion == "gates")
 
 
+def _rows(tower: ItemTower | UserTower, items: Tensor, seen: Tensor) -> Tensor:
+    """The row of each of ``items`` in a tower's table, 0 where it is not ``seen``.
+
+    Rows that no two items share are their own, and looking that up in a long table costs as much as reading vectors.
+    """
+    return torch.where(seen, (tower.id_row[items] if tower.shares_rows else items) + 1, 0)
+
+
 class ItemTower(nn.Module):
     """An item's own embedding, where training has seen it, and its features.
 
@@ -55,6 +63,7 @@ class ItemTower(nn.Module):
         self.ids = RowTable(spec.num_id_rows + 1, spec.model.dim) if spec.model.item_id else None
         self.features = _block(spec.items, spec.model)
         self.head = Head(spec)
+        self.shares_rows = spec.shared_id_rows is not None
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
         self.register_buffer("id_row", torch.arange(spec.num_items) % spec.num_id_rows)
 
@@ -76,7 +85,7 @@ class ItemTower(nn.Module):
         if self.ids is None:
             assert described is not None
             return described
-        own: Tensor = self.ids(torch.where(seen, self.id_row[items] + 1, 0))
+        own: Tensor = self.ids(_rows(self, items, seen))
         return own if described is None else own + described
 
 
@@ -106,6 +115,7 @@ class UserTower(nn.Module):
         self.context_sizes = spec.context
         self.context = _block(spec.context, spec.model)
         self.head = Head(spec)
+        self.shares_rows = spec.shared_id_rows is not None and not spec.model.share_items
         self.register_buffer("known", torch.zeros(spec.num_items, dtype=torch.bool))
         self.register_buffer("id_row", torch.arange(spec.num_items) % num_rows)
         nn.init.normal_(self.empty, std=dim**-0.5)
@@ -122,7 +132,7 @@ class UserTower(nn.Module):
         assert self.history is not None
         items = history.clamp(min=0)
         present = (history >= 0) & self.known[items]
-        tokens = torch.where(present, self.id_row[items] + 1, 0)
+        tokens = _rows(self, items, present)
         if isinstance(self.pool, WeightedMean):
             pooled = self.history.sums(tokens, self.pool(present))
         else:

@@ -71,9 +71,8 @@ class RowAdagrad(torch.optim.Optimizer):
                 if not state:
                     state["sum"] = table.new_zeros(len(table))
                 rows, gradient = row_gradients.parts(table)
-                total = state["sum"][rows] + gradient.square().mean(1)
-                state["sum"][rows] = total
-                move = gradient * (-group["lr"] / total.sqrt().add_(group["eps"]))[:, None]
-                if group["weight_decay"]:
-                    move.add_(table[rows], alpha=-group["lr"] * group["weight_decay"])
-                table.index_add_(0, rows, move)
+                total = state["sum"].index_select(0, rows).add_(gradient.square().mean(1))
+                state["sum"].index_copy_(0, rows, total)
+                moved = table.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
+                moved.sub_(gradient * (group["lr"] / total.sqrt().add_(group["eps"]))[:, None])
+                table.index_copy_(0, rows, moved)  # rows of a large table come from afar: each is read once
