@@ -137,7 +137,16 @@ def _towers_before(workspace: Workspace, pairs: Version) -> str | None:
 
 
 def _began_with(workspace: Workspace, towers: str) -> str | None:
-    return workspace.open("towers", towers).manifest.inputs.get("started_from")
+    """The towers that these went on from; none where they began with what was pretrained on their own pairs."""
+    inputs = workspace.open("towers", towers).manifest.inputs
+    before = inputs.get("started_from")
+    if before is None:
+        return None
+    try:
+        is_own = workspace.open("towers", before).manifest.inputs["pairs"] == inputs["pairs"]
+    except RayclError:
+        return before
+    return None if is_own else before
 
 
 def _in_a_row(workspace: Workspace, towers: str) -> int:

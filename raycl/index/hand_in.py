@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raycl.config import ItemTable
 from raycl.data import catalogue_tasks, sources
@@ -53,25 +54,39 @@ def read(items: ItemTable | None, uri: str | None, removed: Sequence[str], remov
             raise InputError(f"ITEMS={uri}: the config has no items section, which says what its columns are: set it")
         items = ItemTable(uri="none", title_column=None)
     table = items.model_copy(update={"uri": uri or "", "format": "parquet", "version": None})
-    given = _given(table) if uri is not None else pa.table({items.id_column: pa.array([], pa.int64())})
-    gone: Any = pa.array(list(removed), pa.large_string())
+    given = pa.table({items.id_column: pa.array([], pa.int64())})
+    gone: list[Any] = []
+    if uri is not None:
+        given, unwanted = _given(table)
+        gone += [unwanted] if len(unwanted) else []
     if removed_uri is not None:
         nothing_else: dict[str, Any] = {"title_column": None, "features": (), "display": (), "where": {}, "encode": ()}
         listed = table.model_copy(update={"uri": removed_uri, **nothing_else})
-        ids = whole(sources.open_items(listed).read([items.id_column])[items.id_column])
-        gone = pa.concat_arrays([ids, gone.cast(ids.type)]) if removed else ids
-    return Handed(items.id_column, items.title_column, given, gone)
+        gone.append(whole(sources.open_items(listed).read([items.id_column])[items.id_column]))
+    gone += [pa.array(list(removed), pa.large_string())] if removed or not gone else []
+    return Handed(items.id_column, items.title_column, given, _of_one_type(gone))
 
 
-def _given(table: ItemTable) -> pa.Table:
-    """The rows that the config wants of a table, with the vectors of their words, which are made here."""
+def _given(table: ItemTable) -> tuple[pa.Table, Any]:
+    """The rows that the config wants of a table, with the vectors of their words, and the ids of the other rows.
+
+    An item that is no longer like ``items.where`` is to be answered with no more.
+    """
     source = sources.open_items(table)
     rows = source.read(list(source.types) if table.encode else catalogue_tasks.columns_of(table))
     wanted = catalogue_tasks.wanted(rows, table.where)
-    if wanted.num_rows < rows.num_rows:
-        log.info("%d rows of %s are not like items.where and are left out", rows.num_rows - wanted.num_rows, table.uri)
+    ids, kept = whole(rows[table.id_column]), whole(wanted[table.id_column])
+    unwanted = pc.unique(ids.filter(pc.and_(pc.is_valid(ids), pc.invert(pc.is_in(ids, value_set=kept)))))
     loaded = [encoders.load(chosen, f"items.encode.{place}") for place, chosen in enumerate(table.encode)]
-    return with_vectors(wanted, table.encode, loaded)
+    return with_vectors(wanted, table.encode, loaded), unwanted
+
+
+def _of_one_type(ids: Sequence[Any]) -> Any:
+    """All of them as the first ones are; InputError for one that is no such id."""
+    try:
+        return pa.concat_arrays([part.cast(ids[0].type) for part in ids])
+    except pa.ArrowException as error:
+        raise InputError(f"--remove: ids of the tables are {ids[0].type}, and {error}") from error
 
 
 def to_current(workspace: Workspace, handed: Handed, name: str | None = None, *, dry_run: bool = False) -> Summary:

@@ -112,7 +112,8 @@ def build(args: dict[str, Any]) -> serve.Application:
     if unknown or "workspace" not in args:
         raise ConfigError(f"args={sorted(args)}: give 'workspace' and, if wanted, 'serving', nothing else")
     config = config_file.check_part(ServingConfig, "serving", args.get("serving", {}))
-    shards = ray_shards.bound(str(args["workspace"]), config) if config.placement == "sharded" else []
+    workspace = config_file.expand(str(args["workspace"]), os.environ)
+    shards = ray_shards.bound(workspace, config) if config.placement == "sharded" else []
     bound = Retrieval.options(  # type: ignore[attr-defined]
         ray_actor_options={"num_cpus": config.num_cpus},
         max_ongoing_requests=4 * config.target_ongoing_requests,
@@ -123,6 +124,6 @@ def build(args: dict[str, Any]) -> serve.Application:
             if config.listen == "replicas"
             else ray_scaling.settings(config, config.min_replicas, config.max_replicas)
         ),
-    ).bind(config_file.expand(str(args["workspace"]), os.environ), config.model_dump(mode="json"), *shards)
+    ).bind(workspace, config.model_dump(mode="json"), *shards)
     application: serve.Application = bound
     return application

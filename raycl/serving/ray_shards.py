@@ -69,8 +69,8 @@ class Calls:
         """On the event loop that is to carry them."""
         self._handles, self._timeouts = handles, config.shards
         self._loop = asyncio.get_running_loop()
-        self._missed: dict[int, asyncio.Task[None]] = {}
-        """Parts that did not answer, and what waits until they do: meanwhile no batch waits for them."""
+        self._missed: dict[tuple[str, int], asyncio.Task[None]] = {}
+        """Releases and parts that did not answer, and what waits until they do: meanwhile no batch waits for them."""
 
     def of(self, name: str) -> Parts:
         """The parts of the release of this name."""
@@ -87,17 +87,20 @@ class Calls:
 
     async def _one(self, name: str, question: Question) -> Any:
         part, what, how = question
-        if part in self._missed and what != "facts":
+        if (name, part) in self._missed and what != "facts":
             return None
         # What a part holds is asked for once, and may have to be loaded first.
         limit_s = self._timeouts.load_s if what == "facts" else self._timeouts.timeout_ms / 1000
         try:
-            return await asyncio.wait_for(_answer(self._handles[part].ask.remote(name, what, *how)), limit_s)
+            answer = await asyncio.wait_for(_answer(self._handles[part].ask.remote(name, what, *how)), limit_s)
         except Exception as error:
-            log.warning("part %d does not answer %s of release %s: %s", part, what, name, type(error).__name__)
-            if what != "facts" and part not in self._missed:
-                self._missed[part] = asyncio.create_task(self._until_back(name, part))
+            log.warning("part %d does not answer %s of release %s: %r", part, what, name, error)
+            if what != "facts" and (name, part) not in self._missed:
+                self._missed[name, part] = asyncio.create_task(self._until_back(name, part))
             return None
+        for other in [key for key in self._missed if key[1] == part and key[0] != name]:
+            self._missed.pop(other).cancel()  # of a release that may never be loaded again
+        return answer
 
     async def _until_back(self, name: str, part: int) -> None:
         """Ask for nothing until it comes; a replica in the place of one that died loads the release first."""
@@ -110,7 +113,7 @@ class Calls:
             except Exception:
                 await asyncio.sleep(_AGAIN_S)
             else:
-                del self._missed[part]
+                self._missed.pop((name, part), None)
                 log.warning("part %d answers again", part)
                 return
 

@@ -184,8 +184,8 @@ class Service:
         live = [place for place, work in enumerate(works) if work.deadline > now]
         try:
             found = self._together(retriever, [works[place] for place in live])
-        except NoShard as error:
-            found = [error] * len(live)
+        except NoShard:  # one that asks for nothing but what is lost must not take the others with it
+            found = [self._or_error(retriever, works[place]) for place in live]
         except Exception:
             log.exception("a batch of %d requests cannot be answered together; each is tried alone", len(live))
             found = [self._or_error(retriever, works[place]) for place in live]

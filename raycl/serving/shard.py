@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -98,6 +99,8 @@ class Shards:
         """The part of this release, which is loaded where it is not here; raises as ``load`` does."""
         found = self._held.get(release)
         if found is not None:
+            with contextlib.suppress(KeyError):  # gone this moment; the one that was asked for last goes last
+                self._held.move_to_end(release)
             return found
         with self._lock:
             if release not in self._held:

@@ -84,7 +84,7 @@ def test_tables_are_read_as_the_config_tells_the_catalogue(tiny: Config, tmp_pat
     assert (both.items.num_rows, both.removed.to_pylist()) == (0, [FIRST, FIRST + 1, 105])
 
 
-def test_rows_that_are_no_items_are_left_out_and_words_become_vectors(tmp_path: Path) -> None:
+def test_rows_that_are_no_items_are_removed_and_words_become_vectors(tmp_path: Path) -> None:
     path = str(tmp_path / "items.parquet")
     rows = {"id": [1, 2, 3], "name": ["red shoe", "blue shoe", None], "kind": ["shop", "test", "shop"]}
     pq.write_table(pa.table(rows), path)
@@ -93,12 +93,14 @@ def test_rows_that_are_no_items_are_left_out_and_words_become_vectors(tmp_path: 
     items = ItemTable(
         uri=path, id_column="id", title_column=None, where={"kind": "shop"}, encode=(encoding,), features=features
     )
-    found = hand_in.read(items, path, [], path)
+    found = hand_in.read(items, path, [], None)
     assert found.items["id"].to_pylist() == [1, 3]
     said = found.items["said"].to_pylist()
     assert said[0] == pytest.approx(projected(["red shoe"], 8)[0])
     assert said[1] is None
-    assert found.removed.to_pylist() == [1, 2, 3]
+    assert found.removed.to_pylist() == [2]
+    with pytest.raises(InputError, match="--remove: ids of the tables are int64"):
+        hand_in.read(items, path, ["abc"], None)
 
 
 def test_without_an_items_section_items_can_only_be_removed(tiny: Config, workspace: Workspace) -> None:

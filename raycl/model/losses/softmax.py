@@ -31,9 +31,10 @@ def loss(
     mixture (Yang et al., WWW 2020, section 4.2). ``private`` as in ``negatives.scores``; ``negative`` and ``log_q``
     go on with its columns. It can be differentiated once.
     """
-    value: Tensor = _Fused.apply(  # type: ignore[no-untyped-call]
-        users / temperature, items, private, own, negative, log_q, weights
-    )
+    with torch.autocast(users.device.type, enabled=False):
+        value: Tensor = _Fused.apply(  # type: ignore[no-untyped-call]
+            users / temperature, items, private, own, negative, log_q, weights
+        )
     return value
 
 

@@ -129,3 +129,12 @@ def test_blocks_have_the_gradients_of_the_whole(
         gradients.append(torch.autograd.grad(value, leaves))
     torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_autocast_around_it_changes_nothing() -> None:
+    negative = negatives.of(OWN, torch.arange(6))
+    users, items = USERS.float().requires_grad_(), ITEMS.float().requires_grad_()
+    plain = softmax.loss(users, items, OWN, negative, None, ONE.float(), 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = softmax.loss(users, items, OWN, negative, None, ONE.float(), 0.1)
+    assert found.item() == plain.item()
