@@ -133,3 +133,16 @@ def test_a_part_keeps_the_two_newest_releases_and_loads_each_once() -> None:
     assert loaded == ["a", "b", "c", "a"]
     with pytest.raises(ValueError, match="what=of: a shard answers no such question"):
         shards.ask("a", "of", "b")
+
+
+def test_the_release_that_answers_after_a_rollback_stays_while_another_is_loaded() -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> Shard:
+        loaded.append(name)
+        return Shard(ShardedIndex([], ()), 0)
+
+    shards = Shards(load)
+    for name in ("a", "b", "a", "c", "a"):
+        shards.of(name)
+    assert loaded == ["a", "b", "c"]
