@@ -27,6 +27,8 @@ BASE: dict[str, Any] = {
     "train": {"epochs": 1},
 }
 
+FEATURES = "items.features=[{column: category}]"
+
 # Another value for every field, so that a field that is added must say here what it does.
 TRAIN: dict[str, Any] = {
     "epochs": 2,
@@ -52,6 +54,7 @@ TRAIN: dict[str, Any] = {
     "use_gpu": "never",
     "threads_per_worker": 7,
     "max_failures": 7,
+    "pretrain": {"terms": ["reconstruction"]},
 }
 MODEL: dict[str, Any] = {
     "dim": 7,
@@ -66,6 +69,7 @@ MODEL: dict[str, Any] = {
     "feature_dropout": 0.5,
     "request_dropout": 0.5,
     "dropout": 0.5,
+    "fusion": "gates",
 }
 LOSS: dict[str, Any] = {
     "terms": "bpr",
@@ -106,6 +110,7 @@ REACH: dict[str, tuple[str, set[str]]] = {
     "tracking": ("tracking.mlflow_uri=http://127.0.0.1:7", set()),
     "ray": ("ray.num_cpus=7", set()),
     "ensemble": ("ensemble.towers=[a, b]", {"towers"}),
+    "answers": ("answers.k=7", set()),
     "search": ("search={fields: {model.dim: [7, 8]}}", set()),
 }
 
@@ -127,9 +132,9 @@ def test_every_field_has_a_row_in_these_tables() -> None:
 
 @pytest.mark.parametrize("field", TRAIN)
 def test_placement_leaves_the_towers_as_they_are_and_all_else_makes_others(field: str) -> None:
-    config = changed(f"train.{field}={TRAIN[field]}")
-    assert getattr(config.train, field) != getattr(changed().train, field)
-    same = lineage.digest(config, "towers", "some-pairs") == lineage.digest(changed(), "towers", "some-pairs")
+    plain, config = changed(FEATURES), changed(FEATURES, f"train.{field}={TRAIN[field]}")
+    assert getattr(config.train, field) != getattr(plain.train, field)
+    same = lineage.digest(config, "towers", "some-pairs") == lineage.digest(plain, "towers", "some-pairs")
     assert same is (field in PLACEMENT)
 
 
@@ -138,7 +143,7 @@ def test_placement_leaves_the_towers_as_they_are_and_all_else_makes_others(field
     [f"model.{field}={value}" for field, value in MODEL.items()] + [f"loss.{f}={value}" for f, value in LOSS.items()],
 )
 def test_model_and_loss_make_other_towers(override: str) -> None:
-    config = changed("items.features=[{column: category}]", override)
+    config = changed(FEATURES, override)
     assert lineage.digest(config, "towers", "some-pairs") != lineage.digest(changed(), "towers", "some-pairs")
 
 
@@ -153,8 +158,8 @@ def test_placement_leaves_what_every_other_stage_makes_as_it_is(stage: str) -> N
 
 def test_work_is_cut_by_these_settings_alone() -> None:
     for override in (*(f"train.{field}={TRAIN[field]}" for field in TRAIN), "pairs.max_history=7", "seed=7"):
-        assert [lineage.cut(changed(override), stage) for stage in STAGES] == [
-            lineage.cut(changed(), stage) for stage in STAGES
+        assert [lineage.cut(changed(FEATURES, override), stage) for stage in STAGES] == [
+            lineage.cut(changed(FEATURES), stage) for stage in STAGES
         ]
     assert [bool(lineage.cut(changed(), stage)) for stage in STAGES] == [True, False, False, True]
 
