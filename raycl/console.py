@@ -109,7 +109,8 @@ class Screen:
         self.say(f"\n{title}")
         table = Table()
         for name in rows[0] if rows else []:
-            table.add_column(name, justify="right" if isinstance(rows[0][name], float) else "left")
+            # A cell that does not fit goes on in the next line: names are there to be copied.
+            table.add_column(name, justify="right" if isinstance(rows[0][name], float) else "left", overflow="fold")
         for row in rows:
             table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
         self._out.print(table)

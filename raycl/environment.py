@@ -32,6 +32,8 @@ _DEFAULTS = {
     # the object store and a buffered request log: ten times less time a request.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    # On a busy machine HAProxy is slow to start, and Serve would give it up after three times 5 seconds.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # How busy replicas are is reported each second, and not each ten.
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",

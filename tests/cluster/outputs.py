@@ -16,8 +16,10 @@ def contents(version: Version) -> dict[str, pa.Table | bytes]:
     store = version.store
     # These hold how fast towers were trained, where the log lay, and names of versions, which tell when they were made.
     told_apart = {"manifest.json", "lineage.json", "report.html", "report.json"}
-    told_apart |= {"metrics.json"} if version.manifest.stage == "towers" else set()
-    paths = [path for path in store.files() if path not in told_apart and not path.startswith("checkpoints/")]
+    if version.manifest.stage == "towers":
+        told_apart |= {"metrics.json", "track.jsonl", "run.json", "run.html", "model_card.md"}
+    folders = ("checkpoints/", "tensorboard/")
+    paths = [path for path in store.files() if path not in told_apart and not path.startswith(folders)]
     assert paths
     return {path: tables.read(store, path) if path.endswith(".parquet") else store.read(path) for path in paths}
 
