@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from raycl.data.columns import whole
 from raycl.index import deltas, joined, release
 from raycl.index.delta_search import JoinedIndex
 from raycl.index.deltas import Taken
@@ -14,6 +15,9 @@ from raycl.serving.checked import Joined
 from raycl.serving.retriever import Retriever
 from raycl.storage.store import Store
 from raycl.storage.versions import Version, Workspace
+
+_NEAR = 100
+"""Items of the release among which one is looked for that stands for a new one in histories."""
 
 
 class Following:
@@ -60,13 +64,16 @@ class Following:
 def joined_to(built: Retriever, taken: Taken, how: release.Search) -> Retriever:
     """The release that ``built`` answers from, with these hand-ins.
 
-    A new item in a history stands there as the item of the release whose vector is nearest to its own.
+    A new item in a history stands there as the item whose vector is nearest to its own, of those near it that training
+    has seen, since others say nothing in a history.
     """
     delta = joined.together(taken, built.table, how.dim)
     num_rows = built.table.num_rows
     new = delta.vectors[delta.rows >= num_rows]
     if len(new):
-        stand_ins = built.index.search(new, np.ones(len(new), dtype=np.int64))[0][:, 0]
+        near = built.index.search(new, np.full(len(new), min(_NEAR, num_rows), dtype=np.int64))[0]
+        seen = (near >= 0) & (whole(built.table["train_count"]).to_numpy()[near] > 0)
+        stand_ins = near[np.arange(len(near)), seen.argmax(1)]
     else:
         stand_ins = np.zeros(0, dtype=np.int64)
     index = JoinedIndex(built.index, num_rows, delta, how.metric)
