@@ -22,6 +22,7 @@ from raycl.index import deltas, release
 from raycl.index.release import Release
 from raycl.index.search import ShardedIndex
 from raycl.model import inputs, weights
+from raycl.serving import following
 from raycl.serving.api import Answer, Diversity, Query
 from raycl.serving.current import Current
 from raycl.serving.filters import And, Equals, Items, Not, Range
@@ -193,6 +194,21 @@ def test_a_new_item_in_a_history_stands_there_as_the_known_one_that_is_nearest(w
     (left_out,) = workspace.answers(Query(history=[901], k=40))
     assert 901 not in [item.item_id for item in left_out.items]
     assert nearest in [item.item_id for item in left_out.items]
+
+
+@on_disk
+def test_an_item_that_training_has_not_seen_stands_for_no_other(workspace: Workspace) -> None:
+    workspace.hand_in(rows(900))
+    taken, how = deltas.take(workspace.store, workspace.version), release.search_of(workspace.version.store)
+    known = workspace.load(workspace.version.name)
+    (nearest,) = following.joined_to(known, taken, how)._joined.stand_ins
+    counts = whole(known.table["train_count"]).to_numpy().copy()
+    counts[nearest] = 0
+    place = known.table.column_names.index("train_count")
+    known.table = known.table.set_column(place, "train_count", pa.array(counts))
+    (other,) = following.joined_to(known, taken, how)._joined.stand_ins
+    assert other not in (nearest, -1)
+    assert counts[other] > 0
 
 
 def test_what_is_handed_in_is_seen_at_the_next_look_and_loads_nothing_again(
