@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,12 +42,17 @@ class Elsewhere:
         return [None if part in self.silent else getattr(self.parts[part], what)(*how) for part, what, how in questions]
 
 
-def both(kind: str, metric: str, rerank: str, num_parts: int) -> tuple[SelectiveIndex, RemoteIndex, Elsewhere]:
-    """The same index here and elsewhere."""
-    vectors = unit_vectors(ROWS, DIM)
+@functools.cache
+def built(kind: str, metric: str, rerank: str) -> ShardedIndex:
+    """An index in shards; some take long to train, so each is made once."""
     plan = plan_of(kind, ROWS, DIM, metric=metric, rerank=rerank)
     depths = [Depth(40, 5, 1.0, 60 if kind == "hnsw" else 0, 80 if rerank == "always" else 0)]
-    whole = of_plan(plan, vectors, np.arange(ROWS) * 7 % NUM_SHARDS, NUM_SHARDS, depths)
+    return of_plan(plan, unit_vectors(ROWS, DIM), np.arange(ROWS) * 7 % NUM_SHARDS, NUM_SHARDS, depths)
+
+
+def both(kind: str, metric: str, rerank: str, num_parts: int) -> tuple[SelectiveIndex, RemoteIndex, Elsewhere]:
+    """The same index here and elsewhere."""
+    whole = built(kind, metric, rerank)
     elsewhere = Elsewhere(whole, num_parts, ROWS + 5)
     here = SelectiveIndex(whole, ROWS + 5)
     return here, remote.index_of(Parts(elsewhere, num_parts), ROWS + 5, whole.depths), elsewhere
