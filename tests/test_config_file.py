@@ -74,7 +74,8 @@ def test_a_file_becomes_a_config(tmp_path: Path) -> None:
         (
             "evaluation: {zzz: 1}",
             "evaluation.zzz=1: unknown key; known keys: ks, part, exclude_met, use_gpu, users_per_block, auc,"
-            " popularity_cuts, new_below, user_columns, item_columns, calibration, perturbed_share, resamples, seed, baselines",
+            " popularity_cuts, new_below, user_columns, item_columns, calibration, perturbed_share, resamples, seed,"
+            " baselines",
         ),
         ("ray: {num_cpu: 1}", "ray.num_cpu=1: unknown key; did you mean 'num_cpus'?"),
     ],
