@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -26,11 +25,11 @@ from raycl.errors import CorruptRelease, InputError, StoreUnavailable
 from raycl.index import delta_items, release
 from raycl.index.delta_items import Handed
 from raycl.model import weights
+from raycl.storage import numbered
 from raycl.storage.store import Store
 from raycl.storage.versions import Version
 
 FOLDER = "deltas"
-_SEGMENT = re.compile(r"(\d{6,})\.json")
 _THREADS = 8
 
 
@@ -140,8 +139,7 @@ def tower_of(built: Version) -> str:
 
 def numbers(workspace: Store, name: str) -> list[int]:
     """Numbers of the hand-ins of a release, ascending: one listing, for those who poll."""
-    found = folder_of(workspace, name).names("")
-    return sorted(int(one[1]) for path in found if (one := _SEGMENT.fullmatch(path)))
+    return numbered.numbers(folder_of(workspace, name).names(""))
 
 
 def take(workspace: Store, built: Version, before: Taken | None = None) -> Taken:
@@ -180,7 +178,7 @@ def _read(folder: Store, number: int, name: str, tower: str) -> _Read:
         segment = _segment(folder, number)
         if (segment.release, segment.item_tower) != (name, tower):
             raise CorruptRelease(
-                f"{folder.uri}/{number:06d}.json extends release {segment.release} by item tower"
+                f"{folder.uri}/{numbered.name_of(number)} extends release {segment.release} by item tower"
                 f" {segment.item_tower[:12]}, this is {name} with {tower[:12]}: hand the items in again"
             )
         if segment.withdraws:
@@ -191,7 +189,7 @@ def _read(folder: Store, number: int, name: str, tower: str) -> _Read:
 
 
 def _segment(folder: Store, number: int) -> Segment:
-    path = f"{number:06d}.json"
+    path = numbered.name_of(number)
     try:
         return Segment(**json.loads(folder.read(path)))
     except StoreUnavailable:
@@ -204,12 +202,13 @@ def _checked(folder: Store, number: int, path: str, sha256: str) -> pa.Table:
     try:
         content = folder.read(path)
     except FileNotFoundError as error:
-        raise CorruptRelease(f"{folder.uri}/{path} of {number:06d}.json is missing: hand the items in again") from error
+        name = numbered.name_of(number)
+        raise CorruptRelease(f"{folder.uri}/{path} of {name} is missing: hand the items in again") from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise CorruptRelease(
-            f"{folder.uri}/{path} has SHA-256 {found[:12]}, {number:06d}.json says {sha256[:12]}: the file was altered"
-            f" or cut short; hand the items in again"
+            f"{folder.uri}/{path} has SHA-256 {found[:12]}, {numbered.name_of(number)} says {sha256[:12]}: the file was"
+            f" altered or cut short; hand the items in again"
         )
     return pq.read_table(pa.BufferReader(content))
 
@@ -226,11 +225,10 @@ def _put(folder: Store, table: pa.Table) -> tuple[str, str]:
 def _create(folder: Store, segment: Segment, *, now: bool) -> int:
     """Take the next number; one that comes ``now`` is no older than the newest, whatever this machine's clock says."""
     while True:
-        found = [int(one[1]) for path in folder.names("") if (one := _SEGMENT.fullmatch(path))]
-        number = max(found, default=0) + 1
+        number = max(numbered.numbers(folder.names("")), default=0) + 1
         if now:
             segment = replace(segment, at_s=max(time.time(), _newest_s(folder, number - 1)))
-        if folder.create(f"{number:06d}.json", json.dumps(asdict(segment)).encode()):
+        if folder.create(numbered.name_of(number), json.dumps(asdict(segment)).encode()):
             return number
 
 

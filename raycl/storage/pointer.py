@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from raycl.errors import RayclError
+from raycl.storage import numbered
 from raycl.storage.store import Store
 
 FOLDER = "releases/published"
-_POINTER = re.compile(r"(\d{6,})\.json")
 _THREADS = 8
 
 
@@ -35,16 +34,16 @@ class Publication:
 
 def current(store: Store) -> Pointer | None:
     """The publication with the highest number, or None before the first."""
-    numbers = [int(found[1]) for name in store.names(FOLDER) if (found := _POINTER.fullmatch(name))]
-    return _read(store, max(numbers)) if numbers else None
+    found = numbered.numbers(store.names(FOLDER))
+    return _read(store, found[-1]) if found else None
 
 
 def history(store: Store) -> list[Publication]:
     """Every publication, the first one first."""
-    at_s = {int(found[1]): at for name, at in store.modified_s(FOLDER).items() if (found := _POINTER.fullmatch(name))}
+    at_s = store.modified_s(FOLDER)
     with ThreadPoolExecutor(_THREADS) as pool:
-        pointers = pool.map(lambda number: _read(store, number), sorted(at_s))
-        return [Publication(pointer, at_s[pointer.number]) for pointer in pointers]
+        pointers = pool.map(lambda number: _read(store, number), numbered.numbers(at_s))
+        return [Publication(pointer, at_s[numbered.name_of(pointer.number)]) for pointer in pointers]
 
 
 def publish(store: Store, release: str) -> Pointer:
@@ -59,12 +58,16 @@ def publish(store: Store, release: str) -> Pointer:
         if newest is not None and newest.release == release:
             return newest
         pointer = Pointer(newest.number + 1 if newest else 1, release)
-        if store.create(f"{FOLDER}/{pointer.number:06d}.json", json.dumps({"release": release}).encode()):
+        if store.create(_path(pointer.number), json.dumps({"release": release}).encode()):
             return pointer
 
 
 def _read(store: Store, number: int) -> Pointer:
-    return Pointer(number, str(json.loads(store.read(f"{FOLDER}/{number:06d}.json"))["release"]))
+    return Pointer(number, str(json.loads(store.read(_path(number)))["release"]))
+
+
+def _path(number: int) -> str:
+    return f"{FOLDER}/{numbered.name_of(number)}"
 
 
 def _require_exclusive_create(store: Store) -> None:
