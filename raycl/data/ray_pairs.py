@@ -12,12 +12,12 @@ from raycl.data import (
     kept_events,
     pair_plan,
     pair_tasks,
-    report_figures,
     report_tasks,
     sources,
     vocabulary_tasks,
 )
 from raycl.data.kept_events import WINDOWS
+from raycl.pages import drawing
 from raycl.storage.versions import Version, Workspace
 from raycl.text import ray_encode
 from raycl.text.tasks import FOLDER
@@ -46,7 +46,7 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     plan = pair_plan.begin(draft, workspace.store, config, inputs, now_ms, known, afresh=force)
 
     ray_runtime.connect(config.ray)
-    threading.Thread(target=report_figures.load, daemon=True).start()
+    threading.Thread(target=drawing.load, daemon=True).start()
     cleaned = ray_runtime.map_tasks(
         "clean",
         lambda number: clean_tasks.clean_fragment(plan, number, fragments[number]),

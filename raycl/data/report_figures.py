@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def load() -> None:
-    """Import what drawing needs: half a second that a thread can spend while others work."""
-
-
 def days(periods: Sequence[Period], unit: str) -> str:
     """Rows and events over time; there is one period or more, without gaps."""
     with drawing("days", 2.5) as (axes, done):

@@ -5,6 +5,7 @@ The drawing library is imported when a figure is drawn. The same numbers give th
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 import warnings
@@ -49,6 +50,15 @@ _STYLE: Any = {
 _ID = re.compile(r' id="([^"]*)"')
 _USED = re.compile(r'(?:href="#|url\(#)([^")]*)')
 _LONGEST_LABEL = 28
+
+
+def load() -> None:
+    """Import what drawing needs, and find its font: half a second that a thread can spend while others work."""
+    for name in ("matplotlib.backends.backend_svg", "matplotlib.dates", "matplotlib.figure", "matplotlib.style.core"):
+        importlib.import_module(name)
+    from matplotlib import font_manager
+
+    font_manager.findfont("DejaVu Sans")
 
 
 @contextmanager

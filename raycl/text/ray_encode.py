@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from raycl import ray_runtime
 from raycl.config import Config, ItemTable
 from raycl.data import sources
@@ -41,6 +39,8 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> Version
     use_gpu = ray_runtime.num_gpus() > 0
 
     def ready() -> ray_runtime.Task:
+        import torch  # two seconds that a run without words to encode need not wait
+
         torch.set_num_threads(1)
         loaded = [
             encoders.load(chosen, f"items.encode.{place}", "cuda" if use_gpu else "cpu")

@@ -193,6 +193,25 @@ def test_a_command_that_draws_nothing_does_not_import_the_library_that_draws() -
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_drawing_needs_can_be_loaded_ahead_and_is_all_that_it_imports() -> None:
+    code = """
+import sys
+from raycl.data import report_figures
+from raycl.pages import drawing
+drawing.load()
+before = {name for name in sys.modules if name.startswith("matplotlib")}
+report_figures.drops({"bot": 2})
+assert before, "nothing is loaded"
+assert not (later := {name for name in sys.modules if name.startswith("matplotlib")} - before), later
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_without_words_to_encode_does_not_import_torch() -> None:
+    code = "import sys, raycl.data.ray_pairs; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def many_types(number: int) -> Report:
     weights = {f"type {place}": 1.0 for place in range(number)}
     counts = tuple(range(1, number + 1))
