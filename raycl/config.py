@@ -51,6 +51,12 @@ class Columns(Section):
         named = (self.user, self.item, self.time, self.event, self.weight, self.split, *self.context)
         return list(dict.fromkeys(name for name in named if name))
 
+    @property
+    def words(self) -> list[str]:
+        """The columns that are read as one of a few words, and as nothing else."""
+        others = {self.user, self.item, self.time, self.weight, *self.context}
+        return [name for name in (self.event, self.split) if name and name not in others]
+
 
 class TableSource(Section):
     """Where a table lies, on local disk or S3, and how its files make one table.

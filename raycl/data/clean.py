@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,9 @@ class Cleaner:
         split = self._splits(table, faults)
         if self.known_items is not None:
             _mark(faults, "unknown_item", self.known_items.rows(item) < 0)
-        wanted = np.ones(table.num_rows, dtype=np.bool_) if left_out is None else ~left_out
+        good, bad = faults == 0, faults != 0
+        if left_out is not None:
+            good, bad = good & ~left_out, bad & ~left_out
         types = dict(self.context)
         kept = schema.events(
             self.user_type, self.item_type, weights=self.with_weights, splits=self.with_splits, context=types
@@ -99,11 +101,11 @@ class Cleaner:
         made = {"user": user, "item": item, "time_ms": time_ms, "weight": weight, "event": event, "split": split}
         made |= {schema.context_column(name): context(table, name, kind) for name, kind in types.items()}
         cleaned = pa.table({name: made[name] for name in kept.names}, schema=kept)
-        cleaned = cleaned.filter(pa.array(wanted & (faults == 0)))
-        reasons = pa.DictionaryArray.from_arrays(pa.array(faults.astype(np.int16) - 1, mask=faults == 0), REASONS)
-        rows = pa.array(np.arange(first_row, first_row + table.num_rows))
-        bad = table.append_column("reason", reasons.cast(pa.string())).append_column("row", rows)
-        return cleaned, bad.filter(pa.array(wanted & (faults != 0)))
+        rows = np.flatnonzero(bad)
+        reasons = pa.DictionaryArray.from_arrays(faults[rows].astype(np.int8) - 1, REASONS).cast(pa.string())
+        aside = table.take(pa.array(rows)).append_column("reason", reasons)
+        aside = aside.append_column("row", pa.array(first_row + rows))
+        return cleaned if good.all() else cleaned.filter(pa.array(good)), aside
 
     def first_beyond(self, bad: pa.Table) -> int | None:
         """The earliest time among quarantined rows that was too late to be believed; None without any."""
@@ -141,9 +143,7 @@ class Cleaner:
         weights_of = list(self.event_weights.values()) or [1.0]
         of_types = np.array([*weights_of, *(0.0 for _ in self.negative_events)], dtype=np.float64)
         if self.log.columns.event is not None:
-            known = pa.array([*self.event_weights, *self.negative_events], pa.large_string())
-            found = pc.index_in(self._words(table, "event"), value_set=known)
-            positions = found.fill_null(-1).to_numpy(zero_copy_only=False)
+            positions = self._places(table, "event", [*self.event_weights, *self.negative_events])
             _mark(faults, "unknown_event", positions < 0)
             codes = np.maximum(positions, 0).astype(np.uint8)
         else:
@@ -173,21 +173,26 @@ class Cleaner:
     def _splits(self, table: pa.Table, faults: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
         if self.log.columns.split is None:
             return np.zeros(table.num_rows, dtype=np.int8)
-        found = pc.index_in(self._words(table, "split"), value_set=pa.array(list(_SPLIT_CODES), pa.large_string()))
-        positions = found.fill_null(-1).to_numpy(zero_copy_only=False)
+        positions = self._places(table, "split", list(_SPLIT_CODES))
         _mark(faults, "unknown_split", positions < 0)
         codes = np.array(list(_SPLIT_CODES.values()), dtype=np.int8)
         return np.asarray(codes[np.maximum(positions, 0)])
 
-    def _words(self, table: pa.Table, role: str) -> Any:
+    def _places(self, table: pa.Table, role: str, known: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Of each row the place of its word among the ``known`` ones, -1 for any other and for none."""
         column = whole(table[getattr(self.log.columns, role)])
+        words = column.dictionary if pa.types.is_dictionary(column.type) else column
         try:
-            return column.cast(pa.large_string())
+            words = words.cast(pa.large_string())
         except pa.ArrowException as error:
             raise InputError(
                 f"columns.{role}={getattr(self.log.columns, role)} is of type {column.type}: use strings or integers"
                 f" ({error})"
             ) from error
+        found = pc.index_in(words, value_set=pa.array(known, pa.large_string()))
+        if pa.types.is_dictionary(column.type):
+            found = found.take(column.indices)
+        return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int32)
 
 
 def positive(events: pa.Table, chosen: PairRules, num_types: int) -> pa.Table:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from raycl.config import ColumnSplit, TimeSplit
 from raycl.data import clean, kept_events, report_sketch, splits, vocabulary_tasks
+from raycl.data.column_types import plain
 from raycl.data.hashing import bucket_of
 from raycl.data.increment import Place
 from raycl.data.kept_events import How
@@ -75,9 +76,10 @@ def _cleaner(plan: Plan, fragment: Fragment) -> clean.Cleaner:
 
 def _clean(plan: Plan, cleaner: clean.Cleaner, fragment: Fragment, place: Place) -> tuple[Record, pa.Table]:
     """Write the fragment's events; the record of it, and the rows that were set aside."""
-    rows = fragment.read(log_columns(cleaner.log))
+    rows = fragment.read(log_columns(cleaner.log), cleaner.log.columns.words)
     outside = cleaner.outside(rows)
     events, bad = cleaner.clean(rows, fragment.first_row, outside)
+    bad = plain(bad)
     durable, buckets = plan.kept is not None, bucket_of(events["user"], plan.num_buckets)
     positive = clean.positive(events, plan.config.pairs, plan.num_types)
     items = events["item"], positive["item"]

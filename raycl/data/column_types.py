@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -50,13 +50,15 @@ class Use:
     mixes: Callable[[pa.DataType, pa.DataType], bool] = _one_table
 
 
-def plain(table: pa.Table) -> pa.Table:
+def plain(table: pa.Table, words: Sequence[str] = ()) -> pa.Table:
     """The table with all its text as large_string and its dictionaries of numbers as numbers.
 
-    Other text, or other numbers, can be appended to such columns.
+    Other text, or other numbers, can be appended to such columns. Dictionaries of text stay in the columns of
+    ``words``.
     """
     for position, field in enumerate(table.schema):
-        if (kind := plain_type(field.type)) != field.type:
+        stays = field.name in words and pa.types.is_dictionary(field.type) and _is_text(field.type)
+        if not stays and (kind := plain_type(field.type)) != field.type:
             table = table.set_column(position, field.name, table[position].cast(kind))
     return table
 

@@ -60,23 +60,32 @@ def read_footer(store: Store, field: str, path: str, selection: Selection | None
 
 
 def read_groups(
-    store: Store, field: str, path: str, columns: Sequence[str], groups: Sequence[int], given: Mapping[str, pa.Scalar]
+    store: Store,
+    field: str,
+    path: str,
+    columns: Sequence[str],
+    groups: Sequence[int],
+    given: Mapping[str, pa.Scalar],
+    words: Sequence[str] = (),
 ) -> pa.Table:
     """These columns of some row groups, in this order and with their text as large_string.
 
-    Columns that are ``given`` are not in the file, and hold that value in every row. Raises InputError where the file
-    is damaged.
+    Columns that are ``given`` are not in the file, and hold that value in every row. Text of columns in ``words``,
+    which have few values, may come as a dictionary. Raises InputError where the file is damaged.
     """
     stored = [name for name in columns if name not in given]
 
     def once() -> tuple[pa.Table, int]:
-        with store.filesystem.open_input_file(store.full(path)) as stream, pq.ParquetFile(stream) as file:
+        with (
+            store.filesystem.open_input_file(store.full(path)) as stream,
+            pq.ParquetFile(stream, read_dictionary=[name for name in words if name in stored]) as file,
+        ):
             read = file.read_row_groups(list(groups), columns=stored)
             return read, sum(file.metadata.row_group(group).num_rows for group in groups)
 
     try:
         read, num_rows = store.patiently(path, once)
-        table = plain(read)
+        table = plain(read, words)
     except StoreUnavailable:
         raise
     except (OSError, pa.ArrowException) as error:

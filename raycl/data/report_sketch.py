@@ -27,6 +27,7 @@ Sketch = dict[str, Any]
 
 _DAY_MS = 86_400_000
 _MOST_NAMES, _LONGEST_NAME = 50, 100
+_FEW_CODES = 16
 _ROLES = ("user", "item", "time", "event", "weight", "split")
 
 
@@ -61,7 +62,7 @@ class Rows:
         days = _count_days(np.concatenate(times)) if times else {}
         num_rows = events.num_rows + bad.num_rows
         num_types = len(cleaner.event_weights) + len(cleaner.negative_events)
-        types = np.bincount(np.concatenate(codes), minlength=max(num_types, 1))
+        types = np.sum([_count_codes(part, max(num_types, 1)) for part in codes], axis=0)
         if not has_event:
             types[0] += bad.num_rows
         unnamed, unknown, rest = _count_names(untyped["value"]) if has_event else (0, {}, 0)
@@ -138,7 +139,7 @@ class Kept:
         return cls(
             days,
             len(times_ms) - sum(days.values()),
-            tuple(np.bincount(types, minlength=max(num_types, 1)).tolist()),
+            tuple(_count_codes(types, max(num_types, 1)).tolist()),
             Histogram.of(sizes),
             {part: Histogram.of(found.history_sizes) for part, found in built.targets.items()},
             spans,
@@ -191,6 +192,13 @@ def _alone(cleaner: Cleaner, table: pa.Table, role: str) -> tuple[pa.Table, pa.T
     ids = pa.array(np.zeros(table.num_rows, dtype=np.int64))
     only = replace(cleaner, log=log, user_type=pa.int64(), item_type=pa.int64(), known_items=None, context={})
     return only.clean(pa.table({"id": ids, "value": table[getattr(cleaner.log.columns, role)]}))
+
+
+def _count_codes(codes: npt.NDArray[np.uint8], num_codes: int) -> Ints:
+    """How often each code below ``num_codes`` occurs; a few are sooner looked for one after the other."""
+    if num_codes > _FEW_CODES:
+        return np.bincount(codes, minlength=num_codes)
+    return np.array([np.count_nonzero(codes == code) for code in range(num_codes)])
 
 
 def _count_days(times_ms: Ints) -> dict[int, int]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from raycl import schema
 from raycl.config import PairRules
 from raycl.data import rules, splits
-from raycl.data.columns import whole
+from raycl.data.columns import dense, whole
 from raycl.data.id_map import IdMap
 from raycl.data.packed import Sequences, Targets, ranges
 from raycl.data.rules import Dropped, Events, Flags, Ints
@@ -304,6 +304,11 @@ def _pack(
 
 def _distinct(column: Any) -> tuple[Any, Ints]:
     """Distinct values in ascending order, and for each row the place of its value."""
+    if (near := dense(column)) is not None:
+        numbers, least = near
+        is_there = np.zeros(int(numbers.max()) + 1, dtype=np.bool_)
+        is_there[numbers] = True
+        return pa.array(np.flatnonzero(is_there) + least), (np.cumsum(is_there) - 1)[numbers]
     encoded = pc.dictionary_encode(whole(column))
     order = pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)
     rank = np.empty(len(order), dtype=np.int64)

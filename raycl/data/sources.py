@@ -102,10 +102,13 @@ class Fragment:
     stamp: str
     """Changes when the file changes."""
 
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """These columns of the fragment's rows, in file order; InputError where the file is damaged or another one."""
+    def read(self, columns: Sequence[str], words: Sequence[str] = ()) -> pa.Table:
+        """These columns of the fragment's rows, in file order; InputError where the file is damaged or another one.
+
+        Text of columns in ``words``, which have few values, may come as a dictionary.
+        """
         field = f"logs.{self.log}"
-        table = footers.read_groups(Store(self.root_uri), field, self.path, columns, self.groups, self.given)
+        table = footers.read_groups(Store(self.root_uri), field, self.path, columns, self.groups, self.given, words)
         if table.num_rows != self.num_rows:
             raise InputError(
                 f"{field}.uri: file {self.root_uri}/{self.path} was written anew while it was read: run again, and"

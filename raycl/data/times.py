@@ -53,8 +53,9 @@ def to_ms(times: npt.NDArray[np.number], unit: str) -> npt.NDArray[np.int64]:
     if per_ms < 0:
         return (values // -per_ms).astype(np.int64)
     limit = _MOST // per_ms
-    fits = (values >= -limit) & (values <= limit)
-    return (np.where(fits, values + first, 0) * per_ms).astype(np.int64)
+    if values.size and (values.min() < -limit or values.max() > limit):
+        values = np.where((values >= -limit) & (values <= limit), values, -first)
+    return np.asarray((values + first) * per_ms, dtype=np.int64)
 
 
 def date_span(parts: Sequence[str]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycl.data import clean
-from raycl.data.columns import whole
+from raycl.data.columns import dense, whole
 from raycl.data.id_map import IdMap
 
 _ROWS_AT_ONCE = 1_000_000
@@ -21,8 +21,13 @@ _ROWS_AT_ONCE = 1_000_000
 
 def count_ids(ids: Any) -> pa.Table:
     """A table of distinct ``item`` and its ``count``."""
-    counts = pc.value_counts(ids)
-    return pa.table({"item": counts.field("values"), "count": counts.field("counts")})
+    if (near := dense(ids)) is not None:
+        numbers, least = near
+        counts = np.bincount(numbers)
+        found = np.flatnonzero(counts)
+        return pa.table({"item": found + least, "count": counts[found]})
+    counted = pc.value_counts(ids)
+    return pa.table({"item": counted.field("values"), "count": counted.field("counts")})
 
 
 def merge_counts(parts: Iterable[pa.Table]) -> pa.Table:

@@ -54,7 +54,7 @@ _LONGEST_LABEL = 28
 
 def load() -> None:
     """Import what drawing needs, and find its font: half a second that a thread can spend while others work."""
-    for name in ("matplotlib.backends.backend_svg", "matplotlib.dates", "matplotlib.figure", "matplotlib.style.core"):
+    for name in ("matplotlib.backends.backend_svg", "matplotlib.dates", "matplotlib.figure", "matplotlib.style"):
         importlib.import_module(name)
     from matplotlib import font_manager
 

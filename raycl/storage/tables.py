@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raycl.storage.narrow import narrowed, widened
 from raycl.storage.store import Store
 
 ROW_GROUP = 65_536
@@ -39,6 +40,11 @@ def _leaves(path: str, kind: pa.DataType) -> list[tuple[str, pa.DataType]]:
     return [(path, kind)]
 
 
+def _has_text(kind: pa.DataType) -> bool:
+    """Whether values of this type differ in length."""
+    return not (pa.types.is_primitive(kind) or pa.types.is_fixed_size_list(kind))
+
+
 def read(store: Store, path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, or these columns of it."""
     return store.patiently(path, lambda: pq.read_table(store.full(path), columns=columns, filesystem=store.filesystem))
@@ -60,12 +66,14 @@ def write_buckets(
 ) -> None:
     """Write an Arrow file whose ``b``-th record batch holds the rows of bucket ``b``, so that a reader seeks to it.
 
-    ``buckets`` (rows,) are numbers below ``num_buckets``; rows of a bucket keep their order.
+    ``buckets`` (rows,) are numbers below ``num_buckets``; rows of a bucket keep their order. Text is compressed: of
+    numbers, once they are narrow, no more is to be gained than it costs.
     """
+    table = narrowed(table)
     keys = buckets.astype(np.uint16) if num_buckets <= 1 << 16 else buckets  # of 16 bits NumPy makes a radix sort
     ordered = table.take(pa.array(np.argsort(keys, kind="stable")))
     ends = np.cumsum(np.bincount(buckets, minlength=num_buckets))
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    options = pa.ipc.IpcWriteOptions(compression="lz4" if any(map(_has_text, table.schema.types)) else None)
     with (
         store.open_output(path, durable=durable) as stream,
         pa.ipc.new_file(stream, table.schema, options=options) as writer,
@@ -80,7 +88,7 @@ def read_all_buckets(store: Store, path: str) -> pa.Table:
 
     def once() -> pa.Table:
         with store.filesystem.open_input_file(store.full(path)) as stream:
-            return pa.ipc.open_file(stream).read_all()
+            return widened(pa.ipc.open_file(stream).read_all())
 
     return store.patiently(path, once)
 
@@ -90,6 +98,6 @@ def read_bucket(store: Store, path: str, bucket: int) -> pa.Table:
 
     def once() -> pa.Table:
         with store.filesystem.open_input_file(store.full(path)) as stream:
-            return pa.Table.from_batches([pa.ipc.open_file(stream).get_batch(bucket)])
+            return widened(pa.Table.from_batches([pa.ipc.open_file(stream).get_batch(bucket)]))
 
     return store.patiently(path, once)
