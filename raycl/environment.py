@@ -28,6 +28,8 @@ _DEFAULTS = {
     # cost a tenth of a step on cores of their own. So many turns are a fraction of a millisecond.
     "GOMP_SPINCOUNT": "100000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Workers load what the passes over the log need while the driver looks at its sources.
+    "RAY_preload_python_modules": "raycl.data.clean_tasks,raycl.data.pair_tasks",
     # Serve with HAProxy before its replicas in place of a proxy in Python, on one event loop a process, with calls past
     # the object store and a buffered request log: ten times less time a request.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -44,7 +46,7 @@ _DEFAULTS = {
 FAST = {
     name: value
     for name, value in _DEFAULTS.items()
-    if name not in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+    if name not in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_preload_python_modules")
 }
 """What makes the nodes of a cluster fast, where they were started with it (``deploy/ray.env``)."""
 _HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
