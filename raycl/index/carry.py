@@ -19,7 +19,7 @@ import pyarrow as pa
 from raycl.data.columns import whole
 from raycl.data.handoff import Pairs
 from raycl.data.id_map import IdMap
-from raycl.errors import CorruptRelease, RayclError
+from raycl.errors import CorruptRelease, RayclError, StoreUnavailable
 from raycl.index import deltas, release
 from raycl.index.catalogue_rules import CatalogueRules
 from raycl.index.delta_items import Handed
@@ -67,7 +67,7 @@ def over(workspace: Workspace, source: str | None, target: Version) -> int:
     """Hand in to ``target`` what of the release ``source`` it does not know; returns how many items that concerns.
 
     Each hand-in keeps its time, so to do this again carries nothing over. What cannot be read, or cannot be searched by
-    the new tower, is left behind and logged.
+    the new tower, is left behind and logged. StoreUnavailable where the store does not answer.
     """
     store = workspace.store
     if source is None or not deltas.numbers(store, source):
@@ -76,6 +76,8 @@ def over(workspace: Workspace, source: str | None, target: Version) -> int:
         origin = workspace.open(STAGE, source)
         taken = deltas.take(store, origin)
         move = _Move(workspace, origin, target, *(CatalogueRules.of(workspace, one) for one in (origin, target)))
+    except StoreUnavailable:
+        raise
     except RayclError as error:
         log.warning("what was handed in to release %s is not carried over: %s", source, error)
         return 0
@@ -146,6 +148,8 @@ def _listed(workspace: Workspace, built: Version, items: list[object]) -> list[b
         return [False] * len(items)
     try:
         retired = Pairs.of(workspace.open("pairs", release.lineage_of(built.store).pairs)).retired()
+    except StoreUnavailable:
+        raise
     except RayclError:
         retired = np.zeros(len(known), dtype=np.bool_)
     listed: list[bool] = ((rows >= 0) & ~np.append(retired, True)[rows]).tolist()
@@ -169,6 +173,8 @@ def _moved(move: _Move, taken: Taken, number: int, wanted: _Words, unlike: Colle
     try:
         if came:
             items = _given(move, number, segment, pa.array(came, kind))
+    except StoreUnavailable:
+        raise
     except RayclError as error:
         told = len(came), number, move.origin.name, move.target.name, error
         log.warning("%d items of hand-in %d to release %s are not carried over to %s: %s", *told)
@@ -177,6 +183,8 @@ def _moved(move: _Move, taken: Taken, number: int, wanted: _Words, unlike: Colle
     handed = Handed(segment.id_column, segment.title_column, items, gone, forgiving=True)
     try:
         deltas.write(move.workspace.store, move.target, handed, segment.at_s)
+    except StoreUnavailable:
+        raise
     except RayclError as error:
         log.warning("hand-in %d to release %s is not carried over: %s", number, move.origin.name, error)
         return 0

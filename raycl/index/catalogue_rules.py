@@ -16,7 +16,7 @@ from raycl.config_encode import Encoding
 from raycl.data import catalogue_tasks
 from raycl.data.columns import whole
 from raycl.data.id_map import IdMap
-from raycl.errors import InputError, RayclError
+from raycl.errors import InputError, RayclError, StoreUnavailable
 from raycl.index import release
 from raycl.storage import tables
 from raycl.storage.versions import Version, Workspace
@@ -40,10 +40,12 @@ class CatalogueRules:
 
     @classmethod
     def of(cls, workspace: Workspace, built: Version) -> CatalogueRules:
-        """The rules of a release."""
+        """The rules of a release; StoreUnavailable where the store does not answer."""
         vectors = frozenset(one.column for one in release.item_encoders(built.store).features if one.kind == "vector")
         try:
             pairs = workspace.open("pairs", release.lineage_of(built.store).pairs)
+        except StoreUnavailable:
+            raise
         except RayclError:
             return cls({}, {}, pa.nulls(0), vectors)
         items = pairs.manifest.config.get("items") or {}

@@ -15,6 +15,7 @@ import pytest
 
 from raycl import config_file, journey, schema
 from raycl.config import Config
+from raycl.errors import RayclError, StoreUnavailable
 from raycl.index import carry, delta_items, deltas, joined, publish, release, releases
 from raycl.storage import pointer, tables
 from raycl.storage.manifest import FILE
@@ -199,6 +200,47 @@ def test_a_publication_that_was_killed_before_the_rest_was_carried_over_is_broug
     workspace, old, new = two
     pointer.publish(workspace.store, new.name)
     deltas.write(workspace.store, old, handed(rows(900)), BEFORE)
+    publish.publish(workspace, new)
+    assert words(workspace, new) == {900: 3.0}
+
+
+def test_a_store_that_fails_before_the_release_is_current_leaves_the_one_before(
+    two: tuple[Workspace, Version, Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, old, new = two
+    deltas.write(workspace.store, old, handed(rows(900)), BEFORE)
+
+    def take(*arguments: Any) -> Any:
+        raise StoreUnavailable("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deltas, "take", take)
+        with pytest.raises(StoreUnavailable, match="the store is away"):
+            publish.publish(workspace, new)
+    assert pointer.current(workspace.store) == pointer.Pointer(1, old.name)
+    publish.publish(workspace, new)
+    assert words(workspace, new) == {900: 3.0}
+
+
+def test_a_store_that_fails_once_the_release_is_current_is_told_with_what_is_left_to_do(
+    two: tuple[Workspace, Version, Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, old, new = two
+
+    def fail_from_now_on(*arguments: Any, publish_now: Any = pointer.publish) -> Any:
+        deltas.write(workspace.store, old, handed(rows(900)))
+        patched.setattr(deltas, "numbers", take)
+        return publish_now(*arguments)
+
+    def take(*arguments: Any) -> Any:
+        raise StoreUnavailable("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pointer, "publish", fail_from_now_on)
+        told = rf"release {new.name} is current, but what was handed in to {old.name} .* \(the store is away\): publish"
+        with pytest.raises(RayclError, match=told):
+            publish.publish(workspace, new)
+    assert pointer.current(workspace.store) == pointer.Pointer(2, new.name)
     publish.publish(workspace, new)
     assert words(workspace, new) == {900: 3.0}
 
