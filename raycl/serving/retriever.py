@@ -26,6 +26,7 @@ from raycl.serving.api import Answer, Basis, Item, Query, Reason, Reasons
 from raycl.serving.catalogue import Catalogue
 from raycl.serving.checked import Checked, Index, Joined, Vectors
 from raycl.serving.filters import ItemId
+from raycl.serving.remote import NoShard
 from raycl.serving.sessions import Fresh
 
 States = npt.NDArray[np.int32]
@@ -165,14 +166,17 @@ class Retriever:
         )
 
     def check_similar(self, item: ItemId, features: Mapping[str, Any], query: Query) -> Checked:
-        """The query for items like this one; for one without a vector stand those that are likest by ``features``."""
+        """The query for items like this one; for one without a vector stand those that are likest by ``features``.
+
+        Of these the ones whose part of the index does not answer are left out; NoShard where that leaves none.
+        """
         (row,) = self.catalogue.rows([item])
         basis: Basis = "item"
         found = np.array([row], dtype=np.int64)
         if row < 0 or not self.catalogue.all.kept[row]:
             found = self.catalogue.likest(features)
             basis = "features" if len(found) else "popularity"
-        vector = self._index.vectors(found).mean(0) if len(found) else None
+        vector = self._mean(found) if len(found) else None
         asked = query.model_copy(update={"exclude": [item, *query.exclude]})
         none = np.zeros(0, dtype=np.int32)
         return Checked(
@@ -188,6 +192,15 @@ class Retriever:
             basis=basis,
             vector=vector,
         )
+
+    def _mean(self, rows: Rows) -> Vectors:
+        vectors = self._index.vectors(rows)
+        known = np.isfinite(vectors).all(axis=1)
+        if not known.any():
+            raise NoShard(
+                f"the part of the index with the vectors of {self.catalogue.ids(rows)} does not answer in time"
+            )
+        return np.asarray(vectors[known].mean(0))
 
     def _left_out(self, query: Query, met: npt.NDArray[np.int32]) -> Rows:
         rows = {*met.tolist(), *self.catalogue.rows(query.exclude).tolist()} if query.exclude else set(met.tolist())
@@ -268,8 +281,8 @@ class Retriever:
         with torch.inference_mode():
             return self._encode(states, features, ages, context)
 
-    def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons]:
-        """Of each item, the worth of an empty history and the value of each event."""
+    def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons | None]:
+        """Of each item, the worth of an empty history and the value of each event; None without its vector."""
         events = checked.events
 
         def worth(subsets: explain.Subsets) -> explain.Values:
@@ -286,10 +299,12 @@ class Retriever:
                     for event in np.argsort(-values[:, place], kind="stable")
                 ],
             )
+            if np.isfinite(base[place])
+            else None
             for place in range(len(rows))
         ]
 
-    def _answer(self, checked: Checked, chosen: pool.Chosen, reasons: list[Reasons] | None) -> Answer:
+    def _answer(self, checked: Checked, chosen: pool.Chosen, reasons: list[Reasons | None] | None) -> Answer:
         items = [
             Item(
                 item_id=item_id,
@@ -309,7 +324,7 @@ class Retriever:
             matched=checked.matched,
             unknown_history=checked.unknown_history,
             basis=checked.basis,
-            degraded=["diversity"] if chosen.out_of_time else [],
+            degraded=["diversity"] if chosen.by_score else [],
         )
 
 
