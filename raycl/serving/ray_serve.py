@@ -11,7 +11,7 @@ from ray.serve.context import _get_global_client
 from raycl import ray_runtime
 from raycl.config import Config
 from raycl.errors import ConfigError
-from raycl.serving import listener, ray_app
+from raycl.serving import listener, ray_app, ray_proxy
 from raycl.storage.store import absolute
 
 _LISTENS_WITHIN_S = 10.0
@@ -54,9 +54,13 @@ def start(config: Config) -> str:
 
 
 def _start_listening(config: Config, port: int) -> str:
-    """Run replicas that listen at ``port`` themselves, without a proxy of Serve's."""
+    """Run replicas that listen at ``port`` themselves, without a proxy of Serve's.
+
+    Raises ConfigError where Serve of this Ray has proxies at that port already.
+    """
     serving = config.serving.model_copy(update={"port": port})
     serve.start(proxy_location="Disabled", logging_config={"log_level": logging.WARNING, "enable_access_log": False})
+    ray_proxy.require_apart(serving)
     args = {"workspace": absolute(config.workspace), "serving": serving.model_dump(mode="json")}
     serve.run(ray_app.build(args), name=ray_app.NAME, route_prefix="/")
     listener.wait_for(serving.host, port, _LISTENS_WITHIN_S)
