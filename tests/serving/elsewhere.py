@@ -13,15 +13,18 @@ from raycl.serving.shard import Shard
 class Elsewhere:
     """``remote.Ask`` of some parts; it keeps the questions."""
 
-    def __init__(self, whole: ShardedIndex, num_parts: int, num_rows: int) -> None:
+    def __init__(self, parts: Sequence[Shard]) -> None:
+        self.parts = parts
         self.silent: set[int] = set()
         self.silent_to: set[tuple[int, str]] = set()
         """Parts and questions: other questions these answer."""
         self.asked: list[list[Question]] = []
-        self.parts = []
-        for part in range(num_parts):
-            shards, stored = whole.shards[part::num_parts], whole.stored[part::num_parts]
-            self.parts.append(Shard(ShardedIndex(shards, whole.depths, stored), num_rows))
+
+    @classmethod
+    def of(cls, whole: ShardedIndex, num_parts: int, num_rows: int) -> Elsewhere:
+        """An index in so many parts, as a release would be."""
+        shards = [(whole.shards[part::num_parts], whole.stored[part::num_parts]) for part in range(num_parts)]
+        return cls([Shard(ShardedIndex(held, whole.depths, stored), num_rows) for held, stored in shards])
 
     def __call__(self, questions: Sequence[Question]) -> list[Any]:
         self.asked.append(list(questions))

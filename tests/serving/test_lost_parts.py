@@ -27,7 +27,7 @@ LONG = 2.0**60
 
 @pytest.fixture
 def elsewhere() -> Elsewhere:
-    return Elsewhere(sharded(VECTORS, PART, 2, 0, 0), 2, len(IDS))
+    return Elsewhere.of(sharded(VECTORS, PART, 2, 0, 0), 2, len(IDS))
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def built(kind: str, metric: str, rerank: str) -> ShardedIndex:
 def both(kind: str, metric: str, rerank: str, num_parts: int) -> tuple[SelectiveIndex, RemoteIndex, Elsewhere]:
     """The same index here and elsewhere."""
     whole = built(kind, metric, rerank)
-    elsewhere = Elsewhere(whole, num_parts, ROWS + 5)
+    elsewhere = Elsewhere.of(whole, num_parts, ROWS + 5)
     here = SelectiveIndex(whole, ROWS + 5)
     return here, remote.index_of(Parts(elsewhere, num_parts), ROWS + 5, whole.depths), elsewhere
 
