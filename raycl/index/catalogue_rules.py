@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,8 @@ from raycl.errors import InputError, RayclError, StoreUnavailable
 from raycl.index import release
 from raycl.storage import tables
 from raycl.storage.versions import Version, Workspace
-from raycl.text import encoders
+from raycl.text import encoders, tasks
 from raycl.text.encoders import Encode
-from raycl.text.tasks import with_vectors
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class CatalogueRules:
     """``items.where``."""
     encode: Mapping[str, Encoding]
     """``items.encode`` by the column that it makes."""
+    models: Mapping[str, str]
+    """By such a column the fingerprint of the model's files, where it is known."""
     left_out: Any
     """Ids of the rows of its table that are no items by ``where``."""
     vectors: frozenset[str]
@@ -47,12 +49,13 @@ class CatalogueRules:
         except StoreUnavailable:
             raise
         except RayclError:
-            return cls({}, {}, pa.nulls(0), vectors)
+            return cls({}, {}, {}, pa.nulls(0), vectors)
         items = pairs.manifest.config.get("items") or {}
         encode = [Encoding.model_validate(one) for one in items.get("encode") or ()]
         known = pairs.store.exists(schema.UNWANTED_FILE)
         left_out = whole(tables.read(pairs.store, schema.UNWANTED_FILE)["item"]) if known else pa.nulls(0)
-        return cls(items.get("where") or {}, {one.column: one for one in encode}, left_out, vectors)
+        made = {one.column: one for one in encode}
+        return cls(items.get("where") or {}, made, _models(workspace, pairs), left_out, vectors)
 
     def leaves_out(self, items: list[object]) -> list[bool]:
         """Of each item, whether its table has it as a row that is none."""
@@ -88,6 +91,9 @@ class CatalogueRules:
             for rules in (self, before)
         )
         changed = {column for column in ours.keys() | theirs.keys() if ours.get(column) != theirs.get(column)}
+        changed |= {
+            name for name in self.models.keys() & before.models.keys() if self.models[name] != before.models[name]
+        }
         return sorted(changed & self.vectors)
 
     def encoded(self, items: pa.Table, columns: list[str]) -> pa.Table:
@@ -107,8 +113,19 @@ class CatalogueRules:
                 )
             if column in items.column_names:
                 items = items.drop_columns([column])
-            items = with_vectors(items, [chosen], [_loaded(chosen)])
+            items = tasks.with_vectors(items, [chosen], [_loaded(chosen)])
         return items
+
+
+def _models(workspace: Workspace, pairs: Version) -> dict[str, str]:
+    """Fingerprints of the models that made the table of these pairs, by column; none where nobody knows any more."""
+    made_by = re.search(rf"/{tasks.STAGE}/([^/]+)/", pairs.manifest.inputs.get("items", ""))
+    try:
+        return dict(workspace.open(tasks.STAGE, made_by[1]).manifest.facts.get("models", {})) if made_by else {}
+    except StoreUnavailable:
+        raise
+    except RayclError:
+        return {}
 
 
 @functools.lru_cache(maxsize=1)

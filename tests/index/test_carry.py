@@ -15,8 +15,10 @@ import pytest
 
 from raycl import config_file, journey, schema
 from raycl.config import Config
+from raycl.config_encode import PROJECTION
 from raycl.errors import RayclError, StoreUnavailable
 from raycl.index import carry, delta_items, deltas, joined, publish, release, releases
+from raycl.index.catalogue_rules import CatalogueRules
 from raycl.storage import pointer, tables
 from raycl.storage.manifest import FILE
 from raycl.storage.versions import Version, Workspace, begun_at
@@ -315,6 +317,7 @@ def test_vectors_of_words_are_made_by_the_encoder_of_the_next_release(
     second = config_file.check(tree)
     builders.run_stages(second)
     new = workspace.open(releases.STAGE, built(second).name)
+    assert CatalogueRules.of(workspace, new).models == {"said": PROJECTION}
     taken = deltas.take(workspace.store, new)
     assert [table["item"].to_pylist() for table in taken.tables.values()] == [[900]]
     given = deltas.given_of(workspace.store, new.name, 1, taken.segments[1])

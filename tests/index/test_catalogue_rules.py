@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def rules(
         for name, one in given.items()
     ]
     made = {one.column: one for one in chosen}
-    return CatalogueRules(where or {}, made, pa.nulls(0) if left_out is None else left_out, frozenset({"said"}))
+    return CatalogueRules(where or {}, made, {}, pa.nulls(0) if left_out is None else left_out, frozenset({"said"}))
 
 
 ITEMS = pa.table({"id": [1, 2, 3], "name": ["red shoe", "hat", "sock"], "kind": ["shop", None, "test"]})
@@ -57,6 +58,13 @@ def test_vectors_are_of_another_space_where_anything_but_the_share_without_diffe
     assert ours.other_columns(rules(said={"of": ("name",), "missing": 0.5})) == []
     assert ours.other_columns(rules(said={"of": ("name",), "model": "another"})) == ["said"]
     assert ours.other_columns(rules()) == rules().other_columns(ours) == ["said"]
+
+
+def test_vectors_are_of_another_space_where_the_files_of_the_model_were_replaced() -> None:
+    plain = rules(said=("name",))
+    ours, theirs = (replace(plain, models={"said": files}) for files in ("a", "b"))
+    assert ours.other_columns(theirs) == ["said"]
+    assert ours.other_columns(ours) == ours.other_columns(plain) == plain.other_columns(ours) == []
 
 
 def test_vectors_are_made_anew_from_their_words() -> None:
