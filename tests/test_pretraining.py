@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raycl import config_file, config_pretrain, journey, lineage, nightly
 from raycl.config import Config
 from raycl.errors import ConfigError, InputError
-from raycl.storage.versions import Version
+from raycl.index import release
+from raycl.storage import pointer
+from raycl.storage.versions import Version, Workspace, fingerprint
 from tests import tiny as builders
 from tests.here import without_ray
 
@@ -107,6 +113,48 @@ def test_an_autoencoder_of_nothing_is_refused(tmp_path: Path) -> None:
     tree["train"]["pretrain"] = {"terms": "reconstruction"}
     with pytest.raises(ConfigError, match=r"train\.pretrain\.terms\.0\.kind=reconstruction reads item features back"):
         config_file.check(tree)
+
+
+def published(workspace: Workspace, towers: Version) -> None:
+    """Make a release of these towers current, which has nothing but its lineage."""
+    draft = workspace.draft("releases", fingerprint(towers.name))
+    of = release.Lineage(towers.manifest.inputs["pairs"], towers.name, "none", "none", "none")
+    draft.store.write(release.LINEAGE_FILE, json.dumps(asdict(of)).encode())
+    pointer.publish(workspace.store, draft.commit(inputs={}, config={}, counts={}).name)
+
+
+def test_the_second_of_two_nights_goes_on_from_the_first_and_pretrains_no_more(tmp_path: Path) -> None:
+    """What was pretrained counts as no night: on the same log each begins again with what it began with."""
+    builders.write_log(tmp_path / "log")
+    tree = config_of(tmp_path, epochs=1).model_dump(mode="json")
+    tree["logs"][0]["uri"] = str(tmp_path / "log" / "events*.parquet")
+    config = config_file.check(tree | {"nightly": {"fine_tune": {"epochs": 1, "most_in_a_row": 1}}})
+    workspace = journey.workspace(config)
+
+    def night() -> Version:
+        made_from = journey.pairs(config).version
+        towers = journey.train(nightly.tonight(config, workspace, made_from)[0], lambda _: None).version
+        published(workspace, towers)
+        assert {step.stage: step.would for step in nightly.plan(config)}["train"] == "nothing"
+        return towers
+
+    def a_new_day(number: int) -> None:
+        day = {"user_id": [1, 2, 3], "item_id": [101, 102, 103], "timestamp": [1_800_000_000 + number] * 3}
+        pq.write_table(pa.table(day), tmp_path / "log" / f"events-{number}.parquet")
+
+    with pytest.MonkeyPatch.context() as patched:
+        without_ray(patched)
+        first = night()
+        pretrained = before(config)
+        assert first.manifest.inputs["started_from"] == pretrained.name
+        a_new_day(1)
+        second = night()
+        assert second.manifest.inputs["started_from"] == first.name
+        assert sorted(workspace.finished("towers")) == sorted([pretrained.name, first.name, second.name])
+        a_new_day(2)
+        third, why = nightly.tonight(config, workspace, journey.pairs(config).version)
+    assert why == "from the start, after 1 nights that went on from the towers before"
+    assert config_pretrain.before(third) == config_pretrain.before(config)
 
 
 def test_a_search_does_not_pretrain(tmp_path: Path) -> None:

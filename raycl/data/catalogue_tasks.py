@@ -56,6 +56,8 @@ def _write_items(
     table = wanted(read, items.where)
     if items.where:
         counts["items_unwanted"] = read.num_rows - table.num_rows
+        left_out = unwanted(read[items.id_column], table[items.id_column])
+        tables.write(store, schema.UNWANTED_FILE, pa.table({"item": left_out.cast(inputs.item_type)}))
     table = _distinct(table, items.id_column, inputs.item_type, "items", counts)
     if not table.num_rows:
         asked = "items.where, which none of its rows is like, and " if items.where else ""
@@ -91,6 +93,12 @@ def wanted(table: pa.Table, where: Mapping[str, Any]) -> pa.Table:
             ) from error
         table = table.filter(alike)
     return table
+
+
+def unwanted(ids: Any, kept: Any) -> Any:
+    """Those of ``ids``, each once, of which no row is ``kept``."""
+    every = whole(ids)
+    return pc.unique(every.filter(pc.and_(pc.is_valid(every), pc.invert(pc.is_in(every, value_set=whole(kept))))))
 
 
 def _placed(ids: Any, known: Any) -> tuple[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +77,7 @@ def ids(known: IdMap, handed: Handed) -> tuple[Any, Any]:
 
 def _embedded(built: Version, known: IdMap, ids: Any, handed: Handed) -> tuple[Vectors, Any]:
     """Vectors (items, dim), of new items by their features alone, and which of them can be searched."""
-    encoders = Encoders.from_json(json.loads(built.store.read(release.ITEM_FEATURES_FILE)))
+    encoders = release.item_encoders(built.store)
     rows = torch.from_numpy(known.rows(ids).astype(np.int64))
     tower = weights.load_item(built.store.under(release.ITEM_TOWER))
     parts = [np.zeros((0, release.search_of(built.store).dim), dtype=np.float32)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from raycl.config import ItemTable
 from raycl.data import catalogue_tasks, sources
@@ -75,8 +74,7 @@ def _given(table: ItemTable) -> tuple[pa.Table, Any]:
     source = sources.open_items(table)
     rows = source.read(list(source.types) if table.encode else catalogue_tasks.columns_of(table))
     wanted = catalogue_tasks.wanted(rows, table.where)
-    ids, kept = whole(rows[table.id_column]), whole(wanted[table.id_column])
-    unwanted = pc.unique(ids.filter(pc.and_(pc.is_valid(ids), pc.invert(pc.is_in(ids, value_set=kept)))))
+    unwanted = catalogue_tasks.unwanted(rows[table.id_column], wanted[table.id_column])
     loaded = [encoders.load(chosen, f"items.encode.{place}") for place, chosen in enumerate(table.encode)]
     return with_vectors(wanted, table.encode, loaded), unwanted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from raycl.errors import GateRefused, InputError
+from raycl.errors import GateRefused, InputError, RayclError
 from raycl.index import carry, release
 from raycl.storage import pointer
 from raycl.storage.pointer import Pointer
@@ -20,8 +20,9 @@ def publish(workspace: Workspace, version: Version) -> Pointer:
 
     What was handed in to the release before is carried over, also where that comes while this one is published.
 
-    Raises GateRefused with the gate's reason, CorruptRelease where a file is not what was built or cannot be read, and
-    InputError where the release is being pruned: then what was current stays so.
+    Raises GateRefused with the gate's reason, CorruptRelease where a file is not what was built or cannot be read,
+    InputError where the release is being pruned, and StoreUnavailable: then what was current stays so. RayclError,
+    which says so, where the release is current and not all that was handed in meanwhile is carried over.
     """
     store = workspace.store
     store.require_writable()
@@ -42,7 +43,13 @@ def publish(workspace: Workspace, version: Version) -> Pointer:
             pointer.publish(store, before.release)
         raise
     # Whoever hands in looks at the pointer after it; here it is the other way round, so one of both sees the other.
-    carry.over(workspace, source, version)
+    try:
+        carry.over(workspace, source, version)
+    except (RayclError, OSError) as error:
+        raise RayclError(
+            f"release {version.name} is current, but what was handed in to {source} while it was published is not all"
+            f" carried over ({error}): publish {version.name} again, which brings that to its end"
+        ) from error
     return made
 
 

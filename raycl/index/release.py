@@ -213,6 +213,12 @@ def search_of(store: Store) -> Search:
         return Search.from_json(json.loads(store.read(SEARCH_FILE)))
 
 
+def item_encoders(store: Store) -> Encoders:
+    """How the item tower of the release under ``store`` is told of an item."""
+    with _readable(store, ITEM_FEATURES_FILE):
+        return Encoders.from_json(json.loads(store.read(ITEM_FEATURES_FILE)))
+
+
 def quality_of(store: Store) -> dict[str, float]:
     """What the gate measured of the release under ``store``, by its names; nothing where that cannot be read."""
     try:

@@ -11,13 +11,13 @@ from raycl.pages.style import STYLE
 Cell = str | int | float | date | datetime | None
 
 
-def page(title: str, body: Sequence[str]) -> str:
-    """HTML that is well-formed XML too; the parts of the body are markup."""
+def page(title: str, body: Sequence[str], style: str = "") -> str:
+    """HTML that is well-formed XML too; the parts of the body are markup, and ``style`` comes on top of the usual."""
     return (
         '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
         f'<meta name="color-scheme" content="light dark"/><title>{text(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
+        f"<style>{STYLE}{style}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
     )
 
 
@@ -73,6 +73,11 @@ def percent(share: float) -> str:
     if 0.0 < share < 0.0001:
         return "< 0.01 %"
     return f"{100 * share:.2f} %"
+
+
+def lines(words: str) -> str:
+    """``text`` of each line."""
+    return "\n".join(map(text, words.split("\n")))
 
 
 def text(words: str) -> str:

@@ -158,7 +158,8 @@ class Answer(BaseModel):
     basis: Basis = "history"
     """What the order comes from; ``popularity`` where nothing is known of the user."""
     degraded: list[Literal["diversity", "shards"]] = []
-    """What there was no time for: to choose by ``diversity``, or for all ``shards``, so that items may be missing."""
+    """What there was no time for: to choose by ``diversity``, which takes the vectors of all candidates, or for all
+    ``shards``, so that items may be missing, and some without reasons."""
     delta: int = 0
     """The newest hand-in to the release that the answer knows of, see ``raycl delta``; 0 without any."""
 

@@ -28,10 +28,13 @@ class Index(Protocol):
         """Those of the ``kept`` rows that can be found."""
 
     def vectors(self, rows: Rows) -> Vectors:
-        """The vectors (rows, dim) of rows that can be found."""
+        """The vectors (rows, dim) of rows that can be found; NaN of one whose part of the index does not answer."""
 
     def scores(self, queries: Vectors, rows: Rows) -> Scores:
-        """What each of these rows scores for each query, (queries, rows), as a search scores it."""
+        """What each of these rows scores for each query, (queries, rows), as a search scores it.
+
+        NaN as in ``vectors``.
+        """
 
 
 @dataclass(frozen=True)

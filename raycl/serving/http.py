@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from raycl.serving import api, direct, page
+from raycl.serving import api, direct, docs, page
 from raycl.serving.api import Answer, Answers, Asked, Described, Events, Problem, Quality, Status
 from raycl.serving.direct import Direct
 from raycl.serving.guard import Guard, problem, short
@@ -32,12 +33,13 @@ def application(service: Service, tokens: Tokens) -> FastAPI:
         title="raycl",
         version="1",
         description="Retrieval from the published release.",
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(Direct, service=service)
     app.add_middleware(Guard, config=service.config.guard, tokens=tokens, meter=service.meter)
     app.state.service = service
+    app.state.docs = functools.cache(lambda: docs.page(app.openapi()))  # made once, since nobody is turned away there
     app.add_api_route(direct.PATH, _retrieve, methods=["POST"], response_model=Answer | Answers, **_FOR_ASKING)
     app.add_api_route(
         "/v1/items/{item_id:path}/similar", _similar, methods=["GET"], response_model=Answer, **_FOR_ASKING
@@ -46,6 +48,7 @@ def application(service: Service, tokens: Tokens) -> FastAPI:
     app.add_api_route("/v1/release", _release, methods=["GET"], **_FOR_ASKING)
     app.add_api_route("/v1/quality", _quality, methods=["GET"], **_FOR_ASKING)
     app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/docs", _docs, methods=["GET"], include_in_schema=False)
     app.add_api_route("/healthz", _healthy, methods=["GET"])
     app.add_api_route("/readyz", _ready, methods=["GET"], response_model=Status, responses={503: {"model": Status}})
     for error in direct.REFUSALS:
@@ -89,6 +92,11 @@ async def _quality(request: Request) -> Quality:
 async def _page() -> Response:
     """The page for people; it asks this service as anyone does."""
     return HTMLResponse(page.page(), headers={"content-security-policy": page.POLICY})
+
+
+async def _docs(request: Request) -> Response:
+    """The documentation of every route and field."""
+    return HTMLResponse(request.app.state.docs(), headers={"content-security-policy": docs.POLICY})
 
 
 async def _healthy() -> Status:

@@ -66,6 +66,21 @@ class Listener:
         self._socket.close()
 
 
+def require_apart(port: int, proxies: int | None) -> None:
+    """ConfigError where replicas would listen at the port of Serve's proxies, None without any, or each at its own."""
+    if port == 0:
+        raise ConfigError(
+            "serving.port=0 with serving.listen=replicas: each replica would take another port; name the one that they"
+            " share"
+        )
+    if port == proxies:
+        raise ConfigError(
+            f"serving.port={port} with serving.listen=replicas is where Serve's own proxies listen, which would take a"
+            f" part of the connections: set serving.port to another, start Serve with proxy_location: Disabled, or set"
+            f" serving.listen=proxy"
+        )
+
+
 def wait_for(host: str, port: int, within_s: float) -> bool:
     """Whether something listens there before the time is up."""
     end = time.monotonic() + within_s

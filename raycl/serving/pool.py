@@ -28,12 +28,13 @@ class Pool:
 
 @dataclass(frozen=True)
 class Chosen:
-    """An answer's rows in their order, their scores, the places that chance filled, and whether time ran out."""
+    """An answer's rows in their order, their scores, and the places that chance filled."""
 
     rows: Rows
     scores: Scores
     explored: set[int] = field(default_factory=set)
-    out_of_time: bool = False
+    by_score: bool = False
+    """Whether some of it is by score alone where a method was asked for: time ran out, or vectors are not there."""
 
 
 def num_candidates(checked: Checked) -> int:
@@ -116,11 +117,14 @@ def _ordered(
     caps = rerank.Caps([(catalogue.columns.groups(name, pool.rows), most) for name, most in wish.max_per.items()])
     counts = catalogue.counts[pool.rows]
     scores = rerank.discounted(pool.scores, counts, wish.popularity_discount, catalogue.most)
-    vectors = _directions(index.vectors(pool.rows)) if wish.method else None
-    how = rerank.Wish(wish.method, wish.strength, wish.explore, wish.seed)
-    found = rerank.order(scores, vectors, k, how, caps, go_on)
+    vectors = index.vectors(pool.rows) if wish.method else None
+    some_unknown = vectors is not None and not np.isfinite(vectors).all()  # nobody knows what such items are like
+    method = None if some_unknown else wish.method
+    how = rerank.Wish(method, wish.strength, wish.explore, wish.seed)
+    directions = _directions(vectors) if vectors is not None and method else None
+    found = rerank.order(scores, directions, k, how, caps, go_on)
     explored = {place for place, one in enumerate(found.places) if one in found.explored}
-    return Chosen(pool.rows[found.places], pool.scores[found.places], explored, found.out_of_time)
+    return Chosen(pool.rows[found.places], pool.scores[found.places], explored, found.out_of_time or some_unknown)
 
 
 def _directions(vectors: Vectors) -> Vectors:

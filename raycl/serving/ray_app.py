@@ -15,7 +15,7 @@ from raycl import config_file
 from raycl.config import ServingConfig
 from raycl.errors import ConfigError
 from raycl.index import release
-from raycl.serving import http, ray_scaling, ray_shards, remote
+from raycl.serving import http, ray_proxy, ray_scaling, ray_shards, remote
 from raycl.serving.current import Current
 from raycl.serving.listener import Listener
 from raycl.serving.ray_meter import RayMeter
@@ -41,6 +41,7 @@ class Retrieval:
     ) -> None:
         """``serving``: the ``serving`` part of the config, as plain values; ``shards``: those that are elsewhere."""
         config = ServingConfig.model_validate(serving)
+        await asyncio.to_thread(ray_proxy.require_apart, config)
         self._poll_s = config.poll_s
         self._tokens = Tokens.of(config.guard, os.environ)
         store, meter = Store(workspace), RayMeter()

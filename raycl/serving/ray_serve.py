@@ -10,17 +10,20 @@ from ray.serve.context import _get_global_client
 
 from raycl import ray_runtime
 from raycl.config import Config
-from raycl.errors import ConfigError
-from raycl.serving import listener, ray_app
+from raycl.errors import ConfigError, RayclError
+from raycl.serving import listener, ray_app, ray_proxy
 from raycl.storage.store import absolute
 
-_LISTENS_WITHIN_S = 10.0
+log = logging.getLogger(__name__)
+
+_LISTENS_WITHIN_S = 60.0
 
 
 def start(config: Config) -> str:
     """Run the service on the connected or an embedded Ray, and return its URL once it answers.
 
-    Raises ConfigError where the port is taken, or Serve of this Ray listens at another already.
+    Raises ConfigError where the port is taken, or Serve of this Ray listens at another already; RayclError where it
+    does not answer.
     """
     serving = config.serving
     port = serving.port or _free_port(serving.host)
@@ -54,12 +57,24 @@ def start(config: Config) -> str:
 
 
 def _start_listening(config: Config, port: int) -> str:
-    """Run replicas that listen at ``port`` themselves, without a proxy of Serve's."""
+    """Run replicas that listen at ``port`` themselves, without a proxy of Serve's.
+
+    Raises ConfigError where Serve of this Ray has proxies at that port already, and RayclError where replicas of an
+    embedded Ray do not listen; those of a cluster may do so on other nodes.
+    """
     serving = config.serving.model_copy(update={"port": port})
     serve.start(proxy_location="Disabled", logging_config={"log_level": logging.WARNING, "enable_access_log": False})
+    ray_proxy.require_apart(serving)
     args = {"workspace": absolute(config.workspace), "serving": serving.model_dump(mode="json")}
     serve.run(ray_app.build(args), name=ray_app.NAME, route_prefix="/")
-    listener.wait_for(serving.host, port, _LISTENS_WITHIN_S)
+    if not listener.wait_for(serving.host, port, _LISTENS_WITHIN_S):
+        if not ray_runtime.joined_cluster():
+            stop()
+            raise RayclError(
+                f"serving.port={port} on {serving.host}: replicas run and nobody listens there after"
+                f" {_LISTENS_WITHIN_S:g} s; see what they say in Ray's logs"
+            )
+        log.warning("replicas listen at port %d of their own nodes, of which this one is none", port)
     return f"http://{serving.host}:{port}"
 
 

@@ -62,8 +62,8 @@ class Parts:
         """The same question to every part; NoShard where none answers."""
         return self.answers([(part, what, how) for part in range(self.num_parts)])
 
-    def answers(self, questions: Sequence[Question]) -> dict[int, Any]:
-        """By part; NoShard where none answers, and outside of ``noticed`` where one does not."""
+    def answers(self, questions: Sequence[Question], *, least: int = 1) -> dict[int, Any]:
+        """By part; NoShard where fewer than ``least`` answer, and outside of ``noticed`` where one does not."""
         lost = _LOST.get()
         asked = [question for question in questions if lost is None or question[0] not in lost.parts]
         found = {question[0]: answer for question, answer in zip(asked, self._ask(asked), strict=True)}
@@ -71,7 +71,7 @@ class Parts:
         if late and lost is not None:
             lost.parts |= late
         answered = {part: answer for part, answer in found.items() if answer is not None}
-        if questions and (not answered or (late and lost is None)):
+        if questions and (len(answered) < least or (late and lost is None)):
             raise NoShard(f"of {self.num_parts} parts of the index {sorted(late) or 'none'} did not answer in time")
         return answered
 
@@ -139,12 +139,12 @@ class RemoteIndex(SelectiveIndex):
         self._all = Selection(self.present)
 
     def vectors(self, rows: Rows) -> Vectors:
-        """The vectors (rows, dim) of these rows; zero where a part does not answer."""
+        """The vectors (rows, dim) of these rows; NaN where a part does not answer, also where none does."""
         of_part = self._part_of[rows]
         places = {int(part): np.flatnonzero(of_part == part) for part in np.unique(of_part)}
-        found = np.zeros((len(rows), self._index.dim), dtype=np.float32)
+        found = np.full((len(rows), self._index.dim), np.nan, dtype=np.float32)
         asked: list[Question] = [(part, "vectors", (rows[mine],)) for part, mine in places.items()]
-        for part, vectors in self._parts.answers(asked).items():
+        for part, vectors in self._parts.answers(asked, least=0).items():
             found[places[part]] = vectors
         return found
 

@@ -18,13 +18,14 @@ from raycl.config_serving import ServingConfig
 from raycl.data.features import Encoders
 from raycl.errors import InputError
 from raycl.index.release import Release
-from raycl.index.selection import Rows, Selection
+from raycl.index.selection import Rows
 from raycl.index.selective import SelectiveIndex
 from raycl.model import embed, inputs
 from raycl.serving import explain, pool, told
-from raycl.serving.api import Answer, Basis, Item, Query, Reason, Reasons
+from raycl.serving.api import Answer, Item, Query, Reason, Reasons
 from raycl.serving.catalogue import Catalogue
 from raycl.serving.checked import Checked, Index, Joined, Vectors
+from raycl.serving.checking import Checks
 from raycl.serving.filters import ItemId
 from raycl.serving.sessions import Fresh
 
@@ -77,8 +78,10 @@ class Retriever:
         self._config = config or ServingConfig()
         self._users, self._requests = told.Reader("user", encoders), told.Reader("context", context or Encoders())
         self._max_history = max_history
-        self._encode, self._index, self._ticks, self._clock = encode, index, ticks, clock
+        self._encode, self._index, self._ticks = encode, index, ticks
         self.catalogue = Catalogue(catalogue, self._config.filters, index.selection)
+        readers = self._users, self._requests
+        self._checks = Checks(self.catalogue, index, *readers, max_history, clock, self._joined)
 
     @classmethod
     def of(cls, release: Release, config: ServingConfig | None = None, index: Index | None = None) -> Retriever:
@@ -127,78 +130,11 @@ class Retriever:
 
     def check_all(self, asked: Sequence[tuple[Query, Sequence[Fresh]]]) -> list[Checked | InputError]:
         """``check`` of each query and what its user did since; what all say of user and request is encoded together."""
-        users = self._users.read([query.user for query, _ in asked])
-        requests = self._requests.read([query.context for query, _ in asked])
-        found: list[Checked | InputError] = []
-        for (query, fresh), features, context in zip(asked, users, requests, strict=True):
-            try:
-                found.append(self._check(query, fresh, told.good(features), told.good(context)))
-            except InputError as error:
-                found.append(error)
-        return found
-
-    def _check(self, query: Query, fresh: Sequence[Fresh], features: pa.Table, context: pa.Table) -> Checked:
-        met = {str(one) for one in query.history} if fresh else set()
-        added = [one for one in fresh if str(one.item) not in met]
-        history = [*query.history, *(one.item for one in added)]
-        age_s = told.ages(query, [one.time for one in added], self._clock)
-        known_rows = self.catalogue.rows(history)
-        rows = known_rows.copy()
-        for place in np.flatnonzero(rows < 0).tolist() if query.new_items else ():
-            likest = self.catalogue.likest(query.new_items.get(str(history[place]), {}))
-            rows[place] = likest[0] if len(likest) else -1
-        rows = self._joined.known(rows)
-        left_out = known_rows if query.exclude_history else known_rows[:0]  # a stand-in was not met
-        known = rows >= 0
-        newest = known.nonzero()[0][::-1][: self._max_history]
-        return Checked(
-            query,
-            features,
-            context,
-            events=rows[newest],
-            named=np.where(known_rows < 0, rows, known_rows)[newest],
-            age_s=age_s[newest],
-            left_out=self._left_out(query, left_out),
-            unknown_history=len(rows) - int(np.count_nonzero(known)),
-            among=self._among(query),
-            basis=_basis(query, len(newest)),
-        )
+        return self._checks.check_all(asked)
 
     def check_similar(self, item: ItemId, features: Mapping[str, Any], query: Query) -> Checked:
-        """The query for items like this one; for one without a vector stand those that are likest by ``features``."""
-        (row,) = self.catalogue.rows([item])
-        basis: Basis = "item"
-        found = np.array([row], dtype=np.int64)
-        if row < 0 or not self.catalogue.all.kept[row]:
-            found = self.catalogue.likest(features)
-            basis = "features" if len(found) else "popularity"
-        vector = self._index.vectors(found).mean(0) if len(found) else None
-        asked = query.model_copy(update={"exclude": [item, *query.exclude]})
-        none = np.zeros(0, dtype=np.int32)
-        return Checked(
-            asked,
-            self._users.nothing,
-            self._requests.nothing,
-            events=none,
-            named=none,
-            age_s=none.astype(np.float32),
-            left_out=self._left_out(asked, none),
-            unknown_history=0,
-            among=self._among(asked),
-            basis=basis,
-            vector=vector,
-        )
-
-    def _left_out(self, query: Query, met: npt.NDArray[np.int32]) -> Rows:
-        rows = {*met.tolist(), *self.catalogue.rows(query.exclude).tolist()} if query.exclude else set(met.tolist())
-        return np.array(sorted(rows - {-1}), dtype=np.int64)
-
-    def _among(self, query: Query) -> Selection:
-        """What passes the filter; InputError where that, or a cap, is on a column that there is not."""
-        if query.diversity is not None:
-            for name in query.diversity.max_per:
-                self.catalogue.columns.groups(name, np.zeros(0, dtype=np.int64))
-        return self.catalogue.all if query.filter is None else self.catalogue.selection(query.filter)
+        """The query for items like this one, as ``Checks.check_similar`` says; raises as that does."""
+        return self._checks.check_similar(item, features, query)
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, in order; InputError as ``check`` raises it."""
@@ -268,8 +204,8 @@ class Retriever:
         with torch.inference_mode():
             return self._encode(states, features, ages, context)
 
-    def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons]:
-        """Of each item, the worth of an empty history and the value of each event."""
+    def _reasons(self, checked: Checked, rows: Rows) -> list[Reasons | None]:
+        """Of each item, the worth of an empty history and the value of each event; None without its vector."""
         events = checked.events
 
         def worth(subsets: explain.Subsets) -> explain.Values:
@@ -286,10 +222,12 @@ class Retriever:
                     for event in np.argsort(-values[:, place], kind="stable")
                 ],
             )
+            if np.isfinite(base[place])
+            else None
             for place in range(len(rows))
         ]
 
-    def _answer(self, checked: Checked, chosen: pool.Chosen, reasons: list[Reasons] | None) -> Answer:
+    def _answer(self, checked: Checked, chosen: pool.Chosen, reasons: list[Reasons | None] | None) -> Answer:
         items = [
             Item(
                 item_id=item_id,
@@ -309,15 +247,8 @@ class Retriever:
             matched=checked.matched,
             unknown_history=checked.unknown_history,
             basis=checked.basis,
-            degraded=["diversity"] if chosen.out_of_time else [],
+            degraded=["diversity"] if chosen.by_score else [],
         )
-
-
-def _basis(query: Query, num_events: int) -> Basis:
-    if num_events:
-        return "history"
-    said = [*query.user.values(), *query.context.values()]
-    return "features" if any(value is not None for value in said) else "popularity"
 
 
 def describe(answer: Answer) -> list[dict[str, Any]]:

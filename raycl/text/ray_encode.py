@@ -9,14 +9,12 @@ from raycl.data.sources import Source
 from raycl.storage.versions import Version, Workspace, fingerprint
 from raycl.text import encoders, tasks
 
-STAGE = "encodings"
-
 
 def found(config: Config, workspace: Workspace) -> Version | None:
     """The finished table of this config, as its sources are now; None where there is none, or none is asked for."""
     if config.items is None or not config.items.encode:
         return None
-    return workspace.find(STAGE, _digest(config.items, sources.open_words(config.items)))
+    return workspace.find(tasks.STAGE, _digest(config.items, sources.open_words(config.items)))
 
 
 def run(config: Config, workspace: Workspace, *, force: bool = False) -> Version | None:
@@ -30,10 +28,10 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> Version
         return None
     source = sources.open_words(items)
     digest = _digest(items, source)
-    if not force and (done := workspace.find(STAGE, digest)):
+    if not force and (done := workspace.find(tasks.STAGE, digest)):
         return done
     workspace.store.require_writable()
-    draft = workspace.draft(STAGE, digest, fresh=force)
+    draft = workspace.draft(tasks.STAGE, digest, fresh=force)
     work = tasks.of(items, source, draft.store.uri)
     ray_runtime.connect(config.ray)
     use_gpu = ray_runtime.num_gpus() > 0
@@ -56,13 +54,17 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> Version
         facts={
             "missing": {
                 chosen.column: sum(record["missing"][chosen.column] for record in records) for chosen in items.encode
-            }
+            },
+            "models": dict(zip([chosen.column for chosen in items.encode], _models(items), strict=True)),
         },
     )
     return version
 
 
 def _digest(items: ItemTable, source: Source) -> str:
-    models = [encoders.fingerprint(chosen, f"items.encode.{place}") for place, chosen in enumerate(items.encode)]
     chosen = [one.model_dump(mode="json") for one in items.encode]
-    return fingerprint(STAGE, source.identity(), list(source.types), chosen, models)
+    return fingerprint(tasks.STAGE, source.identity(), list(source.types), chosen, _models(items))
+
+
+def _models(items: ItemTable) -> list[str]:
+    return [encoders.fingerprint(chosen, f"items.encode.{place}") for place, chosen in enumerate(items.encode)]

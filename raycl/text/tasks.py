@@ -21,6 +21,7 @@ from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.text.encoders import Encode
 
+STAGE = "encodings"
 FOLDER = "items"
 ROWS_PER_PART = 2_048
 """So much is lost of what a killed run did."""

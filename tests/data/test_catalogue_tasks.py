@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycl import config_file, journey
+from raycl import config_file, journey, schema
 from raycl.data import ray_pairs
 from raycl.data.handoff import Pairs
 from raycl.errors import InputError
+from raycl.storage import tables
 from raycl.storage.versions import Version
 from tests import tiny as builders
 from tests.data.whole import without_ray
@@ -40,6 +41,8 @@ def test_rows_with_another_value_are_no_items_and_their_events_are_quarantined(
     assert set(Pairs.of(found).vocabulary()["item"].to_pylist()) == kept
     events = pq.read_table(tmp_path / "log" / "events.parquet")["item_id"].to_pylist()
     assert found.manifest.counts["items_unwanted"] == 30 - len(kept)
+    left_out = tables.read(found.store, schema.UNWANTED_FILE)["item"]
+    assert (left_out.type, set(left_out.to_pylist())) == (pa.int64(), {*range(101, 131)} - kept)
     assert found.manifest.dropped["unknown_item"] == sum(item not in kept for item in events)
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raycl import config_file, journey
+from raycl import config_file, journey, schema
 from raycl.config import Config
+from raycl.config_encode import PROJECTION
+from raycl.errors import RayclError, StoreUnavailable
 from raycl.index import carry, delta_items, deltas, joined, publish, release, releases
+from raycl.index.catalogue_rules import CatalogueRules
 from raycl.storage import pointer, tables
+from raycl.storage.manifest import FILE
 from raycl.storage.versions import Version, Workspace, begun_at
+from raycl.text.encoders import projected
 from tests import tiny as builders
 from tests.index.builders import built
 from tests.index.handed import handed, rows
@@ -199,6 +206,47 @@ def test_a_publication_that_was_killed_before_the_rest_was_carried_over_is_broug
     assert words(workspace, new) == {900: 3.0}
 
 
+def test_a_store_that_fails_before_the_release_is_current_leaves_the_one_before(
+    two: tuple[Workspace, Version, Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, old, new = two
+    deltas.write(workspace.store, old, handed(rows(900)), BEFORE)
+
+    def take(*arguments: Any) -> Any:
+        raise StoreUnavailable("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deltas, "take", take)
+        with pytest.raises(StoreUnavailable, match="the store is away"):
+            publish.publish(workspace, new)
+    assert pointer.current(workspace.store) == pointer.Pointer(1, old.name)
+    publish.publish(workspace, new)
+    assert words(workspace, new) == {900: 3.0}
+
+
+def test_a_store_that_fails_once_the_release_is_current_is_told_with_what_is_left_to_do(
+    two: tuple[Workspace, Version, Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, old, new = two
+
+    def fail_from_now_on(*arguments: Any, publish_now: Any = pointer.publish) -> Any:
+        deltas.write(workspace.store, old, handed(rows(900)))
+        patched.setattr(deltas, "numbers", take)
+        return publish_now(*arguments)
+
+    def take(*arguments: Any) -> Any:
+        raise StoreUnavailable("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pointer, "publish", fail_from_now_on)
+        told = rf"release {new.name} is current, but what was handed in to {old.name} .* \(the store is away\): publish"
+        with pytest.raises(RayclError, match=told):
+            publish.publish(workspace, new)
+    assert pointer.current(workspace.store) == pointer.Pointer(2, new.name)
+    publish.publish(workspace, new)
+    assert words(workspace, new) == {900: 3.0}
+
+
 def test_the_next_night_folds_in_what_its_catalogue_lists_and_keeps_the_rest(tiny: Config, tmp_path: Path) -> None:
     """A whole journey: 900 is in the new catalogue, 901 is not; of two removed items one is still listed there."""
     first = builders.copied(tiny, tmp_path)
@@ -221,6 +269,61 @@ def test_the_next_night_folds_in_what_its_catalogue_lists_and_keeps_the_rest(tin
     begun = begun_at(release.lineage_of(new.store).pairs)
     assert begun is not None
     assert replace(deltas.take(workspace.store, new).segments[1]).at_s < begun.timestamp()
+
+
+def ruled(version: Version, workspace: Workspace, left_out: Sequence[int] = (), **where: object) -> None:
+    """Have the pairs of a release be made by this ``items.where``, which left out these items."""
+    pairs = workspace.open("pairs", release.lineage_of(version.store).pairs)
+    config = {**pairs.manifest.config, "items": {**pairs.manifest.config["items"], "where": where}}
+    pairs.store.write(FILE, pairs.manifest.model_copy(update={"config": config}).to_bytes())
+    tables.write(pairs.store, schema.UNWANTED_FILE, pa.table({"item": pa.array(left_out, pa.int64())}))
+
+
+def test_what_the_next_catalogue_leaves_out_by_its_rule_does_not_come_back(
+    two: tuple[Workspace, Version, Version],
+) -> None:
+    """902 passes the rule as it was handed in and the table says otherwise since; 903 was changed to pass no more."""
+    workspace, old, new = two
+    ruled(new, workspace, [902, 904], category="tea")
+    deltas.write(workspace.store, old, handed(rows(900, 902, 903)), BEFORE)
+    deltas.write(workspace.store, old, handed(rows(901, 903, FIRST, category="rope")), BEFORE + 1)
+    deltas.write(workspace.store, old, handed(rows(904)), AFTER)
+    deltas.write(workspace.store, old, handed(rows(905, FIRST + 1, category="rope")), AFTER + 1)
+    assert carry.over(workspace, old.name, new) == 3
+    assert words(workspace, new) == {900: 3.0, 904: 3.0, FIRST + 1: None}
+    assert carry.over(workspace, old.name, new) == 0
+
+
+def test_vectors_of_words_are_made_by_the_encoder_of_the_next_release(
+    tiny: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A whole journey: 900 has the words that are read now, 901 was given without; of 902 the table says it is shut."""
+    first = builders.copied(tiny, tmp_path)
+    workspace = journey.workspace(first)
+    old = workspace.open(releases.STAGE, built(first).name)
+    stale = [rows(item).append_column("said", pa.array([[9.0] * 8])) for item in (900, 901, 902)]
+    for given in (stale[0], stale[1].drop_columns(["category"]), stale[2]):
+        open_ones = given.append_column("shut", pa.nulls(1, pa.string()))
+        deltas.write(workspace.store, old, replace(handed(open_ones), forgiving=True))
+    assert first.items is not None
+    listed = pq.read_table(first.items.uri)
+    listed = pa.concat_tables([listed, rows(902).cast(listed.schema)])
+    shut = pa.array([*[None] * (listed.num_rows - 1), "yes"], pa.string())
+    pq.write_table(listed.append_column("shut", shut), tmp_path / "items.parquet")
+    tree = first.model_dump(mode="json")
+    encoding = {"column": "said", "of": ["title", "category"], "model": "projection", "length": 8}
+    tree["items"] |= {"uri": str(tmp_path / "items.parquet"), "encode": [encoding], "where": {"shut": None}}
+    tree["items"]["features"] += [{"column": "said", "kind": "vector", "length": 8}]
+    second = config_file.check(tree)
+    builders.run_stages(second)
+    new = workspace.open(releases.STAGE, built(second).name)
+    assert CatalogueRules.of(workspace, new).models == {"said": PROJECTION}
+    taken = deltas.take(workspace.store, new)
+    assert [table["item"].to_pylist() for table in taken.tables.values()] == [[900]]
+    given = deltas.given_of(workspace.store, new.name, 1, taken.segments[1])
+    np.testing.assert_array_equal(given["said"].to_pylist(), projected(["Told anew 900. tea"], 8))
+    assert "1 items of hand-in 2" in caplog.text
+    assert "the words to make them of are not there: category" in caplog.text
 
 
 def test_before_says_which_release_was_current_last(two: tuple[Workspace, Version, Version]) -> None:

@@ -22,18 +22,21 @@ from raycl.index import deltas, release
 from raycl.index.release import Release
 from raycl.index.search import ShardedIndex
 from raycl.model import inputs, weights
-from raycl.serving import following
+from raycl.serving import following, remote
 from raycl.serving.api import Answer, Diversity, Query
 from raycl.serving.current import Current
 from raycl.serving.filters import And, Equals, Items, Not, Range
 from raycl.serving.following import Following
+from raycl.serving.remote import Parts
 from raycl.serving.retriever import Retriever
+from raycl.serving.shard import Shard
 from raycl.storage import pointer
 from raycl.storage.store import Store
 from raycl.storage.versions import Version
 from tests import tiny as builders
 from tests.index.builders import built
 from tests.index.handed import handed, moved, rows
+from tests.serving.elsewhere import Elsewhere
 from tests.serving.services import Noted
 
 FIRST = builders.FIRST_ITEM
@@ -169,6 +172,46 @@ def test_so_are_the_items_like_one(tiny: Config, workspace: Workspace, item: int
     )
     assert found.model_dump(exclude={"delta"}) == plain(expected)
     assert found.basis == ("features" if item in (*GONE, 999) else "item")
+
+
+class Sharded(Workspace):
+    """One whose shards are in two parts elsewhere."""
+
+    def load(self, name: str) -> Retriever:
+        place = self.store.under(f"releases/{name}")
+        head = release.load_head(place)
+        self.elsewhere = Elsewhere([Shard(*release.load_part(place, part, 2)) for part in range(2)])
+        index = remote.index_of(Parts(self.elsewhere, 2), head.catalogue.num_rows, head.index.depths)
+        return Retriever.of(head, None, index)
+
+
+def test_so_is_it_with_shards_elsewhere_whatever_is_filtered(tiny: Config, tmp_path: Path) -> None:
+    workspace = Sharded(tiny, Store(str(tmp_path)))
+    hand_in_some(workspace)
+    workspace.current.poll()
+    truth = rebuilt(tiny, workspace.version, words())
+    for query in QUERIES.values():
+        (found,), (expected,) = workspace.answers(query), truth.retrieve([query])
+        assert found.model_dump(exclude={"delta"}) == plain(expected)
+
+
+def test_without_a_part_filters_keep_what_the_others_and_the_hand_ins_have(tiny: Config, tmp_path: Path) -> None:
+    workspace = Sharded(tiny, Store(str(tmp_path)))
+    hand_in_some(workspace)
+    workspace.current.poll()
+    retriever = workspace.current.retriever
+    lost = set(retriever.catalogue.ids(workspace.elsewhere.parts[1].facts().rows)) - {*CHANGED}
+    for name in ("all", "filter", "range", "deny", "allow", "exclude"):
+        query = QUERIES[name].model_copy(update={"k": 40})
+        (whole,) = workspace.answers(query)
+        workspace.elsewhere.silent = {1}
+        with remote.noticed() as silent:
+            (found,) = workspace.answers(query)
+        workspace.elsewhere.silent = set()
+        assert silent.parts == {1}
+        kept = [item for item in whole.items if item.item_id not in lost]
+        assert [item.item_id for item in found.items] == [item.item_id for item in kept]
+        assert {*NEW, *CHANGED} & {item.item_id for item in kept}
 
 
 @on_disk

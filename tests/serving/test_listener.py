@@ -75,3 +75,14 @@ def test_a_port_of_somebody_else_is_a_bad_config() -> None:
             Listener(application("a"), "127.0.0.1", port, 5.0)
         assert listener.wait_for("127.0.0.1", port, 1.0)
     assert not listener.wait_for("127.0.0.1", port, 0.1)
+
+
+def test_replicas_that_listen_share_one_port_and_none_with_the_proxies() -> None:
+    listener.require_apart(8_001, 8_000)
+    listener.require_apart(8_000, None)
+    with pytest.raises(
+        ConfigError, match=r"serving\.port=8000 with serving\.listen=replicas is where .* set serving\.port"
+    ):
+        listener.require_apart(8_000, 8_000)
+    with pytest.raises(ConfigError, match=r"serving\.port=0 with serving\.listen=replicas: each .* name the one"):
+        listener.require_apart(0, None)

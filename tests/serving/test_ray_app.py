@@ -311,6 +311,17 @@ def test_serve_that_listens_elsewhere_already_is_a_bad_config(service: Service) 
     assert service.http.get("/healthz").status_code == 200
 
 
+def test_replicas_that_listen_at_the_port_of_the_proxy_are_a_bad_config(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would share the port among them, since proxies on Ray's own let others have it too."""
+    port = int(service.url.rpartition(":")[2])
+    monkeypatch.setattr(ray_serve, "_require_free", lambda host, port: None)
+    with pytest.raises(ConfigError, match=rf"serving\.port={port} with serving\.listen=replicas is where Serve's own"):
+        ray_serve.start(builders.changed(service.first, "serving", port=port, listen="replicas"))
+    assert service.http.get("/healthz").status_code == 200
+
+
 def test_a_service_that_is_started_again_answers_at_the_url_that_it_returns(service: Service) -> None:
     """The last test of this module: Serve keeps its first port for as long as its Ray lives.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +10,10 @@ import pytest
 from raycl.index.search import Depth, ShardedIndex
 from raycl.index.selective import SelectiveIndex
 from raycl.serving import remote
-from raycl.serving.remote import NoShard, Parts, Question, RemoteIndex
+from raycl.serving.remote import NoShard, Parts, RemoteIndex
 from raycl.serving.shard import Shard, Shards
 from tests.index.builders import COMPRESSED, SCANNED, Vectors, of_plan, plan_of, unit_vectors
+from tests.serving.elsewhere import Elsewhere
 
 ROWS, DIM, NUM_SHARDS = 1_200, 16, 4
 KINDS = [
@@ -24,22 +23,6 @@ KINDS = [
     for rerank in ("never", "always")
     if rerank == "never" or kind in COMPRESSED
 ]
-
-
-class Elsewhere:
-    """Parts in this process, of which some may be made silent; it keeps the questions."""
-
-    def __init__(self, whole: ShardedIndex, num_parts: int, num_rows: int) -> None:
-        self.silent: set[int] = set()
-        self.asked: list[list[Question]] = []
-        self.parts = []
-        for part in range(num_parts):
-            shards, stored = whole.shards[part::num_parts], whole.stored[part::num_parts]
-            self.parts.append(Shard(ShardedIndex(shards, whole.depths, stored), num_rows))
-
-    def __call__(self, questions: Sequence[Question]) -> list[Any]:
-        self.asked.append(list(questions))
-        return [None if part in self.silent else getattr(self.parts[part], what)(*how) for part, what, how in questions]
 
 
 @functools.cache
@@ -53,7 +36,7 @@ def built(kind: str, metric: str, rerank: str) -> ShardedIndex:
 def both(kind: str, metric: str, rerank: str, num_parts: int) -> tuple[SelectiveIndex, RemoteIndex, Elsewhere]:
     """The same index here and elsewhere."""
     whole = built(kind, metric, rerank)
-    elsewhere = Elsewhere(whole, num_parts, ROWS + 5)
+    elsewhere = Elsewhere.of(whole, num_parts, ROWS + 5)
     here = SelectiveIndex(whole, ROWS + 5)
     return here, remote.index_of(Parts(elsewhere, num_parts), ROWS + 5, whole.depths), elsewhere
 
@@ -113,6 +96,21 @@ def test_a_part_that_is_silent_is_left_out_and_told_and_not_asked_again() -> Non
     with remote.noticed() as lost:
         np.testing.assert_array_equal(there.search(queries, 10)[0], here.search(queries, 10)[0])
     assert not lost.parts
+
+
+def test_vectors_of_a_silent_part_are_not_known_and_those_of_the_others_are() -> None:
+    here, there, elsewhere = both("flat", "inner_product", "never", 2)
+    rows, queries = np.arange(8), unit_vectors(2, DIM, 9)
+    of_first = np.isin(rows, elsewhere.parts[0].facts().rows)
+    expected, scores = (np.where(of_first[:, None], here.vectors(rows), np.nan), here.scores(queries, rows))
+    elsewhere.silent = {1}
+    with remote.noticed() as lost:
+        np.testing.assert_array_equal(there.vectors(rows), expected)
+        np.testing.assert_array_equal(there.scores(queries, rows), np.where(of_first, scores, np.nan))
+        assert np.isnan(there.vectors(rows[~of_first])).all()
+    assert lost.parts == {1}
+    with pytest.raises(NoShard, match=r"\[1\] did not answer"):
+        there.vectors(rows)
 
 
 def test_without_any_part_there_is_no_answer_and_unnoticed_there_is_none_with_one_less() -> None:
