@@ -429,3 +429,15 @@ def test_a_trial_of_a_search_that_could_not_run_is_refused_before_ray_starts(run
     builders.write_log(tmp_path / "log")
     told = run("config", "check", path, "--inputs").out
     assert re.search(r"1 log source\(s\) of [\d,]+ rows, a search of 2 trials", told)
+
+
+def test_event_types_without_a_weight_are_told_with_the_inputs_alone(run: Run, fresh: Path) -> None:
+    log = pq.read_table(fresh.parent / "log" / "events.parquet")
+    how = pa.array(["cart"] * 7 + ["view"] * (log.num_rows - 7))
+    pq.write_table(log.append_column("how", how), fresh.parent / "log" / "events.parquet")
+    asked = ("config", "check", fresh, "--set", "logs.0.columns.event=how", "--set", "event_weights.view=1")
+    assert len(run(*asked).out.splitlines()) == 1
+    ended = run(*asked, "--inputs")
+    good, warning = ended.out.splitlines()
+    assert (ended.code, good.startswith(f"{fresh} is good: ")) == (0, True)
+    assert warning.startswith("event type 'cart' has no weight, and its 7 rows would be quarantined")
