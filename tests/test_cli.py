@@ -378,6 +378,7 @@ def test_a_query_with_a_history_prints_titles(run: Run, fresh: Path, asked: list
     assert "k" not in asked[0][1].model_fields_set
     assert all(word in ended.out for word in ("release r1", "Item 104", "0.2500", "4.5000"))
     assert "1 of 2 ids of the history are not in this release" in ended.out
+    assert "basis: history (ordered by the history)" in ended.out
     assert "no more items are left to answer with" in ended.out
 
 

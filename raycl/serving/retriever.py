@@ -318,10 +318,3 @@ def _basis(query: Query, num_events: int) -> Basis:
         return "history"
     said = [*query.user.values(), *query.context.values()]
     return "features" if any(value is not None for value in said) else "popularity"
-
-
-def describe(answer: Answer) -> list[dict[str, Any]]:
-    """The answer's items as flat rows, for a table."""
-    return [
-        {"item_id": item.item_id, "title": item.title, "score": item.score, **item.display} for item in answer.items
-    ]
