@@ -10,9 +10,9 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ from raycl.serving import client
 from raycl.serving.api import Answer, Item, Query
 from raycl.storage import pointer
 from tests import tiny as builders
+from tests.command import Ended, Run, in_process
 
 STAGES = ("pairs", "train", "evaluate", "index", "publish")
 NO_RAY = """
@@ -38,37 +39,13 @@ except SystemExit as end:
 """
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """The command in this process; it fails where it would start Ray."""
-
-    def refuse(_: object) -> None:
-        pytest.fail("the command starts Ray")
-
-    def command(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return Ended(end.value.code, out, err)
-
-    monkeypatch.setattr(ray_runtime, "connect", refuse)
-    monkeypatch.setattr(environment, "prepare", lambda: None)
     monkeypatch.setattr(environment, "leave", sys.exit)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     log, level = logging.getLogger("raycl"), logging.getLogger("raycl").level
-    yield command
+    yield in_process(monkeypatch, capsys)
     log.setLevel(level)
 
 
