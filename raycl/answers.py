@@ -13,9 +13,9 @@ from raycl.config import Config
 from raycl.config_answers import AnswersConfig
 from raycl.data.handoff import Pairs
 from raycl.index import release
-from raycl.serving import client
+from raycl.serving import client, shown
 from raycl.serving.api import Answer, ItemId, Query
-from raycl.serving.retriever import Retriever, describe
+from raycl.serving.retriever import Retriever
 
 _SHOWN_EVENTS = 5
 _RERANK_MS = 60_000.0
@@ -40,7 +40,7 @@ class Answered:
         """The answer's items for a table: with diversity the place without it, and with reasons the largest."""
         places = {item.item_id: place for place, item in enumerate(self.nearest.items, 1)} if self.nearest else {}
         rows = []
-        for item, row in zip(self.answer.items, describe(self.answer), strict=True):
+        for item, row in zip(self.answer.items, shown.rows(self.answer), strict=True):
             if self.nearest is not None:
                 row["nearest"] = places.get(item.item_id, f"over {len(places)}")
             if item.reasons is not None and item.reasons.events:
@@ -55,7 +55,7 @@ class Answered:
             "user": self.user,
             "met": self.met,
             "items": self.rows(),
-            "similar": describe(self.similar) if self.similar else [],
+            "similar": shown.rows(self.similar) if self.similar else [],
         }
 
 
@@ -90,5 +90,5 @@ def _answered(retriever: Retriever, user: Any, known: Query, asked: AnswersConfi
 
 def _titles(retriever: Retriever, items: Sequence[ItemId]) -> dict[ItemId, str]:
     rows = retriever.catalogue.rows(items)
-    shown = retriever.catalogue.shown(rows[rows >= 0].astype(np.int64))
-    return {item: title for item, title, _ in shown if title is not None}
+    described = retriever.catalogue.shown(rows[rows >= 0].astype(np.int64))
+    return {item: title for item, title, _ in described if title is not None}

@@ -260,9 +260,8 @@ def query(
 ) -> None:
     """Ask the running service, and print its answer with titles."""
     from raycl.data.handoff import Pairs
-    from raycl.serving import client
+    from raycl.serving import client, shown
     from raycl.serving.api import MOST_IDS, Query
-    from raycl.serving.retriever import describe
 
     loaded, screen = config_file.load(config, overrides or ()), Screen(as_json=as_json)
     if (user is None) == (history is None):
@@ -280,11 +279,9 @@ def query(
     if as_json:
         screen.json(answer.model_dump())
     else:
-        screen.rows(f"release {answer.release}", describe(answer))
-        if answer.unknown_history:
-            screen.say(f"{answer.unknown_history} of {len(asked.history)} ids of the history are not in this release")
-        if answer.short:
-            screen.say("no more items are left to answer with")
+        screen.rows(f"release {answer.release}", shown.rows(answer))
+        for line in shown.lines(answer, len(asked.history)):
+            screen.say(line)
 
 
 @app.command()

@@ -26,18 +26,27 @@ def check(
     config: ConfigPath,
     overrides: Overrides = None,
     inputs: Annotated[
-        bool, typer.Option("--inputs", help="Open the logs and tables too: files, columns, types.")
+        bool,
+        typer.Option(
+            "--inputs", help="Open the logs and tables too: files, columns, types, and events without a weight."
+        ),
     ] = False,
 ) -> None:
     """Check a config and say that it is good, or what to change."""
     loaded = config_file.load(config, overrides or ())
     found = f"{len(loaded.logs)} log source(s)"
+    warnings: list[str] = []
     if inputs:
-        from raycl.data import sources
+        from raycl.data import event_types, sources
 
-        found += f" of {sum(log.num_rows for log in sources.open_inputs(loaded).logs):,} rows"
+        opened = sources.open_inputs(loaded)
+        found += f" of {sum(log.num_rows for log in opened.logs):,} rows"
+        warnings = event_types.unweighted(loaded, opened).lines()
     if loaded.search is not None:
         from raycl.search import trials
 
         found += f", a search of {len(trials.of(loaded))} trials"
-    Screen(as_json=False).say(f"{config} is good: workspace {loaded.workspace}, {found}")
+    screen = Screen(as_json=False)
+    screen.say(f"{config} is good: workspace {loaded.workspace}, {found}")
+    for line in warnings:
+        screen.say(line)

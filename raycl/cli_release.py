@@ -16,9 +16,12 @@ from raycl.storage.pointer import Pointer
 
 app = typer.Typer(help="The releases of a workspace. No command of these starts Ray.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="RELEASE", help="Name of a release, as 'raycl release list' has it.")]
+Name = Annotated[
+    str, typer.Argument(metavar="RELEASE", help="Name of a release, or as much of its beginning as no other has.")
+]
 MaybeName = Annotated[
-    str | None, typer.Argument(metavar="[RELEASE]", help="Name of a release; by default the current one.")
+    str | None,
+    typer.Argument(metavar="[RELEASE]", help="Name of a release, or its beginning; by default the current one."),
 ]
 
 

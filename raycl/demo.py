@@ -112,8 +112,7 @@ def _closing(
 def _ask(config: Config, screen: Screen) -> int:
     """Serve the release and fetch answers for the first test users over HTTP; returns how many came."""
     from raycl.data.handoff import Pairs
-    from raycl.serving import client, ray_serve
-    from raycl.serving.retriever import describe
+    from raycl.serving import client, ray_serve, shown
 
     pairs = Pairs.of(lineage.pairs(config, journey.workspace(config)))
     url = ray_serve.start(config)
@@ -121,7 +120,7 @@ def _ask(config: Config, screen: Screen) -> int:
     try:
         for user in pairs.some_users("test", _NUM_ANSWERS):
             answer = client.ask(url, client.query_of(pairs, str(user), 5))
-            screen.rows(f"POST {url}/v1/retrieve for user {user}, release {answer.release}", describe(answer))
+            screen.rows(f"POST {url}/v1/retrieve for user {user}, release {answer.release}", shown.rows(answer))
             answers += bool(answer.items)
     finally:
         ray_serve.stop()

@@ -50,12 +50,17 @@ def part(config: Config, stage: str) -> dict[str, Any]:
     found = config.model_dump(mode="json", include=_PARTS[stage])
     if config.ensemble is None:
         found.pop("ensemble", None)  # versions of configs before there were ensembles are found as they were
+    if stage == "releases" and config.items is not None:
+        found["items"] = {"display": list(config.items.display)}
     return found
 
 
 def digest(config: Config, stage: str, *inputs: Any) -> str:
     """Fingerprint of a version: its part of the config without placement, and what it is made from."""
-    return fingerprint(stage, _without(part(config, stage), _placement(config, stage)), inputs)
+    tree = _displayed_later(part(config, stage)) if stage == "pairs" else part(config, stage)
+    if stage == "releases" and config.items is not None and not config.items.display:
+        tree.pop("items")
+    return fingerprint(stage, _without(tree, _placement(config, stage)), inputs)
 
 
 def cut(config: Config, stage: str) -> str:
@@ -85,7 +90,7 @@ def newest_pairs(config: Config, workspace: Workspace, windows: Collection[str] 
 
     def compared(tree: Mapping[str, Any]) -> dict[str, Any]:
         logs = [{key: value for key, value in log.items() if key not in windows} for log in tree["logs"]]
-        return _without({**tree, "logs": logs}, placement)
+        return _without(_displayed_later({**tree, "logs": logs}), placement)
 
     wanted = compared(part(config, "pairs"))
     for version in workspace.readable("pairs"):
@@ -93,6 +98,12 @@ def newest_pairs(config: Config, workspace: Workspace, windows: Collection[str] 
         if set(schema.BOUNDS) <= columns.keys() and compared(version.manifest.config) == wanted:
             return version
     return None
+
+
+def _displayed_later(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The pairs' part of a config that displays nothing of items: what is displayed, the release alone holds to."""
+    items = tree.get("items")
+    return dict(tree) if items is None else {**tree, "items": {**items, "display": []}}
 
 
 def _placement(config: Config, stage: str) -> dict[str, frozenset[str]]:

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def map_tasks(
         return _recorded(task, row)
 
     one.__name__ = name
-    return _gathered(name, _numbers(num_tasks).map(one, num_gpus=num_gpus or None).iter_rows(), num_tasks, finished)
+    return _gathered(name, _rows(_numbers(num_tasks).map(one, num_gpus=num_gpus or None)), num_tasks, finished)
 
 
 def map_actors(name: str, ready: Callable[[], Task], num_tasks: int, *, num_gpus: float = 0.0) -> list[dict[str, Any]]:
@@ -120,7 +120,7 @@ def map_actors(name: str, ready: Callable[[], Task], num_tasks: int, *, num_gpus
     room = _resources().get("GPU", 0) / num_gpus if num_gpus else num_cpus()
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(num_tasks, int(room))))
     made: Any = Actor  # Ray Data makes it where it is needed, and its types know functions alone
-    rows = _numbers(num_tasks).map(made, compute=pool, num_gpus=num_gpus or None).iter_rows()
+    rows = _rows(_numbers(num_tasks).map(made, compute=pool, num_gpus=num_gpus or None))
     return _gathered(name, rows, num_tasks, None)
 
 
@@ -134,21 +134,36 @@ def _numbers(num_tasks: int) -> ray.data.Dataset:
     return ray.data.range(num_tasks, override_num_blocks=num_tasks)
 
 
+def _rows(dataset: ray.data.Dataset) -> Generator[dict[str, Any], None, None]:
+    """The dataset's rows, each as soon as its task has ended; to close it interrupts the tasks that are under way.
+
+    ``iter_rows`` holds each block back until the next has come, so a refusal would wait for another task's end; and
+    what ends early leaves it with a prefetching thread that sleeps for ever, since Ray Data stops that one after the
+    last row alone. The bundles have no name here: they end the work when the last hold on them goes.
+    """
+    for bundle in dataset.iter_internal_ref_bundles():
+        for entry in bundle.blocks:
+            yield from ray.get(entry.ref).to_pylist()
+
+
 def _recorded(task: Task, row: Mapping[str, Any]) -> dict[str, Any]:
     record, refused = _caught(lambda: task(int(row["id"])))
     return {"task": row["id"], "record": json.dumps(record), "refused": refused}
 
 
 def _gathered(
-    name: str, rows: Any, num_tasks: int, finished: Callable[[int, Mapping[str, Any]], None] | None
+    name: str,
+    rows: Generator[dict[str, Any], None, None],
+    num_tasks: int,
+    finished: Callable[[int, Mapping[str, Any]], None] | None,
 ) -> list[dict[str, Any]]:
     """The records of all tasks; ``rows`` are the only hold on their dataset, since its end ends what still works."""
     records: dict[int, dict[str, Any]] = {}
     said = time.monotonic()
     heard: list[Future[None]] = []
     # A refusal stops the tasks that are under way.
-    with _threads_ended(), ThreadPoolExecutor(_LISTENERS) as pool, contextlib.closing(iter(rows)) as found:
-        for row in found:
+    with _threads_ended(), ThreadPoolExecutor(_LISTENERS) as pool, contextlib.closing(rows):
+        for row in rows:
             number = int(row["task"])
             records[number] = _told(json.loads(row["record"]), row["refused"])
             if finished is not None:

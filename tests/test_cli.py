@@ -10,9 +10,9 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ from raycl.serving import client
 from raycl.serving.api import Answer, Item, Query
 from raycl.storage import pointer
 from tests import tiny as builders
+from tests.command import Ended, Run, in_process
 
 STAGES = ("pairs", "train", "evaluate", "index", "publish")
 NO_RAY = """
@@ -38,37 +39,13 @@ except SystemExit as end:
 """
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """The command in this process; it fails where it would start Ray."""
-
-    def refuse(_: object) -> None:
-        pytest.fail("the command starts Ray")
-
-    def command(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return Ended(end.value.code, out, err)
-
-    monkeypatch.setattr(ray_runtime, "connect", refuse)
-    monkeypatch.setattr(environment, "prepare", lambda: None)
     monkeypatch.setattr(environment, "leave", sys.exit)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     log, level = logging.getLogger("raycl"), logging.getLogger("raycl").level
-    yield command
+    yield in_process(monkeypatch, capsys)
     log.setLevel(level)
 
 
@@ -378,6 +355,7 @@ def test_a_query_with_a_history_prints_titles(run: Run, fresh: Path, asked: list
     assert "k" not in asked[0][1].model_fields_set
     assert all(word in ended.out for word in ("release r1", "Item 104", "0.2500", "4.5000"))
     assert "1 of 2 ids of the history are not in this release" in ended.out
+    assert "basis: history (ordered by the history)" in ended.out
     assert "no more items are left to answer with" in ended.out
 
 
@@ -429,3 +407,15 @@ def test_a_trial_of_a_search_that_could_not_run_is_refused_before_ray_starts(run
     builders.write_log(tmp_path / "log")
     told = run("config", "check", path, "--inputs").out
     assert re.search(r"1 log source\(s\) of [\d,]+ rows, a search of 2 trials", told)
+
+
+def test_event_types_without_a_weight_are_told_with_the_inputs_alone(run: Run, fresh: Path) -> None:
+    log = pq.read_table(fresh.parent / "log" / "events.parquet")
+    how = pa.array(["cart"] * 7 + ["view"] * (log.num_rows - 7))
+    pq.write_table(log.append_column("how", how), fresh.parent / "log" / "events.parquet")
+    asked = ("config", "check", fresh, "--set", "logs.0.columns.event=how", "--set", "event_weights.view=1")
+    assert len(run(*asked).out.splitlines()) == 1
+    ended = run(*asked, "--inputs")
+    good, warning = ended.out.splitlines()
+    assert (ended.code, good.startswith(f"{fresh} is good: ")) == (0, True)
+    assert warning.startswith("event type 'cart' has no weight, and its 7 rows would be quarantined")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from raycl import cli, config_file, environment, journey, lineage, ray_runtime
+from raycl import config_file, journey, lineage
 from raycl.config import Config
 from raycl.index import deltas
 from tests import tiny as builders
+from tests.command import Run, in_process, told
 from tests.index.handed import rows
 
 FIRST = builders.FIRST_ITEM
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -36,22 +33,8 @@ def run(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     """``raycl delta VERB CONFIG ...`` in this process, which fails where it would start Ray."""
     file = tmp_path / "raycl.yaml"
     file.write_text(config_file.dump(config), encoding="utf-8")
-    monkeypatch.setattr(ray_runtime, "connect", lambda _: pytest.fail("the command starts Ray"))
-    monkeypatch.setattr(environment, "prepare", lambda: None)
-
-    def command(verb: str, *arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main(["delta", verb, str(file), *map(str, arguments)])
-        out, err = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, out, err
-
-    return command
-
-
-def told(ended: tuple[int, str, str]) -> Any:
-    assert ended[0] == 0, ended[2]
-    return json.loads(ended[1])
+    command = in_process(monkeypatch, capsys)
+    return lambda verb, *words: command("delta", verb, file, *words)
 
 
 def test_items_are_handed_in_listed_and_taken_back(run: Run, config: Config, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from raycl import cli, config_file, environment, journey, lineage, nightly, ray_runtime
+from raycl import config_file, journey, lineage, nightly
 from raycl.config import Config
 from raycl.storage import lease, pointer
 from raycl.storage.lease import Owner
 from raycl.storage.store import Store
 from tests import tiny as builders
+from tests.command import in_process
 from tests.test_nightly import STAGES
 
 Run = Callable[..., tuple[int, list[Any], str]]
@@ -43,17 +44,13 @@ def run(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     """``raycl nightly`` with ``--json``, in this process, which fails where it would start Ray."""
     file = tmp_path / "raycl.yaml"
     file.write_text(config_file.dump(config), encoding="utf-8")
-    monkeypatch.setattr(ray_runtime, "connect", lambda _: pytest.fail("the command starts Ray"))
-    monkeypatch.setattr(environment, "prepare", lambda: None)
+    command = in_process(monkeypatch, capsys)
 
-    def command(*arguments: object) -> tuple[int, list[Any], str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main(["nightly", str(file), *map(str, arguments), "--json"])
-        out, err = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, [json.loads(line) for line in out.splitlines()], err
+    def night(*words: object) -> tuple[int, list[Any], str]:
+        ended = command("nightly", file, *words, "--json")
+        return ended.code, [json.loads(line) for line in ended.out.splitlines()], ended.err
 
-    return command
+    return night
 
 
 def test_a_night_that_has_nothing_to_do_says_so_and_leaves_its_page_once(run: Run, config: Config) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from raycl import cli, config_file, environment, journey, lineage, ray_runtime
+from raycl import config_file, journey, lineage
 from raycl.config import Config
 from raycl.index import release
 from raycl.storage import pointer
 from raycl.storage.pointer import Pointer
 from tests import tiny as builders
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.command import Run, in_process, told
 
 
 @pytest.fixture(scope="session")
@@ -42,22 +38,8 @@ def run(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     """``raycl release VERB CONFIG ...`` in this process, which fails where it would start Ray."""
     file = tmp_path / "raycl.yaml"
     file.write_text(config_file.dump(config), encoding="utf-8")
-    monkeypatch.setattr(ray_runtime, "connect", lambda _: pytest.fail("the command starts Ray"))
-    monkeypatch.setattr(environment, "prepare", lambda: None)
-
-    def command(verb: str, *arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main(["release", verb, str(file), *map(str, arguments)])
-        out, err = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, out, err
-
-    return command
-
-
-def told(ended: tuple[int, str, str]) -> Any:
-    assert ended[0] == 0, ended[2]
-    return json.loads(ended[1])
+    command = in_process(monkeypatch, capsys)
+    return lambda verb, *words: command("release", verb, file, *words)
 
 
 def names(two: tuple[Config, Config]) -> list[str]:

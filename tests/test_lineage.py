@@ -192,6 +192,15 @@ def test_a_setting_reaches_these_stages_and_no_other(name: str) -> None:
     assert {stage for stage in STAGES if lineage.part(other, stage) != lineage.part(base, stage)} == reached
 
 
+def test_what_is_displayed_shapes_the_release_alone(tmp_path: Path) -> None:
+    plain, other = changed(), changed("items.display=[category]")
+    assert [s for s in STAGES if lineage.digest(other, s, 1) != lineage.digest(plain, s, 1)] == ["releases"]
+    workspace, made = workspace_of(tmp_path, plain, 4)
+    assert [find(other, workspace) for find in FINDERS[:3]] == made[:3]
+    with pytest.raises(InputError, match="run 'raycl index' first"):
+        lineage.release(other, workspace)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_other_inputs_make_another_version(stage: str) -> None:
     digests = [lineage.digest(changed(), stage, *inputs) for inputs in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 import uuid
 from typing import Any
 
@@ -54,6 +56,31 @@ def test_an_error_that_a_person_can_act_on_arrives_as_it_was_raised(kind: type[E
 
     with pytest.raises(kind, match=r"^field=value: remedy$"):
         ray_runtime.map_tasks("try", task, 5)
+
+
+def test_a_refusal_is_heard_at_once_and_ends_the_tasks_under_way() -> None:
+    def task(number: int) -> dict[str, Any]:
+        if number == 1:
+            raise InputError("field=value: remedy")
+        while True:  # until it is interrupted: who waits for it waits for ever
+            time.sleep(0.1)
+
+    with pytest.raises(InputError):
+        ray_runtime.map_tasks("try", task, 2)
+    assert ray_runtime.map_tasks("try", lambda number: {"number": number}, 2) == [{"number": 0}, {"number": 1}]
+
+
+@pytest.mark.parametrize("kind", [InputError, ZeroDivisionError])
+def test_tasks_that_fail_leave_no_thread_behind(kind: type[Exception]) -> None:
+    def task(number: int) -> dict[str, Any]:
+        if number == 3:
+            raise kind("field=value: remedy")
+        return {}
+
+    before = set(threading.enumerate())
+    with pytest.raises(Exception, match="field=value: remedy"):
+        ray_runtime.map_tasks("try", task, 5)
+    assert set(threading.enumerate()) <= before
 
 
 def test_another_error_is_rays_own() -> None:

@@ -21,7 +21,7 @@ from raycl.data.columns import whole
 from raycl.data.hashing import hash_ids, mix
 from raycl.data.id_map import IdMap
 from raycl.data.sources import Fragment
-from raycl.data.times import TimeRange
+from raycl.data.times import DAY_MS, TimeRange
 from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.storage.versions import Record, fingerprint
@@ -34,8 +34,7 @@ WINDOWS = ("since", "until", "version")
 """Settings of a log that move on from day to day."""
 
 _RECORD, _USED = "record.json", "used"
-_DAY_MS = 86_400_000
-_IDLE_MS = 14 * _DAY_MS
+_IDLE_MS = 14 * DAY_MS
 """Folders that no run has used for so long are swept."""
 
 
@@ -162,7 +161,7 @@ def _inside(record: Record, within: TimeRange | None) -> bool:
     days, _ = record["report"]["days"]
     if within is None or not days:
         return True
-    first_ms, end_ms = int(min(days)) * _DAY_MS, (int(max(days)) + 1) * _DAY_MS
+    first_ms, end_ms = int(min(days)) * DAY_MS, (int(max(days)) + 1) * DAY_MS
     return within.since_ms <= first_ms and end_ms <= within.until_ms
 
 

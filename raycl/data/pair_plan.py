@@ -15,12 +15,12 @@ from raycl.data.id_map import IdMap
 from raycl.data.increment import Place
 from raycl.data.kept_events import Kept
 from raycl.data.sources import Inputs
+from raycl.data.times import DAY_MS
 from raycl.data.vocabulary_tasks import Items, Known, Numbering
 from raycl.storage import tables
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Record
 
-DAY_MS = 86_400_000
 _MOST_ROWS, _LEAST_ROWS, _FEW_BUCKETS = 2_000_000, 25_000, 16
 
 

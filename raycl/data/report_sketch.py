@@ -21,11 +21,11 @@ from raycl.data.clean import Cleaner
 from raycl.data.columns import whole
 from raycl.data.histogram import Histogram
 from raycl.data.sequences import Built
+from raycl.data.times import DAY_MS
 
 Ints = npt.NDArray[np.int64]
 Sketch = dict[str, Any]
 
-_DAY_MS = 86_400_000
 _MOST_NAMES, _LONGEST_NAME = 50, 100
 _FEW_CODES = 16
 _ROLES = ("user", "item", "time", "event", "weight", "split")
@@ -203,7 +203,7 @@ def _count_codes(codes: npt.NDArray[np.uint8], num_codes: int) -> Ints:
 
 def _count_days(times_ms: Ints) -> dict[int, int]:
     """Events by day of those that have a time."""
-    days = (times_ms // _DAY_MS)[times_ms > 0]
+    days = (times_ms // DAY_MS)[times_ms > 0]
     if not len(days):
         return {}
     first = int(days.min())

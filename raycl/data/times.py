@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from raycl.config import LogSource
 
+DAY_MS = 86_400_000
 _UNIT_PER_MS = {"s": 1000, "ms": 1, "us": -1000, "ns": -1_000_000, "order": 1000}
 _MOST = 2**62  # a float of more might not fit once it is rounded
 _DATE = re.compile(r"(\d{4})(?:-?(\d{2})(?:-?(\d{2})(?:[-T_ ]?(\d{2}))?)?)?")

@@ -1,26 +1,19 @@
-"""Columns of the item and user tables by row of the pairs, for segments and calibration."""
+"""Segments and calibration by columns of the item and user tables."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy import sparse
 
-from raycl import schema
-from raycl.config import Config, TableSource
-from raycl.data import column_types, feature_values, sources, vocabulary
+from raycl.config import Config
+from raycl.data import column_types, feature_values, table_rows
 from raycl.data.column_types import Use
-from raycl.data.columns import whole
 from raycl.data.drift import Column
 from raycl.data.handoff import Pairs
-from raycl.data.id_map import IdMap
 from raycl.evaluation import segments
 from raycl.evaluation.metrics import Flags
 from raycl.evaluation.segments import Segments
-from raycl.storage import tables
 
 
 def item_segments(config: Config, pairs: Pairs, active: Flags) -> tuple[Segments, ...]:
@@ -28,8 +21,8 @@ def item_segments(config: Config, pairs: Pairs, active: Flags) -> tuple[Segments
     chosen, counts = config.evaluation, pairs.train_counts()[active]
     found = [segments.popularity(counts, chosen.popularity_cuts), segments.age(counts, chosen.new_below)]
     for position, name in enumerate(chosen.item_columns):
-        field = f"evaluation.item_columns.{position}"
-        column = _items(config, pairs, Column(field, name, column_types.TITLE))
+        wanted = Column(f"evaluation.item_columns.{position}", name, column_types.TITLE)
+        (column,) = table_rows.of_items(config, pairs, [wanted])
         found.append(segments.of_column(name, column.filter(pa.array(active))))
     return tuple(found)
 
@@ -38,11 +31,11 @@ def user_segments(config: Config, pairs: Pairs) -> tuple[Segments, ...]:
     """Segments of the users by the columns that the config names, a row of the user table each."""
     if not config.evaluation.user_columns or config.users is None:
         return ()
-    known = whole(tables.read(pairs.store, schema.USERS_FILE, ["user"])["user"])
     found = []
     for position, name in enumerate(config.evaluation.user_columns):
         wanted = Column(f"evaluation.user_columns.{position}", name, column_types.TITLE)
-        found.append(segments.of_column(name, _read("users", config.users, config.users.id_column, wanted, known)))
+        (column,) = table_rows.of_users(config, pairs, [wanted])
+        found.append(segments.of_column(name, column))
     return tuple(found)
 
 
@@ -55,7 +48,8 @@ def item_shares(config: Config, pairs: Pairs, active: Flags) -> sparse.csr_array
     if name is None or config.items is None:
         return None
     use = Use(column_types.FEATURES["multi"].accepts, "use strings, numbers or lists of them")
-    column = _items(config, pairs, Column("evaluation.calibration", name, use)).filter(pa.array(active))
+    (column,) = table_rows.of_items(config, pairs, [Column("evaluation.calibration", name, use)])
+    column = column.filter(pa.array(active))
     cut = [feature for feature in config.items.features if feature.column == name and feature.kind == "multi"]
     owner, texts = feature_values.texts(column, "multi" if cut else "categorical", cut[0].separator if cut else "")
     values = texts.dictionary_encode()
@@ -65,23 +59,3 @@ def item_shares(config: Config, pairs: Pairs, active: Flags) -> sparse.csr_array
     table.sum_duplicates()
     table.data[:] = 1.0
     return sparse.csr_array(sparse.diags_array(1.0 / np.maximum(table.sum(axis=1), 1.0)) @ table)
-
-
-def _items(config: Config, pairs: Pairs, wanted: Column) -> Any:
-    """The column by row of the vocabulary, null for an item that the table has not."""
-    assert config.items is not None
-    known = whole(pairs.vocabulary()["item"])
-    return _read("items", config.items, config.items.id_column, wanted, known)
-
-
-def _read(field: str, table: TableSource, id_column: str, wanted: Column, known: Any) -> Any:
-    columns = [Column(f"{field}.id_column", id_column, column_types.ID), wanted]
-    source = sources.open_columns(field, table, columns)
-    found, _, _ = vocabulary.first_of_each(
-        source.read(list(dict.fromkeys([id_column, wanted.name]))), id_column, known.type
-    )
-    rows = IdMap(whole(found[id_column])).rows(known)
-    column = whole(found[wanted.name])
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return pc.take(column, pa.array(rows, mask=rows < 0))

@@ -140,11 +140,11 @@ def _config(workspace: Workspace, version: Version) -> dict[str, Any]:
     """The config of a release and of the versions that it came from, as far as they are there, by dotted name."""
     lineage = release.lineage_of(version.store)
     origin = dict(zip(_PARTS, (lineage.pairs, lineage.towers, lineage.evaluation), strict=True))
-    found = _flat(version.manifest.config)
+    found: dict[str, Any] = {}
     for stage, name in origin.items():
         made = _opened(workspace, stage, name)
         found |= _flat(made.manifest.config) if made else {}
-    return found
+    return found | _flat(version.manifest.config)  # which says what is displayed, whatever the pairs were made for
 
 
 def _metrics(workspace: Workspace, version: Version) -> dict[str, Any]:

@@ -19,16 +19,31 @@ from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Version, Workspace
 
 STAGE = "releases"
+_CANDIDATES = 5
+"""Names that an error lists, the newest first."""
 
 
 def named(workspace: Workspace, name: str | None) -> Version:
-    """The release of this name, or the current one; InputError where there is none."""
+    """The release of this name, or whose name alone begins so, or the current one; InputError where there is none."""
     if name is not None:
-        return workspace.open(STAGE, name)
+        return workspace.open(STAGE, full_name(workspace, name))
     published = pointer.current(workspace.store)
     if published is None:
         raise InputError(f"workspace={workspace.store.uri} has no published release: name one of 'raycl release list'")
     return workspace.open(STAGE, published.release)
+
+
+def full_name(workspace: Workspace, beginning: str) -> str:
+    """The one finished release whose name is or begins so; InputError, with the candidates, for none or several."""
+    names = workspace.finished(STAGE)[::-1]
+    found = [name for name in names if name.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    said = f"is the beginning of {len(found)} releases" if found else "is no release, nor the beginning of one"
+    candidates = found or names
+    few = ", ".join(candidates[:_CANDIDATES]) + (", ..." if len(candidates) > _CANDIDATES else "")
+    there = f"name one of {few}" if candidates else "there is none; 'raycl run' makes the first"
+    raise InputError(f"release {beginning!r} {said} in workspace={workspace.store.uri}: {there}")
 
 
 def listed(workspace: Workspace) -> list[dict[str, Any]]:
@@ -107,7 +122,7 @@ def rollback(workspace: Workspace, to: str | None = None) -> Pointer:
                 f"workspace={workspace.store.uri} has no release that was published before"
                 f" {current.release if current else 'any other'}: see 'raycl release list'"
             )
-    elif to not in order:
+    elif (to := full_name(workspace, to)) not in order:
         raise InputError(f"release {to} was never published: use 'raycl release promote' to publish it")
     return publish.publish(workspace, workspace.open(STAGE, to))
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from raycl.data import table_rows
 from raycl.data.handoff import Pairs
 from raycl.data.hashing import bucket_of
 from raycl.errors import CorruptRelease, RayclError
@@ -118,7 +119,7 @@ def write_towers(job: Job) -> None:
             store.write(f"{folder}/{path}", _of_towers(job, path))
     for path, side in ((release.FEATURES_FILE, "users"), (release.ITEM_FEATURES_FILE, "items")):
         store.write(path, json.dumps(pairs.encoders(side).to_json()).encode())
-    shown = pairs.catalogue().append_column("train_count", pairs.vocabulary()["train_count"])
+    shown = table_rows.shown(job.config, pairs).append_column("train_count", pairs.vocabulary()["train_count"])
     tables.write(store, release.CATALOGUE_FILE, shown)
 
 

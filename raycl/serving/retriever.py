@@ -249,10 +249,3 @@ class Retriever:
             basis=checked.basis,
             degraded=["diversity"] if chosen.by_score else [],
         )
-
-
-def describe(answer: Answer) -> list[dict[str, Any]]:
-    """The answer's items as flat rows, for a table."""
-    return [
-        {"item_id": item.item_id, "title": item.title, "score": item.score, **item.display} for item in answer.items
-    ]

@@ -16,10 +16,9 @@ from raycl.data.histogram import Histogram
 from raycl.data.report import Report
 from raycl.data.report_items import ItemCounts, ItemDrift
 from raycl.data.report_sketch import Kept, Rows, Span
+from raycl.data.times import DAY_MS
 
 HOSTILE = "<script>alert('1')</script> & \"$x^2$\" 日本 \u202e \x00\n</svg>"
-
-_DAY_MS = 86_400_000
 
 
 def config(**sections: Any) -> Config:
@@ -63,8 +62,8 @@ def kept(**changes: Any) -> Kept:
             "test": histogram([61] * 2),
         },
         spans={
-            "train": Span(19_700 * _DAY_MS, 19_701 * _DAY_MS + 3_600_000),
-            "val": Span(19_701 * _DAY_MS + 3_600_000, 19_701 * _DAY_MS + 7_200_000),
+            "train": Span(19_700 * DAY_MS, 19_701 * DAY_MS + 3_600_000),
+            "val": Span(19_701 * DAY_MS + 3_600_000, 19_701 * DAY_MS + 7_200_000),
         },
     )
     return replace(whole, **changes)

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raycl.config import LogSource
-from raycl.data.times import TimeRange, date_span, to_ms
+from raycl.data.times import DAY_MS, TimeRange, date_span, to_ms
 from tests.data.builders import many_cases
 
-DAY_MS = 86_400_000
 FEBRUARY = datetime.datetime(2026, 2, 1, tzinfo=datetime.UTC)
 FEBRUARY_MS = 1_769_904_000_000
 

@@ -19,10 +19,10 @@ from raycl.data.handoff import Pairs
 from raycl.data.hashing import hash_ids
 from raycl.errors import ConfigError, CorruptRelease, GateRefused, RayclError
 from raycl.evaluation.tasks import item_features, user_vectors
-from raycl.index import build_tasks, gate_tasks, release, search, tasks
+from raycl.index import build_tasks, gate_tasks, release, release_diff, search, tasks
 from raycl.index.plan import Plan, choose
 from raycl.model import embed, weights
-from raycl.storage import pointer
+from raycl.storage import pointer, tables
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Version
 from tests import tiny as builders
@@ -62,6 +62,21 @@ def job_of(config: Config) -> tasks.Job:
 
 def shards(version: Version) -> list[bytes]:
     return [version.store.read(path) for path in version.store.files("shards")]
+
+
+def test_another_display_makes_another_release_of_the_same_towers(workspace: Config, tiny: Config) -> None:
+    other = builders.changed(workspace, "items", display=["category"])
+    assert not journey.pairs(other).worked
+    assert not journey.train(other, lambda _: None).worked
+    assert journey.index(other).worked
+    before, after = (tables.read(built(one).store, release.CATALOGUE_FILE) for one in (tiny, other))
+    assert after.to_pydict() == before.drop_columns(["price"]).to_pydict()
+    root = journey.workspace(other)
+    shutil.copytree(Path(tiny.workspace) / "releases", Path(other.workspace) / "releases", dirs_exist_ok=True)
+    found = release_diff.between(other, root, root.open("releases", built(tiny).name), built(other))
+    assert [(one.name, one.before, one.after) for one in found.config] == [
+        ("items.display", ["category", "price"], ["category"])
+    ]
 
 
 def damage_item_tower(config: Config, rows: list[int]) -> None:

@@ -93,6 +93,30 @@ def test_rollback_goes_back_by_first_publication_and_never_to_what_it_left(
     assert releases.rollback(workspace, first) == Pointer(7, first)
 
 
+def shared(one: str, other: str) -> str:
+    """With what both begin."""
+    return next(one[:size] for size in range(len(one), -1, -1) if other.startswith(one[:size]))
+
+
+def test_a_release_is_named_by_a_beginning_that_no_other_has(several: tuple[Workspace, list[str]]) -> None:
+    workspace, (first, second, third) = several
+    for name in (first, second, third):
+        others = [other for other in (first, second, third) if other != name]
+        enough = 1 + max(len(shared(name, other)) for other in others)
+        assert releases.named(workspace, name).name == releases.named(workspace, name[:enough]).name == name
+    both = shared(first, second)
+    alike = ", ".join(name for name in (third, second, first) if name.startswith(both))
+    with pytest.raises(InputError, match=f"'{both}' is the beginning of [23] releases in .*: name one of {alike}$"):
+        releases.named(workspace, both)
+    with pytest.raises(InputError, match=f"'9999' is no release, .*: name one of {third}, {second}, {first}$"):
+        releases.named(workspace, "9999")
+
+
+def test_no_release_at_all_is_told_with_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is none; 'raycl run' makes the first"):
+        releases.named(Workspace(Store(str(tmp_path))), "2026")
+
+
 def test_rollback_is_refused_to_what_was_never_published_or_is_damaged(several: tuple[Workspace, list[str]]) -> None:
     workspace, (first, second, third) = several
     published(workspace, first, second)
