@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--autofaiss", type=Path, help="a Python that has autofaiss; without one it is left out")
     parser.add_argument("--scratch", type=Path, default=ROOT / "benchmarks" / "scratch" / "index")
     parser.add_argument("--results", type=Path, default=results.FOLDER)
+    parser.add_argument("--keep", action="store_true", help="keep the rows of sizes that are not measured now")
     chosen = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))[: chosen.tasks]
     found: Found = {}
@@ -54,7 +55,7 @@ def main() -> None:
                 found[name, kind, rows] = run
             results.say(f"{rows:,} {kind} {name}: {run.said['seconds']:.1f} s, {run.peak_bytes / 1e9:.2f} GB")
     notes = f"{NOTES.format(tasks=chosen.tasks)}\n\n{_table(found)}"
-    results.write("index", "Building the index", _rows(found, chosen.tasks), notes, chosen.results)
+    results.write("index", "Building the index", _rows(found, chosen.tasks), notes, chosen.results, keep=chosen.keep)
 
 
 def _measure(name: str, kind: str, folder: Path, output: Path, cores: list[int], autofaiss: Path | None) -> Run:

@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, nargs="+", help="the load has the last one, growth the others")
     parser.add_argument("--scratch", type=Path, default=ROOT / "benchmarks" / "scratch" / "serve")
     parser.add_argument("--results", type=Path, default=results.FOLDER)
+    parser.add_argument("--keep", action="store_true", help="keep the rows of sizes that are not measured now")
     chosen = parser.parse_args()
     cores = tuple(chosen.cores or sorted(os.sched_getaffinity(0)))
     rows: list[Row] = []
@@ -70,7 +71,7 @@ def main() -> None:
     rows += growing.rows("shards", chosen.shards) + growing.rows("replicas", chosen.replicas)
     told = "Qdrant's local mode is exact." if _has_qdrant() else "Qdrant's client is not installed, so it is left out."
     notes = NOTES.format(rounds=chosen.rounds, tail=_TAIL, qdrant=told)
-    results.write("serve", "Answering over HTTP", rows, notes, chosen.results)
+    results.write("serve", "Answering over HTTP", rows, notes, chosen.results, keep=chosen.keep)
 
 
 def _beside(place: Place, items: int, seconds: float, rounds: int) -> list[Row]:
