@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raycl.config import Config
+from raycl.config import Config, ServingConfig
 from raycl.data.columns import whole
 from raycl.data.features import Encoders
 from raycl.errors import RayclError
@@ -40,6 +40,8 @@ from tests.serving.elsewhere import Elsewhere
 from tests.serving.services import Noted
 
 FIRST = builders.FIRST_ITEM
+PATIENT = ServingConfig(rerank_ms=60_000.0)
+"""So that no answer is by score, in place of diverse, on a machine that is slow."""
 CHANGED, GONE, NEW = (FIRST + 4, FIRST + 9), (FIRST + 2, FIRST + 7), (900, 901, 902)
 
 
@@ -54,7 +56,7 @@ class Workspace:
         assert self.current.poll()
 
     def load(self, name: str) -> Retriever:
-        return Retriever.of(release.load(self.store.under(f"releases/{name}")))
+        return Retriever.of(release.load(self.store.under(f"releases/{name}")), PATIENT)
 
     def hand_in(self, items: pa.Table | None = None, removed: tuple[int, ...] = ()) -> int:
         return deltas.write(self.store, self.version, handed(items, removed))
@@ -112,7 +114,7 @@ def rebuilt(tiny: Config, version: Version, words: Mapping[int, dict[str, Any]])
     shown = {name: whole(table[name]).cast(loaded.catalogue[name].type) for name in ("title", "category", "price")}
     catalogue = pa.table({"item": pa.array(ids), **shown, "train_count": pa.array(counts)})
     sides = loaded.user_tower, loaded.user_encoders, loaded.context_encoders
-    return Retriever.of(Release(version.name, *sides, ShardedIndex([index], ()), catalogue))
+    return Retriever.of(Release(version.name, *sides, ShardedIndex([index], ()), catalogue), PATIENT)
 
 
 RANGE = Range(op="range", column="price", min=2.0, max=80.0)
@@ -182,7 +184,7 @@ class Sharded(Workspace):
         head = release.load_head(place)
         self.elsewhere = Elsewhere([Shard(*release.load_part(place, part, 2)) for part in range(2)])
         index = remote.index_of(Parts(self.elsewhere, 2), head.catalogue.num_rows, head.index.depths)
-        return Retriever.of(head, None, index)
+        return Retriever.of(head, PATIENT, index)
 
 
 def test_so_is_it_with_shards_elsewhere_whatever_is_filtered(tiny: Config, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from raycl.config import ServingConfig
 from raycl.serving import remote
 from raycl.serving.api import Answer, Query
 from raycl.serving.remote import NoShard, Parts
@@ -34,7 +35,8 @@ def elsewhere() -> Elsewhere:
 def running(elsewhere: Elsewhere, tmp_path: Path) -> Service:
     def load(name: str) -> Retriever:
         index = remote.index_of(Parts(elsewhere, 2), len(IDS), ())
-        return Retriever(name, services.catalogue(), builders.encoders(), 3, builders.encode, index)
+        parts = services.catalogue(), builders.encoders(), 3, builders.encode, index
+        return Retriever(name, *parts, config=ServingConfig(rerank_ms=60_000.0))
 
     made = services.service(tmp_path, load)
     services.publish(made, tmp_path)

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from raycl import journey
-from raycl.config import Config
+from raycl.config import Config, ServingConfig
 from raycl.index import release
 from raycl.serving import ray_app, ray_serve
 from raycl.serving.api import Answer, Query
@@ -19,6 +19,8 @@ from raycl.serving.retriever import Retriever
 from tests import tiny as builders
 
 WAIT_S = 90.0
+PATIENT_MS = 60_000.0
+"""For one query's diversity, so that no answer is by score on a machine that is slow."""
 QUERIES: list[dict[str, Any]] = [
     {"history": [103, 999, "106"], "user": {"country": "pe", "age": 31}, "k": 20, "exclude": [109]},
     {"history": [104], "k": 4, "filter": {"op": "eq", "column": "category", "value": "tea"}},
@@ -41,7 +43,8 @@ class Service:
         while self.http.get("/v1/release").json()["release"] != name:
             assert time.monotonic() < end, self.http.get("/v1/release").text
             time.sleep(0.05)
-        return Retriever.of(release.load(journey.workspace(config).store.under(f"releases/{name}")))
+        place = journey.workspace(config).store.under(f"releases/{name}")
+        return Retriever.of(release.load(place), ServingConfig(rerank_ms=PATIENT_MS))
 
     def ask(self, body: dict[str, Any]) -> Answer:
         response = self.http.post("/v1/retrieve", json=body)
@@ -60,6 +63,7 @@ def service(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         placement="sharded",
         listen="replicas",
         num_cpus=0.5,
+        rerank_ms=PATIENT_MS,
         shards={"parts": 2, "max_replicas": 1, "num_cpus": 0.5, "timeout_ms": 2_000.0},
     )
     running = Service(ray_serve.start(sharded), first, second)
