@@ -18,6 +18,8 @@ Vectors = npt.NDArray[np.float32]
 
 METRICS = {"inner_product": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}
 _CHUNK = 1 << 20
+_ROTATIONS = 16
+"""Rounds in which OPQ learns its rotation: the 34 more that FAISS takes triple the time and save 1 % of the error."""
 _FAISS: Any = faiss
 """Its type stubs do not know all of it."""
 
@@ -41,6 +43,7 @@ def train(plan: Plan, sample: Vectors, seed: int, *, use_gpu: bool = False) -> A
         codes = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
         _quietly(codes.cp, seed)
         rotation.pq = codes
+        rotation.niter = _ROTATIONS
     if isinstance(inner, _FAISS.IndexIVF):
         _quietly(inner.cp, seed)
         if use_gpu:

@@ -163,22 +163,41 @@ class ShardedIndex:
         finds does not depend on the others.
         """
         wanted = np.broadcast_to(np.asarray(k, dtype=np.int64), len(queries))
-        width = int(np.max(k, initial=0))
-        ids = np.full((len(queries), width), -1, dtype=np.int64)
-        scores = np.full((len(queries), width), -np.inf, dtype=np.float32)
+        if not len(queries):
+            width = int(np.max(k, initial=0))
+            return np.zeros((0, width), dtype=np.int64), np.zeros((0, width), dtype=np.float32)
         available = len(self) if among is None else among.count
         efforts, candidates = self._depths(wanted, available)
+        ids, scores = self._probed(queries, wanted, efforts, candidates, among)
         rows = np.arange(len(queries))
-        while len(rows):
-            for effort, most in set(zip(efforts[rows].tolist(), candidates[rows].tolist(), strict=True)):
-                mine = rows[(efforts[rows] == effort) & (candidates[rows] == most)]
-                deepest = int(wanted[mine].max())
-                ids[mine, :deepest], scores[mine, :deepest] = self.probe(queries[mine], deepest, effort, most, among)
+        while True:
             short = (ids[rows] >= 0).sum(1) < np.minimum(wanted[rows], available)
             rows = rows[short & (efforts[rows] < self.most_effort)]
+            if not len(rows):
+                break
             efforts[rows] = np.minimum(2 * efforts[rows], self.most_effort)
-        beyond = np.arange(width) >= wanted[:, None]
-        ids[beyond], scores[beyond] = -1, -np.inf
+            more = self._probed(queries[rows], wanted[rows], efforts[rows], candidates[rows], among)
+            width = more[0].shape[1]
+            ids[rows, :width], scores[rows, :width] = more
+        if int(wanted.min()) < ids.shape[1]:
+            beyond = np.arange(ids.shape[1]) >= wanted[:, None]
+            ids[beyond], scores[beyond] = -1, -np.inf
+        return ids, scores
+
+    def _probed(
+        self, queries: Vectors, wanted: Ids, efforts: Ids, candidates: Ids, among: Selection | None
+    ) -> tuple[Ids, Scores]:
+        """What ``probe`` answers each query by its own effort and candidates, (num_queries, most that one wants)."""
+        width = int(wanted.max(initial=0))
+        alike = set(zip(efforts.tolist(), candidates.tolist(), strict=True))
+        if len(alike) == 1:
+            return self.probe(queries, width, *alike.pop(), among)
+        ids = np.full((len(queries), width), -1, dtype=np.int64)
+        scores = np.full((len(queries), width), -np.inf, dtype=np.float32)
+        for effort, most in alike:
+            mine = np.flatnonzero((efforts == effort) & (candidates == most))
+            deepest = int(wanted[mine].max())
+            ids[mine, :deepest], scores[mine, :deepest] = self.probe(queries[mine], deepest, effort, most, among)
         return ids, scores
 
     def probe(
@@ -246,23 +265,25 @@ class ShardedIndex:
         return math.ceil(share + 6 * math.sqrt(share)) + 6
 
     def _depths(self, wanted: Ids, available: int) -> tuple[Ids, Ids]:
-        """Effort to begin with and candidates, each (num_queries,), where so many items may be found.
+        """Effort to begin with and candidates, each (num_queries,), where so many items may be found."""
+        found = np.array([self._depth(k, available) for k in wanted.tolist()], dtype=np.int64).reshape(-1, 2)
+        return found[:, 0].copy(), found[:, 1].copy()
 
-        The others are passed over, so that the wanted ones lie as deep as more would among all items.
+    def _depth(self, wanted: int, available: int) -> tuple[int, int]:
+        """Effort and candidates for so many items; in proportion beyond the largest depth.
+
+        Where not all items may be found the others are passed over, so that the wanted ones lie as deep as more would
+        among all.
         """
         if not self.depths:
-            return np.full(len(wanted), self.most_effort, dtype=np.int64), np.zeros(len(wanted), dtype=np.int64)
+            return self.most_effort, 0
         deep = -(-wanted * len(self) // max(available, 1))
-        efforts = self._measured(deep, [depth.effort for depth in self.depths])
-        return np.minimum(efforts, self.most_effort), self._measured(
-            wanted, [depth.candidates for depth in self.depths]
-        )
+        of_effort, of_candidates = self._reaching(deep), self._reaching(wanted)
+        effort = of_effort.effort * max(-(-deep // self.depths[-1].k), 1)
+        return min(effort, self.most_effort), of_candidates.candidates * max(-(-wanted // self.depths[-1].k), 1)
 
-    def _measured(self, wanted: Ids, of_depths: Sequence[int]) -> Ids:
-        """Of each number of items (num_queries,) the value of its depth, in proportion beyond the largest."""
-        ks = np.array([depth.k for depth in self.depths])
-        place = np.minimum(np.searchsorted(ks, wanted), len(ks) - 1)
-        return np.asarray(np.array(of_depths)[place] * np.maximum(-(-wanted // ks[-1]), 1), dtype=np.int64)
+    def _reaching(self, k: int) -> Depth:
+        return next((depth for depth in self.depths if depth.k >= k), self.depths[-1])
 
 
 def listed(shard: Any) -> Any:

@@ -27,23 +27,28 @@ def items(tower: AnyItemTower, features: FeatureRows, first: int = 0) -> npt.NDA
 def users(
     tower: AnyUserTower,
     history: npt.NDArray[np.int32],
-    user_row: npt.NDArray[np.int32],
+    user_row: npt.NDArray[np.int32] | None,
     features: FeatureRows,
     age_s: npt.NDArray[np.float32] | None = None,
     context: FeatureRows | None = None,
 ) -> npt.NDArray[np.float32]:
     """Vectors (users, dim) of users in these states; ``user_row`` -1 takes the last row of ``features``.
 
+    Without ``user_row`` each user has a row of ``features``, in their order.
     ``age_s`` (users, max_history) is how many seconds ago each event was, negative or NaN where that is not known.
     ``context`` (users,) is what is known of each request.
     """
-    found = [np.zeros((0, tower.dim), dtype=np.float32)]
+    found: list[npt.NDArray[np.float32]] = []
     with torch.inference_mode():
         for start in range(0, len(history), _ROWS):
             part = slice(start, start + _ROWS)
-            rows = torch.from_numpy(user_row[part].astype(np.int64))
             states = torch.from_numpy(history[part].astype(np.int64))
+            known = features.part(part) if user_row is None else features.take(_of_users(user_row[part]))
             ages = None if age_s is None else torch.from_numpy(age_s[part])
-            said = None if context is None else context.take(torch.arange(start, start + len(states)))
-            found.append(tower(states, features.take(rows), ages, said).numpy())
-    return np.concatenate(found)
+            said = None if context is None else context.part(part)
+            found.append(tower(states, known, ages, said).numpy())
+    return found[0] if len(found) == 1 else np.concatenate([np.zeros((0, tower.dim), dtype=np.float32), *found])
+
+
+def _of_users(user_row: npt.NDArray[np.int32]) -> torch.Tensor:
+    return torch.from_numpy(user_row.astype(np.int64))

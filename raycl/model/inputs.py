@@ -67,6 +67,8 @@ def from_table(
 ) -> FeatureRows:
     """Tensors of ``Encoders.encode``'s table; ``unknown_row`` appends a row of unknowns, which -1 reaches."""
     extra = int(unknown_row)
+    if not encoders.features:
+        return FeatureRows((), torch.empty((num_rows + extra, 0)))
     tokens = [_padded(_of(encoded, bag.column), extra) for bag in encoders.bags]
     numbers = np.full((num_rows + extra, len(encoders.numerics)), np.nan, dtype=np.float32)
     for column, numeric in enumerate(encoders.numerics):

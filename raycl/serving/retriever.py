@@ -89,10 +89,9 @@ class Retriever:
         encoders, requests = release.user_encoders, release.context_encoders
 
         def encode(history: States, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
-            rows = np.arange(len(history), dtype=np.int32)
             described = inputs.from_table(features, encoders, len(history))
             said = inputs.from_table(context, requests, len(history))
-            return embed.users(release.user_tower, history, rows, described, age_s, said)
+            return embed.users(release.user_tower, history, None, described, age_s, said)
 
         index = index or SelectiveIndex(release.index, release.catalogue.num_rows)
         max_history = release.user_tower.max_history
