@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,26 @@ class Row:
         return None if self.goal is None else self.equal and self.ratio >= self.goal
 
 
-def write(name: str, title: str, rows: list[Row], notes: str, folder: Path = FOLDER, *, keep: bool = False) -> None:
+def write(
+    name: str,
+    title: str,
+    rows: list[Row],
+    notes: str,
+    folder: Path = FOLDER,
+    *,
+    keep: bool | Collection[str] = False,
+) -> None:
     """Write ``name.json`` and ``name.md`` into ``folder``.
 
-    ``keep``: what was measured there before and not in this run stays, with the date and commit of its own run.
+    ``keep``: what was measured there before and not in this run stays, with the date and commit of its own run; or of
+    these titles alone, with which the names of their cases begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = _kept(folder / f"{name}.json", rows) if keep else []
+    kept = [
+        found
+        for found in (_kept(folder / f"{name}.json", rows) if keep else [])
+        if keep is True or found["case"].startswith(tuple(f"{of}{end}" for of in keep or () for end in (" ", ",")))
+    ]
     facts = {
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {_memory_gib()} GiB",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -59,7 +73,7 @@ def write(name: str, title: str, rows: list[Row], notes: str, folder: Path = FOL
         *map(_line, rows),
         *(_line(_row(found)) for found in kept),
         "",
-        *(f"{found['case']}, {found['size']}: measured {found['date']} at commit {found['commit']}." for found in kept),
+        *_measured(kept),
         *([""] if kept else []),
         notes,
     ]
@@ -73,6 +87,15 @@ def _kept(path: Path, rows: list[Row]) -> list[dict[str, Any]]:
     before, measured = json.loads(path.read_text(encoding="utf-8")), {(row.case, row.size) for row in rows}
     run = {"date": before["date"], "commit": before["commit"]}
     return [run | found for found in before["rows"] if (found["case"], found["size"]) not in measured]
+
+
+def _measured(kept: list[dict[str, Any]]) -> list[str]:
+    """A line for each earlier run: what stays of it."""
+    runs: dict[str, dict[str, None]] = {}
+    for found in kept:
+        of_run = runs.setdefault(f"measured {found['date']} at commit {found['commit']}", {})
+        of_run[f"{found['case']}, {found['size']}"] = None
+    return [f"{'; '.join(cases)}: {run}." for run, cases in runs.items()]
 
 
 def _row(plain: dict[str, Any]) -> Row:

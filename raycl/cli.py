@@ -19,6 +19,7 @@ from raycl import (
     cli_cluster,
     cli_config,
     cli_delta,
+    cli_prune,
     cli_release,
     config_file,
     environment,
@@ -43,6 +44,7 @@ app.add_typer(cli_release.app, name="release")
 app.add_typer(cli_delta.app, name="delta")
 app.command()(cli_cluster.launch)
 app.command()(cli_cluster.doctor)
+app.command()(cli_prune.prune)
 
 # Typer keeps a click of its own, and exports but one of the errors that its parser raises.
 _BadCommand: Any = typer.BadParameter.__mro__[1]

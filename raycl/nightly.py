@@ -224,9 +224,14 @@ def _digest(config: Config, workspace: Workspace, folder: str, found: list[Versi
     return lineage.digest(config, folder, *(names[1:] if folder == "releases" else names[-1:]))
 
 
+def require_free(store: Store) -> None:
+    """Raise InputError, naming the holder, while a night runs in the workspace."""
+    lease.require_free(store.under(FOLDER), _LEASES, _REMEDY)
+
+
 def _holder(store: Store) -> Step:
     try:
-        lease.require_free(store.under(FOLDER), _LEASES, _REMEDY)
+        require_free(store)
     except InputError as error:
         return Step("lease", "refuse", str(error))
     return Step("lease", "work", "nobody holds it")

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from raycl import config_file, journey, lineage
+from raycl import config_file, console, journey, lineage
 from raycl.config import Config
 from raycl.index import release
 from raycl.storage import pointer
@@ -44,6 +44,13 @@ def stages(output: str) -> dict[str, dict[str, Any]]:
     return {one["stage"]: one for one in told}
 
 
+def told_of(config: Config) -> dict[str, dict[str, Any]]:
+    """What the stages of a finished workspace say of themselves."""
+    outcomes: list[journey.Outcome] = []
+    journey.run(config, lambda _: None, outcomes.append)
+    return {one.stage: console.summary(one) for one in outcomes}
+
+
 def test_the_demo_comes_near_the_best_attainable_recall_and_answers_with_titles(scratch: Path, tmp_path: Path) -> None:
     said = raycl(scratch, "demo", "--rows", 60_000, "--workspace", tmp_path / "demo")
     closing = json.loads(said.splitlines()[-1])
@@ -66,15 +73,17 @@ def test_the_demo_comes_near_the_best_attainable_recall_and_answers_with_titles(
     assert len(shown) == 15
 
 
-def test_a_workspace_on_s3_holds_what_a_local_one_holds(s3_store: Store, scratch: Path, tmp_path: Path) -> None:
+def test_a_workspace_on_s3_holds_what_a_local_one_holds(
+    ray_local: None, s3_store: Store, scratch: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The log and the workspace are in a bucket; the same config, run on this machine's disk, is the truth."""
-    builders.write_log(tmp_path / "log")
-    local = written(tmp_path / "local.yaml", builders.tiny_tree(tmp_path))
-    for path in sorted((tmp_path / "log").iterdir()):
+    local = builders.finished(tmp_path_factory.getbasetemp())
+    folder = Path(local.workspace).parent
+    for path in sorted((folder / "log").iterdir()):
         s3_store.write(f"log/{path.name}", path.read_bytes())
-    away = written(tmp_path / "s3.yaml", moved(builders.tiny_tree(tmp_path), str(tmp_path), s3_store.uri))
+    away = written(tmp_path / "s3.yaml", moved(builders.tiny_tree(folder), str(folder), s3_store.uri))
 
-    expected, found = stages(raycl(scratch, "run", local, "--json")), stages(raycl(scratch, "run", away, "--json"))
+    expected, found = told_of(local), stages(raycl(scratch, "run", away, "--json"))
     for stage in STAGES:
         assert found[stage]["uri"].startswith(f"{s3_store.uri}/workspace/")
         assert found[stage]["counts"] == expected[stage]["counts"]
@@ -85,9 +94,7 @@ def test_a_workspace_on_s3_holds_what_a_local_one_holds(s3_store: Store, scratch
     assert found["evaluate"]["facts"] == expected["evaluate"]["facts"]
 
     queries = unit_vectors(20, 8)
-    answers = [
-        current(config).index.search(queries, 10) for config in (config_file.load(local), config_file.load(away))
-    ]
+    answers = [current(config).index.search(queries, 10) for config in (local, config_file.load(away))]
     np.testing.assert_array_equal(answers[0][0], answers[1][0])
     np.testing.assert_array_equal(answers[0][1], answers[1][1])
 

@@ -6,41 +6,34 @@ table is written.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results
+from benchmarks import recipe_runs, results
+from benchmarks.recipe_runs import LEAN, ROOT
 from benchmarks.recipes import tables
 from benchmarks.recipes.cases import ABLATED, ABLATED_ON, ABLATIONS, CASES
 from benchmarks.recipes.tables import Measured
 from raycl.journey import Outcome
 
-ROOT = Path(__file__).resolve().parents[2]
-TRIED = Path(__file__).resolve().with_name("tried.md")
-LEAN = ("evaluation.auc=false", "evaluation.perturbed_share=0.0")
+INTRO = """\
+The recipes are those of `jobs/recipes/`, seeds included; the data is public, for research use, and not in the
+repository. Settings were chosen on validation parts. All models of a recipe's own run rank the full
+catalogue for the same users in one evaluation (`equal`); figures as reported by others are of the same data
+and split, and were not measured here. Intervals are of 95 %, by bootstrap of the users."""
+ABLATIONS_TITLE = "What single settings are worth"
 ON_VALIDATION = ("evaluation.part=val",)
 ALONE = ("evaluation.baselines.names=[]",)
 
 
 def main() -> None:
     """Measure the chosen recipes, and write the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__)
-    parser.add_argument("--recipes", nargs="*", default=list(CASES), choices=list(CASES))
+    parser = recipe_runs.parser("recipes", __doc__, CASES)
     parser.add_argument("--no-variants", action="store_true")
     parser.add_argument("--ablations", action="store_true", help=f"settings of {ABLATED}, on its validation part")
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the data sets")
-    parser.add_argument("--part", default="test", choices=["val", "test"])
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
-    parser.add_argument("--workspace", type=Path, default=ROOT / "benchmarks" / "scratch" / "recipes")
-    parser.add_argument("--results", type=Path, default=results.FOLDER)
-    chosen = parser.parse_args()
-    if chosen.overrides and chosen.part == "test":
-        parser.error("--set is for choosing settings, which is done with --part val: put what won into the recipe")
-    os.environ["RAYCL_DATA"], os.environ["RAYCL_WORKSPACE"] = str(chosen.data), str(chosen.workspace)
+    chosen = recipe_runs.parse(parser)
     from raycl import environment
 
     environment.prepare()
@@ -51,7 +44,7 @@ def main() -> None:
             results.say(tables.section(case, found, {}))
         return
     rows: list[results.Row] = []
-    told: list[str] = []
+    told: dict[str, str] = {}
     lines: dict[str, str] = {}
     for case in cases:
         found = measure(case.name, case.metrics, (), release=True)
@@ -61,12 +54,13 @@ def main() -> None:
             else {name: measure(case.name, case.metrics, [*ALONE, *changed]) for name, changed in case.variants.items()}
         )
         rows += tables.rows(case, found)
-        told.append(tables.section(case, found, variants))
+        told[case.name] = tables.section(case, found, variants)
         lines[case.name] = tables.line(case, found)
-        results.say(told[-1])
+        results.say(told[case.name])
     if chosen.ablations:
-        told.append(_ablated())
-    results.write("recipes", "Recipes on real data", rows, _notes(told), chosen.results)
+        told[ABLATIONS_TITLE] = _ablated()
+    titles = [*CASES, ABLATIONS_TITLE]
+    recipe_runs.page("recipes", "Recipes on real data", rows, told, titles, INTRO, chosen.results)
     page = ROOT / "README.md"
     page.write_text(tables.readme(page.read_text(encoding="utf-8"), list(CASES.values()), lines), encoding="utf-8")
 
@@ -78,13 +72,13 @@ def measure(name: str, metrics: Sequence[str], changed: Sequence[str], *, releas
     config = config_file.load(ROOT / "jobs" / "recipes" / f"{name}.yaml", [*LEAN, *changed])
     results.say(f"\n{name} {' '.join(changed)}")
     if release:
-        done = journey.run(config, _tell, lambda _: None)
+        done = journey.run(config, recipe_runs.tell, lambda _: None)
     else:
-        done = [journey.pairs(config), journey.train(config, _tell), journey.evaluate(config)]
+        done = [journey.pairs(config), journey.train(config, recipe_runs.tell), journey.evaluate(config)]
     made, evaluated = done[0].version.manifest, done[2].version.manifest
     wall_s = _seconds(Path(config.workspace) / "seconds.json", done)
-    size = f"{evaluated.counts['users']:,} users, {made.counts['items']:,} items"
-    found = Measured(_models(evaluated.facts, metrics), size, _protocol(evaluated.facts), wall_s)
+    size = recipe_runs.size(made.counts, evaluated.counts)
+    found = Measured(_models(evaluated.facts, metrics), size, recipe_runs.protocol(evaluated.facts), wall_s)
     results.say(f"{size}; {wall_s:,.0f} s; {found.models['towers']}")
     return found
 
@@ -119,33 +113,7 @@ def _ablated() -> str:
     table = tables.ablations(case.metrics, found)
     results.say(table)
     where = f"The recipe {case.name}, measured on each user's last film but one."
-    return f"## What single settings are worth\n\n{where}\n\n{table}"
-
-
-def _tell(event: Mapping[str, Any]) -> None:
-    if event["done"]:
-        results.say(
-            f"epoch {event['epoch'] + 1}: loss {event['loss']:.4f}, {event['pairs_per_s']:,.0f} pairs/s"
-            f" {event['validation'] or ''}"
-        )
-
-
-def _protocol(facts: Mapping[str, Any]) -> str:
-    found = facts["protocol"]
-    return f"{found['name']}: {found['part']} part, {found['candidates']}, {found['masks']}"
-
-
-def _notes(told: list[str]) -> str:
-    parts = [
-        "The recipes are those of `jobs/recipes/`, seeds included; the data is public, for research use, and not in the"
-        "\nrepository. Settings were chosen on validation parts. All models of a recipe's own run rank the full"
-        "\ncatalogue for the same users in one evaluation (`equal`); figures as reported by others are of the same data"
-        "\nand split, and were not measured here. Intervals are of 95 %, by bootstrap of the users.",
-        *told,
-    ]
-    if TRIED.exists():
-        parts.append(TRIED.read_text(encoding="utf-8").strip())
-    return "\n\n".join(parts)
+    return f"## {ABLATIONS_TITLE}\n\n{where}\n\n{table}"
 
 
 if __name__ == "__main__":

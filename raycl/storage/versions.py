@@ -27,6 +27,8 @@ Record = Mapping[str, Any]
 
 _LEASES = f"{WORK}/lease"
 _CUT = f"{WORK}/cut"
+_REMOVED = "removed"
+"""Stands in the folder of a version whose removal was begun, until all else is gone."""
 _NAME = re.compile(r"\d{8}T\d{9}-[0-9a-f]{12}")
 
 
@@ -204,7 +206,31 @@ class Workspace:
     def unfinished(self, stage: str, digest: str) -> list[str]:
         """Names of versions with this fingerprint that were begun and not finished, oldest first."""
         names = [name for name in self._names(stage) if name.endswith(digest[:12])]
-        return [name for name in names if not self.store.exists(f"{stage}/{name}/{FILE}")]
+        return [
+            name for name in names if not any(self.store.exists(f"{stage}/{name}/{end}") for end in (FILE, _REMOVED))
+        ]
+
+    def require_idle(self, stage: str) -> None:
+        """Raise InputError, naming the owner, where a run that has not ended is making a version of this stage."""
+        for name in self.unfinished(stage, ""):
+            lease.require_free(self.store.under(f"{stage}/{name}"), _LEASES, "; nothing is removed meanwhile")
+
+    def remove(self, stage: str, name: str) -> None:
+        """Remove a version, its manifest first. What a killed removal leaves is gone on with by another one alone."""
+        folder = self.store.under(f"{stage}/{name}")
+        folder.write(_REMOVED, b"")
+        if folder.exists(FILE):
+            folder.delete(FILE)
+        tops = {path.partition("/")[0]: "/" in path for path in folder.files()}
+        for top, is_folder in tops.items():
+            if top != _REMOVED:
+                folder.delete_folder(top) if is_folder else folder.delete(top)
+        folder.delete_folder("")
+
+    def half_removed(self, stage: str) -> list[str]:
+        """Names of versions whose removal was begun and not ended; one that has its manifest is whole."""
+        there = [name for name in self._names(stage) if self.store.exists(f"{stage}/{name}/{_REMOVED}")]
+        return [name for name in there if not self.store.exists(f"{stage}/{name}/{FILE}")]
 
     def draft(self, stage: str, digest: str, *, cut: str = "", fresh: bool = False) -> Draft:
         """Open a folder for a version with this fingerprint: the unfinished one of a killed run, or a new one.
@@ -217,7 +243,7 @@ class Workspace:
         unfinished = [] if fresh else [name for name in reversed(known) if name.endswith(digest[:12])]
         for name in unfinished:
             store = self.store.under(f"{stage}/{name}")
-            if not store.exists(FILE) and _fits(store, cut):
+            if not store.exists(FILE) and not store.exists(_REMOVED) and _fits(store, cut):
                 return Draft(stage, store, name, digest, _take_over(store, cut))
         while True:
             name = _version_name(digest)

@@ -46,6 +46,8 @@ _STOPS_WITHIN_S = 25.0
 _SAVES_WITHIN_S = 20.0
 """From the end of a group of workers that is resized, or lost one of them, to that of its processes."""
 
+_refused = threading.Event()
+"""Of this process, where it controls the workers: whether one of them raised what another try would raise again."""
 _asked, _ended = threading.Event(), threading.Event()
 """Of this process, where it is a worker: whether its training is to end early, and whether it has ended."""
 
@@ -219,6 +221,8 @@ class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
         worker_group.execute(_save_on_sigterm)
 
     def on_shutdown(self, worker_group: Any, backend_config: ray.train.torch.TorchConfig) -> None:
+        if _refused.is_set():
+            return  # a worker that waits for one that refused has nothing to save
         ends = worker_group.execute_async(_end_training)
         ray.wait(ends, num_returns=len(ends), timeout=_SAVES_WITHIN_S)
         super().on_shutdown(worker_group, backend_config)
@@ -256,6 +260,7 @@ class _Crashes(ray.train.UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         for error in worker_exceptions.values():
             if isinstance(error, RayclError) and not isinstance(error, StoreUnavailable):
+                _refused.set()
                 raise error
         self._events.put({_CRASHED: _told(worker_exceptions)})
 

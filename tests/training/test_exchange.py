@@ -37,8 +37,9 @@ def alone(case: str) -> dict[str, Tensor]:
         return workers.gradients(Path(folder), case)
 
 
-@pytest.mark.parametrize("num_processes", [2, 4])
-@pytest.mark.parametrize("case", workers.CASES)
+@pytest.mark.parametrize(
+    ("num_processes", "case"), [*((2, case) for case in workers.CASES), *((4, case) for case in workers.OF_FOUR)]
+)
 def test_processes_have_the_loss_and_gradients_of_one_with_the_whole_batch(
     left_by: Callable[[int], Path], num_processes: int, case: str
 ) -> None:

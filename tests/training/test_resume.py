@@ -51,13 +51,17 @@ def assert_each_row_once(folder: Path) -> None:
         assert len(every) - len(read) < BATCH
 
 
-@pytest.mark.parametrize("shard_tables", [False, True], ids=["whole tables", "tables on shards"])
+# The stop after step 9 is after the last one of an epoch, before its end was recorded.
+@pytest.mark.parametrize(
+    ("shard_tables", "stops"),
+    [(False, [(1, 0, 2), (4, 3, 9), (1, 0, 12)]), (True, [(1, 0, 6), (4, 0, 9)])],
+    ids=["whole tables", "tables on shards"],
+)
 def test_a_run_is_stopped_within_epochs_and_goes_on_with_other_numbers_of_processes(
-    alone: Path, tmp_path: Path, shard_tables: bool
+    alone: Path, tmp_path: Path, shard_tables: bool, stops: list[tuple[int, int, int]]
 ) -> None:
     train = {"shard_tables": shard_tables}
-    # The last of these stops after the last step of an epoch, before its end was recorded.
-    for world, rank, at in [(1, 0, 2), (2, 1, 6), (4, 3, 9), (1, 0, 12), (4, 0, 15)]:
+    for world, rank, at in stops:
         assert crew.train(tmp_path, world, End(rank, at, "stop"), train=train) == {STOPPED}
         assert newest_step(tmp_path) == at + 1
     assert crew.train(tmp_path, 2, train=train) == {ENDED}
@@ -71,20 +75,20 @@ def test_a_run_is_stopped_within_epochs_and_goes_on_with_other_numbers_of_proces
 
 
 def test_a_stop_repeats_no_step(tmp_path: Path) -> None:
-    for world, at in [(2, 4), (1, 7), (2, 13)]:
+    for world, at in [(2, 4), (1, 13)]:
         assert crew.train(tmp_path, world, End(world - 1, at, "stop"), train={"checkpoint_steps": 100}) == {STOPPED}
     assert crew.train(tmp_path, 2) == {ENDED}
     lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(tmp_path.glob("taken-*-0"))]
-    assert [len(one) for one in lines] == [5, 3, 6, 6]
+    assert [len(one) for one in lines] == [5, 9, 6]
 
 
 def test_processes_that_are_killed_at_random_steps_leave_the_run_of_two_that_nothing_disturbed(
     both: Path, tmp_path: Path
 ) -> None:
     draw = random.Random(7)
-    for attempt in range(4):
+    for attempt in range(3):
         at = draw.randrange(newest_step(tmp_path), EPOCHS * STEPS)
-        ends = [End(rank, at, "kill") for rank in ([0], [1], [0, 1])[attempt % 3]]
+        ends = [End(rank, at, "kill") for rank in ([0], [1], [0, 1])[attempt]]
         codes = crew.train(tmp_path, 2, *ends)
         assert KILLED in codes
         assert ENDED not in codes

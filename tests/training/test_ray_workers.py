@@ -1,0 +1,50 @@
+"""How a group of training workers ends."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from raycl.errors import InputError, StoreUnavailable
+from raycl.training import ray_workers
+
+
+class Heard:
+    """Stands for the queue to the driver, and for a group of workers that are asked to save."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def put(self, event: Any) -> None:
+        self.said.append(event)
+
+    def execute_async(self, function: Any, *_: Any, **__: Any) -> list[Any]:
+        raise AssertionError(f"the workers are waited for: {function.__name__}")
+
+
+@pytest.fixture(autouse=True)
+def _anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "_refused", threading.Event())
+
+
+def ended_of(error: Exception) -> Heard:
+    heard, group = Heard(), Heard()
+    config = ray_workers._Torch(backend="gloo")
+    try:
+        ray_workers._Crashes(heard).after_exception(None, {1: error})  # type: ignore[arg-type]
+    except InputError:
+        heard.put("refused")
+    config.backend_cls().on_shutdown(group, config)
+    return heard
+
+
+def test_workers_that_wait_for_one_that_refused_are_not_waited_for() -> None:
+    assert ended_of(InputError("a file was altered")).said == ["refused"]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a crash"), StoreUnavailable("for a while")])
+def test_after_anything_that_another_try_may_mend_they_save_first(error: Exception) -> None:
+    with pytest.raises(AssertionError, match="waited for: _end_training"):
+        ended_of(error)
