@@ -8,6 +8,7 @@ was removed stays so until the catalogue drops it too, or it is handed in again.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from raycl.data.columns import whole
 from raycl.data.handoff import Pairs
 from raycl.data.id_map import IdMap
 from raycl.errors import CorruptRelease, RayclError
-from raycl.index import deltas, release
+from raycl.index import deltas, item_words, release
 from raycl.index.delta_items import Handed
 from raycl.index.deltas import Taken
 from raycl.storage import pointer, tables
@@ -53,7 +54,8 @@ def over(workspace: Workspace, source: str | None, target: Version) -> int:
     for problem in taken.problems.values():
         log.warning("not carried over: %s", problem)
     wanted = _wanted(workspace, origin, target, taken)
-    moved = [_moved(store, source, target, taken, number, wanted) for number in taken.holding]
+    again = item_words.again(workspace, origin, target)
+    moved = [_moved(store, source, target, taken, number, wanted, again) for number in taken.holding]
     if sum(moved):
         log.info("%d items that were handed in to release %s are carried over to %s", sum(moved), source, target.name)
     return sum(moved)
@@ -102,7 +104,15 @@ def _listed(workspace: Workspace, built: Version, items: list[object]) -> list[b
     return listed
 
 
-def _moved(store: Store, source: str, target: Version, taken: Taken, number: int, wanted: _Words) -> int:
+def _moved(
+    store: Store,
+    source: str,
+    target: Version,
+    taken: Taken,
+    number: int,
+    wanted: _Words,
+    again: Callable[[pa.Table], pa.Table],
+) -> int:
     """Hand in to ``target`` the wanted words of one hand-in; returns how many items that are."""
     segment, table = taken.segments[number], taken.tables[number]
     word = [(segment.at_s, gone) for gone in table["removed"].to_pylist()]
@@ -120,8 +130,9 @@ def _moved(store: Store, source: str, target: Version, taken: Taken, number: int
         kind = whole(table["item"]).type
         places = IdMap(whole(items[segment.id_column].cast(kind))).rows(pa.array(came, kind))
         items = items.take(pa.array(places[places >= 0]))
-    handed = Handed(segment.id_column, segment.title_column, items, gone, forgiving=True)
     try:
+        items = again(items) if came else items
+        handed = Handed(segment.id_column, segment.title_column, items, gone, forgiving=True)
         deltas.write(store, target, handed, segment.at_s)
     except RayclError as error:
         log.warning("hand-in %d to release %s is not carried over: %s", number, source, error)
