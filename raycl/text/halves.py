@@ -91,16 +91,10 @@ class States:
         self._kept: list[Tensor] | None = None
         if halves.num_tokens(texts) * halves.dim * 4 > most_bytes:
             return
-        kept: dict[int, Tensor] = {}
-        order = sorted(
-            range(len(texts)), key=lambda place: len(texts[place])
-        )  # little is padded where lengths are near
-        for start in range(0, len(order), _AT_ONCE):
-            some = order[start : start + _AT_ONCE]
-            states, mask = halves.states([texts[place] for place in some])
-            parts = zip(some, states.cpu(), mask.cpu().bool(), strict=True)
-            kept |= {place: state[there].clone() for place, state, there in parts}
-        self._kept = [kept[place] for place in range(len(texts))]
+        self._kept = []
+        for start in range(0, len(texts), _AT_ONCE):
+            states, mask = halves.states(texts[start : start + _AT_ONCE])
+            self._kept += [state[there].clone() for state, there in zip(states.cpu(), mask.cpu().bool(), strict=True)]
 
     @property
     def in_memory(self) -> bool:

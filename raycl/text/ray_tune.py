@@ -1,4 +1,4 @@
-"""Where encoders are tuned: one task of the cluster each, before the item table is encoded."""
+"""Where encoders are tuned: one task each, of as many threads as a worker of training, before items are encoded."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from raycl.model.losses import softmax
 from raycl.text.halves import Halves, States
 
 _STATES_BYTES = 1 << 30
+_AT_ONCE = 32
 _CLIP = 1.0
 _WARMUP_SHARE = 0.1
 _TOLD = 10
@@ -35,7 +36,9 @@ def fit(
     epoch has them in their order, and ``seed`` draws that of the others. On one kind of processor, and of one number of
     threads, the same comes out every time.
     """
-    states = States(halves, texts, states_bytes)
+    by_length = np.argsort([len(text) for text in texts], kind="stable")  # little is padded where lengths are near
+    states = States(halves, [texts[place] for place in by_length], states_bytes)
+    pairs = np.argsort(by_length)[pairs]
     generator = np.random.default_rng(seed)
     steps_an_epoch = -(-len(pairs) // how.batch_size)
     num_steps = steps_an_epoch * how.epochs
@@ -64,7 +67,8 @@ def share_of_rate(step: int, num_steps: int) -> float:
 def _loss(halves: Halves, states: States, pairs: Places, temperature: float) -> Tensor:
     """Both directions of the softmax over all texts of a batch."""
     places, column = np.unique(pairs, return_inverse=True)
-    found = halves.vectors(*states.of(places.tolist()))
+    parts = np.array_split(places, -(-len(places) // _AT_ONCE))
+    found = torch.cat([halves.vectors(*states.of(part.tolist())) for part in parts])
     own = torch.from_numpy(column.reshape(pairs.shape)).to(found.device)
     rows, partners = own.T.reshape(-1), own.flip(1).T.reshape(-1)
     negative = negatives(own, len(places))[rows]
