@@ -35,15 +35,12 @@ class Halves:
         del above[: self._first]
         self._bottom, self._top = bottom.eval(), top.eval()  # without dropout: what is below is made once
         self._top[0].auto_model.embeddings = _Given()
-        for half in (bottom, top):
-            half.requires_grad_(requires_grad=False)
         with torch.no_grad():
             same = torch.allclose(self.vectors(*self.states(words)), whole, atol=_SAME)
         if not same:
             raise InputError(
                 f"{field}.fine_tune: models as {type(bottom[0].auto_model).__name__} cannot be cut: leave fine_tune out"
             )
-        self.layers.requires_grad_()
 
     @property
     def dim(self) -> int:
