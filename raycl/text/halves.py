@@ -35,12 +35,15 @@ class Halves:
         del above[: self._first]
         self._bottom, self._top = bottom.eval(), top.eval()  # without dropout: what is below is made once
         self._top[0].auto_model.embeddings = _Given()
-        with torch.no_grad():
-            same = torch.allclose(self.vectors(*self.states(words)), whole, atol=_SAME)
-        if not same:
-            raise InputError(
-                f"{field}.fine_tune: models as {type(bottom[0].auto_model).__name__} cannot be cut: leave fine_tune out"
-            )
+        kind = type(bottom[0].auto_model).__name__
+        refused = f"{field}.fine_tune: models as {kind} cannot be cut: leave fine_tune out, or name another model"
+        try:
+            with torch.no_grad():
+                found = self.vectors(*self.states(words))
+        except (RuntimeError, TypeError, AttributeError) as error:  # something stands between embeddings and layers
+            raise InputError(refused) from error
+        if not torch.allclose(found, whole, atol=_SAME):
+            raise InputError(refused)
 
     @property
     def dim(self) -> int:
@@ -113,5 +116,5 @@ class States:
 class _Given(nn.Module):
     """In place of embeddings: the states, as they are."""
 
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Tensor:
+    def forward(self, input_ids: None = None, inputs_embeds: Tensor | None = None, *_: Any, **__: Any) -> Tensor | None:
         return inputs_embeds

@@ -38,6 +38,15 @@ def test_both_halves_together_are_the_whole(model: Path, layers: int) -> None:
         np.testing.assert_allclose(cut.vectors(*cut.states(TEXTS)), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["roberta", "mpnet", "distilbert"])
+def test_models_after_bert_are_cut_as_it_is(kind: str, tmp_path: Path) -> None:
+    model = tiny_transformer.save(tmp_path, WORDS, layers=3, kind=kind)
+    whole = encoders.opened(model, MAX_TOKENS, "cpu").encode(TEXTS, normalize_embeddings=True)
+    cut = halves(model, 2)
+    with torch.no_grad():
+        np.testing.assert_allclose(cut.vectors(*cut.states(TEXTS)), whole, atol=1e-5)
+
+
 def test_states_that_are_kept_are_those_that_are_made_again(model: Path) -> None:
     cut = halves(model)
     num_bytes = cut.num_tokens(TEXTS) * cut.dim * 4
@@ -58,7 +67,9 @@ def test_the_weights_are_those_of_the_last_layers_by_their_place_in_the_model(mo
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
-def test_a_model_that_cannot_be_cut_is_refused(model: Path) -> None:
+def test_a_model_that_cannot_be_cut_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"f\.fine_tune: models as ElectraModel cannot be cut: leave fine_tune out"):
+        halves(tiny_transformer.save(tmp_path, WORDS, kind="electra"))
     bottom, top = (encoders.opened(model, MAX_TOKENS, "cpu") for _ in range(2))
     with torch.no_grad():
         for weight in top[0].auto_model.encoder.layer[-1].parameters():
