@@ -26,9 +26,10 @@ class EncoderTuning(Section):
     epochs: Positive = 1
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Pairs in one step, each beside the words of all others."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-5
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
     """At its peak, after the first tenth of the steps; it falls to 0 from there."""
-    temperature: Annotated[float, Field(gt=0.0)] = 0.05
+    temperature: Annotated[float, Field(gt=0.0)] = 0.2
+    """What is met in a row has little in common in its words, so a low one mostly makes all vectors alike."""
     max_pairs: Positive = 50_000
     """Of all such pairs, so many at most are drawn."""
     seed: Count | None = None

@@ -95,7 +95,7 @@ CASES = {
                     "items.encode.0.model=projection",
                     "items.encode.0.length=384",
                 ),
-                "with the last layer fine-tuned": ("items.encode.0.fine_tune={layers: 1, max_pairs: 20000}",),
+                "with the last layer fine-tuned": ("items.encode.0.fine_tune={layers: 1, max_pairs: 10000}",),
             },
         ),
         Case(
