@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raycl.config_encode import PROJECTION
+
 if TYPE_CHECKING:
     from raycl.config import Config, Feature, TableSource
 
@@ -96,6 +98,16 @@ def _encodings_are_features(config: Config) -> str | None:
     return None
 
 
+def _encoders_can_be_tuned(config: Config) -> str | None:
+    for position, encoding in enumerate(config.items.encode if config.items else ()):
+        if encoding.fine_tune is not None and encoding.model == PROJECTION:
+            return (
+                f"items.encode.{position}.fine_tune trains the layers of a transformer, and model={PROJECTION} has"
+                f" none: name a transformer in model, or leave fine_tune out"
+            )
+    return None
+
+
 _OF_ONE_KIND = {"num_hashes": ("hashed", 2), "transform": ("numeric", "standard"), "ngrams": ("text", None)}
 
 
@@ -156,6 +168,7 @@ RULES = (
     _features_are_distinct,
     _features_fit_their_kind,
     _encodings_are_features,
+    _encoders_can_be_tuned,
     _context_is_carried,
     _heads_divide,
     _display_is_free,

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raycl import config as config_module
-from raycl import config_evaluation, config_file, config_loss, config_search, config_serving, config_validation
+from raycl import (
+    config_encode,
+    config_evaluation,
+    config_file,
+    config_loss,
+    config_search,
+    config_serving,
+    config_validation,
+)
 from raycl.config import Config, TableSource
 from raycl.config_values import Section
 from raycl.errors import ConfigError
@@ -22,7 +30,15 @@ SMALLEST: dict[str, Any] = {"workspace": "w", "logs": [{"uri": "log"}]}
 NO_TIME = {"uri": "log", "columns": {"time": None, "split": "part"}}
 SECTIONS: set[type[Section]] = {
     kind
-    for module in (config_module, config_evaluation, config_loss, config_search, config_serving, config_validation)
+    for module in (
+        config_module,
+        config_encode,
+        config_evaluation,
+        config_loss,
+        config_search,
+        config_serving,
+        config_validation,
+    )
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, Section)
 }

@@ -94,7 +94,8 @@ CASES = {
                 "words hashed and projected in place of the language model": (
                     "items.encode.0.model=projection",
                     "items.encode.0.length=384",
-                )
+                ),
+                "with the last layer fine-tuned": ("items.encode.0.fine_tune={layers: 1, max_pairs: 10000}",),
             },
         ),
         Case(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -188,10 +188,12 @@ def finish(
     items: Sequence[Record],
     core: core_tasks.Core | None = None,
     before: Before | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> Version:
     """At the end: the last checks, the report, and the commit.
 
-    ``items`` is what ``count_items`` said, and ``before`` the version that the report compares this one with.
+    ``items`` is what ``count_items`` said, ``before`` the version that the report compares this one with, and
+    ``versions`` names others that they are made of, by stage.
 
     Raises InputError where the log leaves no training pairs.
     """
@@ -201,7 +203,7 @@ def finish(
         made_of = {"uri": plan.kept.uri, "names": [record["kept"] for record in cleaned]}
         plan.draft.store.write(kept_events.LIST, json.dumps(made_of).encode())
     return plan.draft.commit(
-        inputs={table.field: table.root_uri for table in inputs.tables},
+        inputs={table.field: table.root_uri for table in inputs.tables} | dict(versions or {}),
         config=lineage.part(plan.config, "pairs"),
         counts=counts | {"items": numbering.num_active} | dict(plan.set_aside),
         dropped=dropped,

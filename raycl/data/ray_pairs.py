@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from raycl import lineage, ray_runtime, schema
+from raycl import config_encode, lineage, ray_runtime, schema
 from raycl.config import Config
 from raycl.data import (
     clean_tasks,
@@ -19,8 +19,9 @@ from raycl.data import (
 from raycl.data.kept_events import WINDOWS
 from raycl.pages import drawing
 from raycl.storage.versions import Version, Workspace
-from raycl.text import ray_encode
+from raycl.text import ray_encode, ray_tune
 from raycl.text.tasks import FOLDER
+from raycl.text.tasks import STAGE as ENCODINGS
 
 STAGE = "pairs"
 
@@ -32,7 +33,8 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     the sources or the workspace cannot be used.
     """
     inputs = sources.open_inputs(config)
-    if (encoded := ray_encode.run(config, workspace)) is not None:
+    first = _first(config, workspace, force=force)
+    if (encoded := ray_encode.run(config, workspace, first)) is not None:
         inputs = sources.open_inputs(config, encoded.store.under(FOLDER).uri)
     digest = lineage.digest(config, STAGE, schema.PAIRS_FORMAT, [table.identity() for table in inputs.tables])
     if not force and (done := workspace.find(STAGE, digest)):
@@ -40,7 +42,7 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     workspace.store.require_writable()
     draft = workspace.draft(STAGE, digest, cut=lineage.cut(config, STAGE), fresh=force)
     fragments = sources.fragments(inputs.logs, config.pairs.rows_per_fragment)
-    newest = lineage.newest_pairs(config, workspace, WINDOWS)
+    newest = first or lineage.newest_pairs(config, workspace, WINDOWS)
     known = vocabulary_tasks.known(newest, inputs.item_type)
     now_ms = time.time_ns() // 1_000_000
     plan = pair_plan.begin(draft, workspace.store, config, inputs, now_ms, known, afresh=force)
@@ -64,9 +66,23 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
         plan.num_buckets,
         lambda bucket, record: draft.settle(pair_tasks.bucket_task(bucket), record),
     )
-    before = report_tasks.previous(workspace, digest)
+    before = report_tasks.previous(workspace, digest, *([first.name] if first else []))
     items = pair_tasks.count_items(plan, numbering, ray_runtime.map_tasks, before)
-    version = pair_tasks.finish(plan, inputs, numbering, cuts, cleaned, built, items, core, before)
+    versions = {ENCODINGS: encoded.name} if encoded is not None else {}
+    version = pair_tasks.finish(plan, inputs, numbering, cuts, cleaned, built, items, core, before, versions)
     if plan.kept is not None:
         kept_events.sweep(workspace.store, now_ms)
     return version, True
+
+
+def _first(config: Config, workspace: Workspace, *, force: bool) -> Version | None:
+    """The pairs that encoders are tuned on; None where none is.
+
+    The pairs of ``config`` go on from them: items have the same rows, so events of one moment stand in the same order,
+    and what is training here is training there.
+    """
+    plain = config_encode.before(config)
+    if plain is None:
+        return None
+    ray_tune.require(config)
+    return run(plain, workspace, force=force)[0]

@@ -37,9 +37,13 @@ class Before:
         return read_part(Store(self.uri), self.num_parts, number, num_parts)
 
 
-def previous(workspace: Workspace, digest: str) -> Before | None:
-    """The newest finished pairs of other work; the same work made twice has nothing to tell apart."""
-    made = next((one for one in workspace.readable("pairs") if one.manifest.fingerprint != digest), None)
+def previous(workspace: Workspace, digest: str, *besides: str) -> Before | None:
+    """The newest finished pairs of other work, ``besides`` those of these names.
+
+    The same work made twice has nothing to tell apart.
+    """
+    others = (one for one in workspace.readable("pairs") if one.name not in besides)
+    made = next((one for one in others if one.manifest.fingerprint != digest), None)
     if made is None:
         return None
     try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,11 @@ from raycl.data import catalogue_tasks
 from raycl.data.columns import whole
 from raycl.data.id_map import IdMap
 from raycl.errors import InputError, RayclError, StoreUnavailable
-from raycl.index import release
+from raycl.index import item_words, release
+from raycl.index.item_words import Made
 from raycl.storage import tables
 from raycl.storage.versions import Version, Workspace
-from raycl.text import encoders, tasks
+from raycl.text import tasks
 from raycl.text.encoders import Encode
 
 
@@ -33,12 +33,14 @@ class CatalogueRules:
     """``items.where``."""
     encode: Mapping[str, Encoding]
     """``items.encode`` by the column that it makes."""
-    models: Mapping[str, str]
-    """By such a column the fingerprint of the model's files, where it is known."""
+    made: Made
+    """What made these columns, where it is known."""
     left_out: Any
     """Ids of the rows of its table that are no items by ``where``."""
     vectors: frozenset[str]
     """Columns that its item tower reads vectors from."""
+    encoder: Callable[[Encoding], Encode]
+    """What makes such a column of the words."""
 
     @classmethod
     def of(cls, workspace: Workspace, built: Version) -> CatalogueRules:
@@ -49,13 +51,19 @@ class CatalogueRules:
         except StoreUnavailable:
             raise
         except RayclError:
-            return cls({}, {}, {}, pa.nulls(0), vectors)
+            return cls({}, {}, Made(), pa.nulls(0), vectors, _unknown)
         items = pairs.manifest.config.get("items") or {}
         encode = [Encoding.model_validate(one) for one in items.get("encode") or ()]
         known = pairs.store.exists(schema.UNWANTED_FILE)
         left_out = whole(tables.read(pairs.store, schema.UNWANTED_FILE)["item"]) if known else pa.nulls(0)
-        made = {one.column: one for one in encode}
-        return cls(items.get("where") or {}, made, _models(workspace, pairs), left_out, vectors)
+        made = _made(workspace, built)
+
+        @functools.lru_cache(maxsize=1)
+        def encoder(chosen: Encoding) -> Encode:
+            return item_words.encoder(workspace, made, chosen, "items.encode")
+
+        by_column = {one.column: one for one in encode}
+        return cls(items.get("where") or {}, by_column, made, left_out, vectors, encoder)
 
     def leaves_out(self, items: list[object]) -> list[bool]:
         """Of each item, whether its table has it as a row that is none."""
@@ -91,15 +99,14 @@ class CatalogueRules:
             for rules in (self, before)
         )
         changed = {column for column in ours.keys() | theirs.keys() if ours.get(column) != theirs.get(column)}
-        changed |= {
-            name for name in self.models.keys() & before.models.keys() if self.models[name] != before.models[name]
-        }
+        now, then = self.made.models, before.made.models
+        changed |= {name for name in now.keys() & then.keys() if now[name] != then[name]}
         return sorted(changed & self.vectors)
 
     def encoded(self, items: pa.Table, columns: list[str]) -> pa.Table:
         """``items`` with the vectors of these columns made anew from their words.
 
-        InputError where the words are not there, or the column is made of none; what ``encoders.load`` raises.
+        InputError where the words are not there, or the column is made of none; what ``tuned.encoder`` raises.
         """
         for column in columns:
             chosen = self.encode.get(column)
@@ -113,21 +120,18 @@ class CatalogueRules:
                 )
             if column in items.column_names:
                 items = items.drop_columns([column])
-            items = tasks.with_vectors(items, [chosen], [_loaded(chosen)])
+            items = tasks.with_vectors(items, [chosen], [self.encoder(chosen)])
         return items
 
 
-def _models(workspace: Workspace, pairs: Version) -> dict[str, str]:
-    """Fingerprints of the models that made the table of these pairs, by column; none where nobody knows any more."""
-    made_by = re.search(rf"/{tasks.STAGE}/([^/]+)/", pairs.manifest.inputs.get("items", ""))
+def _made(workspace: Workspace, built: Version) -> Made:
     try:
-        return dict(workspace.open(tasks.STAGE, made_by[1]).manifest.facts.get("models", {})) if made_by else {}
+        return item_words.of(workspace, built)
     except StoreUnavailable:
         raise
     except RayclError:
-        return {}
+        return Made()
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(chosen: Encoding) -> Encode:
-    return encoders.load(chosen, "items.encode")
+def _unknown(chosen: Encoding) -> Encode:
+    raise InputError(f"how the vectors in {chosen.column} are made is not known: the pairs are gone")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from raycl.config_encode import Encoding
 from raycl.data.columns import whole
 from raycl.data.features import Encoders
 from raycl.data.id_map import IdMap
@@ -36,6 +37,8 @@ class Handed:
     forgiving: bool = False
     """Whether a column that is not there is unknown, and an item that cannot be searched is left out: as with those
     that another release was given."""
+    encode: tuple[Encoding, ...] = ()
+    """Columns that the items have not yet, of vectors that the release's encoders make of their words."""
 
 
 def table(built: Version, handed: Handed) -> tuple[pa.Table, pa.Table]:

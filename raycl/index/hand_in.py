@@ -15,13 +15,11 @@ from raycl.data import catalogue_tasks, sources
 from raycl.data.columns import whole
 from raycl.data.id_map import IdMap
 from raycl.errors import InputError
-from raycl.index import delta_items, deltas, joined, release
+from raycl.index import delta_items, deltas, item_words, joined, release
 from raycl.index.delta_items import Handed
 from raycl.index.releases import STAGE, moment
 from raycl.storage import pointer, tables
 from raycl.storage.versions import Version, Workspace
-from raycl.text import encoders
-from raycl.text.tasks import with_vectors
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +41,8 @@ class Summary:
 def read(items: ItemTable | None, uri: str | None, removed: Sequence[str], removed_uri: str | None) -> Handed:
     """The rows of the table at ``uri``, which has the columns of the config's ``items``, and the ids to remove.
 
+    Vectors of the rows' words are made when they are handed in, by the encoders of the release.
+
     ``removed_uri`` is a table with ids in its column ``items.id_column``. InputError for a table that cannot be read,
     and where nothing is handed in.
     """
@@ -63,20 +63,18 @@ def read(items: ItemTable | None, uri: str | None, removed: Sequence[str], remov
         listed = table.model_copy(update={"uri": removed_uri, **nothing_else})
         gone.append(whole(sources.open_items(listed).read([items.id_column])[items.id_column]))
     gone += [pa.array(list(removed), pa.large_string())] if removed or not gone else []
-    return Handed(items.id_column, items.title_column, given, _of_one_type(gone))
+    return Handed(items.id_column, items.title_column, given, _of_one_type(gone), encode=items.encode)
 
 
 def _given(table: ItemTable) -> tuple[pa.Table, Any]:
-    """The rows that the config wants of a table, with the vectors of their words, and the ids of the other rows.
+    """The rows that the config wants of a table, and the ids of the other rows.
 
     An item that is no longer like ``items.where`` is to be answered with no more.
     """
     source = sources.open_items(table)
     rows = source.read(list(source.types) if table.encode else catalogue_tasks.columns_of(table))
     wanted = catalogue_tasks.wanted(rows, table.where)
-    unwanted = catalogue_tasks.unwanted(rows[table.id_column], wanted[table.id_column])
-    loaded = [encoders.load(chosen, f"items.encode.{place}") for place, chosen in enumerate(table.encode)]
-    return with_vectors(wanted, table.encode, loaded), unwanted
+    return wanted, catalogue_tasks.unwanted(rows[table.id_column], wanted[table.id_column])
 
 
 def _of_one_type(ids: Sequence[Any]) -> Any:
@@ -95,11 +93,12 @@ def to_current(workspace: Workspace, handed: Handed, name: str | None = None, *,
     while True:
         built = _current(workspace, name)
         found = _summary(workspace, built, handed)
+        complete = item_words.complete(workspace, built, handed)
         if dry_run:
-            delta_items.table(built, handed)
+            delta_items.table(built, complete)
             return found
         workspace.store.require_writable()
-        number = deltas.write(workspace.store, built, handed)
+        number = deltas.write(workspace.store, built, complete)
         now = pointer.current(workspace.store)
         if now is None or now.release == built.name:
             return Summary(**{**vars(found), "number": number})

@@ -7,8 +7,9 @@ import importlib.util
 import json
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,21 +18,35 @@ from raycl.config_encode import PROJECTION, Encoding
 from raycl.data.hashing import mix
 from raycl.errors import ConfigError, InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[Sequence[str]], Vectors]
 """Texts to vectors (texts, length) of unit length; a text's vector does not depend on those beside it."""
+Transformer = Any
+"""A ``sentence_transformers.SentenceTransformer``, whose first module is the transformer and whose others pool."""
 
 _WORD = re.compile(r"\w+")
 _MODULES = re.compile(r"sentence_transformers\.(\w+\.)*(Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout)")
 _RUNS_CODE = (".py", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5")
 _BATCH = 64
+_LAYERS = ("encoder.layer", "transformer.layer")
+"""Where transformers keep theirs: BERT and those after it, and DistilBERT."""
 
 
-def load(chosen: Encoding, field: str, device: str = "cpu") -> Encode:
-    """The encoder that ``chosen`` names; ``field`` is its place in the config, for the errors of ``folder``."""
+def load(chosen: Encoding, field: str, device: str = "cpu", layers: Mapping[str, Tensor] | None = None) -> Encode:
+    """The encoder that ``chosen`` names; ``field`` is its place in the config, for the errors of ``folder``.
+
+    ``layers`` are weights in place of the model's own, by ``place.name`` of the layer and the weight in it. LookupError
+    and RuntimeError where they do not fit.
+    """
     if chosen.model == PROJECTION:
         return lambda texts: projected(texts, chosen.length)
-    return _transformer(folder(chosen.model, field), chosen.max_tokens, device)
+    model = opened(folder(chosen.model, field), chosen.max_tokens, device)
+    for place, weights in _by_layer(layers or {}).items():
+        layers_of(model, field)[place].load_state_dict(weights)
+    return lambda texts: _encoded(model, texts)
 
 
 def fingerprint(chosen: Encoding, field: str) -> str:
@@ -81,7 +96,8 @@ def _require_safe(root: Path, field: str) -> None:
             raise InputError(f"{field} asks for the module {module.get('type')}, which is not known to be safe")
 
 
-def _transformer(root: Path, max_tokens: int, device: str) -> Encode:
+def opened(root: Path, max_tokens: int, device: str) -> Transformer:
+    """The model of a folder that ``folder`` found."""
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
@@ -94,14 +110,51 @@ def _transformer(root: Path, max_tokens: int, device: str) -> Encode:
         model_kwargs={"use_safetensors": True},
     )
     model.max_seq_length = max_tokens
+    return model
 
-    def encode(texts: Sequence[str]) -> Vectors:
-        found = model.encode(
-            list(texts), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+
+def layers_of(model: Transformer, field: str) -> nn.ModuleList:
+    """The layers of a transformer, the first one first; InputError for a model that keeps them elsewhere than most."""
+    for where in _LAYERS:
+        inner = model[0].auto_model
+        for name in where.split("."):
+            inner = getattr(inner, name, None)
+        if inner is not None:
+            found: nn.ModuleList = inner
+            return found
+    raise InputError(
+        f"{field}.fine_tune: a {type(model[0].auto_model).__name__} has no {' or '.join(_LAYERS)}: leave it out, or"
+        f" name another model"
+    )
+
+
+def require_layers(chosen: Encoding, field: str) -> None:
+    """Raise what ``folder`` does, and InputError where ``fine_tune`` asks for more layers than the model has."""
+    assert chosen.fine_tune is not None
+    root = folder(chosen.model, field)
+    from transformers import AutoConfig
+
+    sizes = AutoConfig.from_pretrained(str(root), local_files_only=True, trust_remote_code=False)
+    there, asked = getattr(sizes, "num_hidden_layers", None), chosen.fine_tune.layers
+    if there is not None and asked > there:
+        raise InputError(
+            f"{field}.fine_tune.layers={asked}, and {chosen.model} has {there}: train {there} of them or fewer"
         )
-        return np.asarray(found, dtype=np.float32)
 
-    return encode
+
+def _by_layer(layers: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, weight in layers.items():
+        place, _, inner = name.partition(".")
+        found.setdefault(int(place), {})[inner] = weight
+    return found
+
+
+def _encoded(model: Transformer, texts: Sequence[str]) -> Vectors:
+    found = model.encode(
+        list(texts), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+    )
+    return np.asarray(found, dtype=np.float32)
 
 
 def projected(texts: Sequence[str], length: int) -> Vectors:

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from raycl import ray_runtime
+from collections.abc import Mapping, Sequence
+
+from raycl import config_encode, ray_runtime
 from raycl.config import Config, ItemTable
 from raycl.data import sources
 from raycl.data.sources import Source
 from raycl.storage.versions import Version, Workspace, fingerprint
-from raycl.text import encoders, tasks
+from raycl.text import encoders, ray_tune, tasks, tuned
 
 
 def found(config: Config, workspace: Workspace) -> Version | None:
     """The finished table of this config, as its sources are now; None where there is none, or none is asked for."""
-    if config.items is None or not config.items.encode:
+    items = config.items
+    if items is None or not items.encode:
         return None
-    return workspace.find(tasks.STAGE, _digest(config.items, sources.open_words(config.items)))
+    tuned_ones: dict[int, Version] | None = {}
+    if config_encode.before(config) is not None:
+        pairs = ray_tune.pairs(config, workspace)
+        tuned_ones = ray_tune.found(config, workspace, pairs) if pairs is not None else None
+    if tuned_ones is None:
+        return None
+    return workspace.find(tasks.STAGE, _digest(sources.open_words(items), items, _models(items, tuned_ones)))
 
 
-def run(config: Config, workspace: Workspace, *, force: bool = False) -> Version | None:
+def run(config: Config, workspace: Workspace, pairs: Version | None = None) -> Version | None:
     """The item table with the columns of ``items.encode``, made where it is not there; None where none is asked for.
 
-    A killed run goes on at the part that it was at. Raises InputError and ConfigError before Ray starts where the table
-    or a model cannot be used.
+    ``pairs`` are those that encoders are tuned on, of a config that asks for it. A killed run goes on at the part that
+    it was at. Raises InputError and ConfigError before Ray starts where the table or a model cannot be used.
     """
     items = config.items
     if items is None or not items.encode:
         return None
     source = sources.open_words(items)
-    digest = _digest(items, source)
-    if not force and (done := workspace.find(tasks.STAGE, digest)):
+    tuned_ones = ray_tune.run(config, workspace, pairs) if pairs is not None else {}
+    models = _models(items, tuned_ones)
+    digest = _digest(source, items, models)
+    if done := workspace.find(tasks.STAGE, digest):
         return done
     workspace.store.require_writable()
-    draft = workspace.draft(tasks.STAGE, digest, fresh=force)
+    draft = workspace.draft(tasks.STAGE, digest)
     work = tasks.of(items, source, draft.store.uri)
     ray_runtime.connect(config.ray)
     use_gpu = ray_runtime.num_gpus() > 0
@@ -40,31 +51,37 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> Version
         import torch  # two seconds that a run without words to encode need not wait
 
         torch.set_num_threads(1)
+        device = "cuda" if use_gpu else "cpu"
         loaded = [
-            encoders.load(chosen, f"items.encode.{place}", "cuda" if use_gpu else "cpu")
+            tuned.encoder(tuned_ones.get(place), chosen, f"items.encode.{place}", device)
             for place, chosen in enumerate(items.encode)
         ]
         return lambda number: tasks.encode_fragment(work, loaded, number)
 
     records = ray_runtime.map_actors("encode", ready, len(work.fragments), num_gpus=1.0 if use_gpu else 0.0)
-    version = draft.commit(
+    columns = [chosen.column for chosen in items.encode]
+    return draft.commit(
         inputs={"items": source.root_uri},
         config={"items": items.model_dump(mode="json")},
         counts={"items": sum(record["rows"] for record in records)},
         facts={
-            "missing": {
-                chosen.column: sum(record["missing"][chosen.column] for record in records) for chosen in items.encode
-            },
-            "models": dict(zip([chosen.column for chosen in items.encode], _models(items), strict=True)),
+            "missing": {column: sum(record["missing"][column] for record in records) for column in columns},
+            "models": dict(zip(columns, models, strict=True)),
+            "tuned": {columns[place]: version.name for place, version in tuned_ones.items()},
         },
     )
-    return version
 
 
-def _digest(items: ItemTable, source: Source) -> str:
+def _models(items: ItemTable, tuned_ones: Mapping[int, Version]) -> list[str]:
+    """Fingerprint of each encoder."""
+    return [
+        tuned_ones[place].manifest.fingerprint
+        if place in tuned_ones
+        else encoders.fingerprint(chosen, f"items.encode.{place}")
+        for place, chosen in enumerate(items.encode)
+    ]
+
+
+def _digest(source: Source, items: ItemTable, models: Sequence[str]) -> str:
     chosen = [one.model_dump(mode="json") for one in items.encode]
-    return fingerprint(tasks.STAGE, source.identity(), list(source.types), chosen, _models(items))
-
-
-def _models(items: ItemTable) -> list[str]:
-    return [encoders.fingerprint(chosen, f"items.encode.{place}") for place, chosen in enumerate(items.encode)]
+    return fingerprint(tasks.STAGE, source.identity(), list(source.types), chosen, models)

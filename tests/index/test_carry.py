@@ -317,7 +317,7 @@ def test_vectors_of_words_are_made_by_the_encoder_of_the_next_release(
     second = config_file.check(tree)
     builders.run_stages(second)
     new = workspace.open(releases.STAGE, built(second).name)
-    assert CatalogueRules.of(workspace, new).models == {"said": PROJECTION}
+    assert CatalogueRules.of(workspace, new).made.models == {"said": PROJECTION}
     taken = deltas.take(workspace.store, new)
     assert [table["item"].to_pylist() for table in taken.tables.values()] == [[900]]
     given = deltas.given_of(workspace.store, new.name, 1, taken.segments[1])

@@ -12,6 +12,8 @@ import pytest
 from raycl.config_encode import Encoding
 from raycl.errors import InputError
 from raycl.index.catalogue_rules import CatalogueRules
+from raycl.index.item_words import Made
+from raycl.text import encoders
 from raycl.text.encoders import projected
 
 
@@ -25,7 +27,10 @@ def rules(
         for name, one in given.items()
     ]
     made = {one.column: one for one in chosen}
-    return CatalogueRules(where or {}, made, {}, pa.nulls(0) if left_out is None else left_out, frozenset({"said"}))
+    none = pa.nulls(0) if left_out is None else left_out
+    return CatalogueRules(
+        where or {}, made, Made(), none, frozenset({"said"}), lambda one: encoders.load(one, "items.encode")
+    )
 
 
 ITEMS = pa.table({"id": [1, 2, 3], "name": ["red shoe", "hat", "sock"], "kind": ["shop", None, "test"]})
@@ -62,7 +67,7 @@ def test_vectors_are_of_another_space_where_anything_but_the_share_without_diffe
 
 def test_vectors_are_of_another_space_where_the_files_of_the_model_were_replaced() -> None:
     plain = rules(said=("name",))
-    ours, theirs = (replace(plain, models={"said": files}) for files in ("a", "b"))
+    ours, theirs = (replace(plain, made=Made(models={"said": files})) for files in ("a", "b"))
     assert ours.other_columns(theirs) == ["said"]
     assert ours.other_columns(ours) == ours.other_columns(plain) == plain.other_columns(ours) == []
 

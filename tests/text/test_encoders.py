@@ -12,6 +12,7 @@ import pytest
 from raycl.config_encode import Encoding
 from raycl.errors import ConfigError, InputError
 from raycl.text import encoders
+from tests import tiny_transformer
 
 WORDS = ["red", "lip", "gloss", "hammer", "drill"]
 
@@ -41,39 +42,7 @@ def test_a_text_without_a_word_is_zero() -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A transformer of two small layers and random weights, saved as the real ones are."""
-    pytest.importorskip("sentence_transformers", reason="needs the extra 'text'")
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer import modules
-    from tokenizers import Tokenizer, pre_tokenizers, processors
-    from tokenizers.models import WordLevel
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("model")
-    vocabulary = {word: place for place, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
-    fast.save_pretrained(folder / "bert")
-    torch.manual_seed(0)
-    sizes = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=16,
-    )
-    BertModel(sizes).save_pretrained(folder / "bert")
-    transformer = modules.Transformer(str(folder / "bert"))
-    pooling = modules.Pooling(16, pooling_mode="mean")
-    SentenceTransformer(modules=[transformer, pooling, modules.Normalize()], device="cpu").save(str(folder / "whole"))
-    return folder / "whole"
+    return tiny_transformer.save(tmp_path_factory.mktemp("model"), WORDS)
 
 
 def test_a_transformer_is_the_mean_of_its_last_states_and_reads_no_more_than_asked_for(model: Path) -> None:
