@@ -17,6 +17,7 @@ from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from raycl.index.search import ShardedIndex, exact
 from raycl.index.selective import SelectiveIndex
+from raycl.serving import shown
 from raycl.serving.api import Answer, Query
 from raycl.serving.retriever import Retriever
 from tests.index.builders import clustered, sharded
@@ -49,6 +50,7 @@ def test_an_answer_is_described_by_the_catalogue() -> None:
     (item,) = answer.items
     assert (item.item_id, item.title, item.display) == (104, "Item 104", {"price": 30.0})
     assert item.score == pytest.approx(0.5, abs=0.02)
+    assert shown.rows(answer) == [{"item_id": 104, "title": "Item 104", "score": item.score, "price": 30.0}]
 
 
 def test_a_catalogue_without_titles_answers_without() -> None:
