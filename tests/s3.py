@@ -16,6 +16,7 @@ import boto3
 import pytest
 import s3fs
 
+from raycl import ports
 from raycl.storage import store as store_module
 from raycl.storage.store import Store
 from tests import faulty_s3
@@ -30,9 +31,7 @@ def s3_endpoint() -> Iterator[str]:
     if given := os.environ.get("RAYCL_TEST_S3"):
         yield given
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = ports.free(1)
     command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from raycl import config_file, console, journey, lineage
+from raycl import config_file, console, journey, lineage, ports
 from raycl.config import Config
 from raycl.index import release
 from raycl.storage import pointer
@@ -112,7 +112,7 @@ def test_the_movies_recipe_reports_the_given_split_and_answers_with_titles(
     """Shorter than the recipe, by epochs; the split has one test event a user, so recall and hit rate are one."""
     monkeypatch.setenv("RAYCL_DATA", str(movielens.parent))
     monkeypatch.setenv("RAYCL_WORKSPACE", str(tmp_path))
-    (port,) = processes.free_ports(1)
+    (port,) = ports.free(1)
     short = (MOVIES, "--set", "train.epochs=2", "--set", f"serving.port={port}")
     *lines, answers = raycl(scratch, "run", *short, "--json", within_s=900).splitlines()
     told, answered = stages("\n".join(lines)), json.loads(answers)["users"]

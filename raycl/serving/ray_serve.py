@@ -8,7 +8,7 @@ import socket
 from ray import serve
 from ray.serve.context import _get_global_client
 
-from raycl import ray_runtime
+from raycl import ports, ray_runtime
 from raycl.config import Config
 from raycl.errors import ConfigError, RayclError
 from raycl.serving import listener, ray_app, ray_proxy
@@ -26,7 +26,7 @@ def start(config: Config) -> str:
     does not answer.
     """
     serving = config.serving
-    port = serving.port or _free_port(serving.host)
+    port = serving.port or ports.free(1, serving.host)[0]
     if not ray_runtime.joined_cluster():
         _require_free(serving.host, port)
     ray_runtime.connect(config.ray)
@@ -81,12 +81,6 @@ def _start_listening(config: Config, port: int) -> str:
 def stop() -> None:
     """End the service; its Ray, and what else Serve runs there, go on."""
     serve.delete(ray_app.NAME)
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _require_free(host: str, port: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from raycl.ports import free as free_ports
 from tests.cluster import processes
 from tests.cluster.processes import Head
 
@@ -40,7 +41,7 @@ def head() -> Iterator[Head]:
     token_file = folder / "token"
     token_file.touch(mode=0o600)
     token_file.write_text(token, encoding="utf-8")
-    ports = dict(zip(_PORTS, processes.free_ports(len(_PORTS)), strict=True))
+    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
     env = {
         **os.environ,

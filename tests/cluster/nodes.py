@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from raycl.ports import free as free_ports
 from tests.cluster import processes
 
 _WITHIN_S = 300
@@ -86,7 +87,7 @@ class Cluster:
 
     def start(self, name: str, *options: str, **env: str) -> subprocess.Popen[bytes]:
         """Start a node with ports and a folder of its own."""
-        ports = dict(zip(_PORTS, processes.free_ports(len(_PORTS)), strict=True))
+        ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
         self.metrics[name] = ports["metrics-export-port"]
         command = [
             *("ray", "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *options),
@@ -137,7 +138,7 @@ def head(num_cpus: int = 1, **more: str) -> Iterator[Cluster]:
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32), encoding="utf-8")
-    ports = dict(zip(_HEAD_PORTS, processes.free_ports(len(_HEAD_PORTS)), strict=True))
+    ports = dict(zip(_HEAD_PORTS, free_ports(len(_HEAD_PORTS)), strict=True))
     env = {
         **os.environ,
         "RAY_AUTH_MODE": "token",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,15 +71,6 @@ def end(found: Sequence[psutil.Process]) -> int:
             process.kill()
     psutil.wait_procs(alive)
     return len(alive)
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct ports that are free now."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _descendants(pid: int) -> set[psutil.Process]:

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 
+from raycl.ports import free as free_ports
 from raycl.storage import pointer
 from raycl.storage.store import Store
 from raycl.storage.versions import Workspace
@@ -90,7 +91,7 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     builders.write_log(log, users=8_000, items=1_000, num_files=40)
     state = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "gcs")}
     state["RAY_gcs_rpc_server_reconnect_timeout_s"] = "600"  # how long workers wait for a head, as KubeRay sets it
-    ports = dict(zip(("head", "w1", "w2"), processes.free_ports(3), strict=True))
+    ports = dict(zip(("head", "w1", "w2"), free_ports(3), strict=True))
     environment = {**node_environment(), **state, "RAYCL_WORKSPACE": str(folder / "workspace")}
     with (
         nodes.head(0, **environment) as cluster,

@@ -14,10 +14,11 @@ import httpx
 import pytest
 import yaml
 
+from raycl import ports
 from raycl.storage import pointer
 from raycl.storage.store import Store
 from raycl.storage.versions import Workspace
-from tests.cluster import builders, nodes, processes
+from tests.cluster import builders, nodes
 from tests.cluster.nodes import Cluster
 from tests.cluster.test_operations import answers, ask, node_environment
 from tests.cluster.test_s3 import tree, uploaded
@@ -44,7 +45,7 @@ def test_a_night_and_the_service_live_on_s3(s3_store: Store, tmp_path: Path, mon
     builders.write_log(tmp_path / "log", users=3_000, items=300, num_files=4)
     workspace = s3_store.under("workspace")
     config = builders.write_config(tmp_path / "raycl.yaml", tree(uploaded(tmp_path / "log", s3_store), workspace.uri))
-    proxy, of_worker = processes.free_ports(2)
+    proxy, of_worker = ports.free(2)
     with (
         nodes.head(0, **node_environment(), **credentials, RAYCL_WORKSPACE=workspace.uri) as cluster,
         cluster.joined("w1"),

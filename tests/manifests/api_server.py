@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from raycl import ports
 from tests.cluster import processes
 from tests.manifests import kuberay
 from tests.manifests.builds import Manifest
@@ -75,7 +76,7 @@ def running(scratch: Path) -> Iterator[Server]:
     with lzma.open(packed) as stream, binary.open("wb") as output:
         shutil.copyfileobj(stream, output)
     binary.chmod(0o700)
-    clients, peers, port = processes.free_ports(3)
+    clients, peers, port = ports.free(3)
     _write_certificates(scratch)
     (scratch / "kubeconfig").write_text(yaml.safe_dump(_kubeconfig(scratch, port)), encoding="utf-8")
     store = [

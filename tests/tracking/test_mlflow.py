@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from raycl import config_file, journey
+from raycl import config_file, journey, ports
 from raycl.config_tracking import TrackingConfig
 from raycl.errors import RayclError
 from raycl.storage.store import Store
@@ -42,19 +41,13 @@ VALIDATION = {
 }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server with a store of its own."""
     command = os.environ.get("RAYCL_MLFLOW") or shutil.which("mlflow")
     if command is None:
         pytest.skip("needs an MLflow server: pip install mlflow in another environment, its command in RAYCL_MLFLOW")
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    folder, port = tmp_path_factory.mktemp("mlflow"), ports.free(1)[0]
     uri = f"http://127.0.0.1:{port}"
     ours = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     for name in ("PYTHONPATH", "PYTHONWARNINGS"):
@@ -163,7 +156,7 @@ def test_a_server_that_is_not_there_is_named_and_nothing_secret(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "somebody")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "sesame")
-    uri = f"http://127.0.0.1:{free_port()}"
+    uri = f"http://127.0.0.1:{ports.free(1)[0]}"
     with pytest.raises(RayclError, match=rf"^{uri} is out of reach \(ConnectError\)$"):
         Mlflow(uri, "shop", "towers", ABOUT, Store(str(tmp_path)), TAGS)
 
