@@ -11,6 +11,7 @@ from typing import Any
 import faiss
 import numpy as np
 import numpy.typing as npt
+import threadpoolctl
 
 from raycl.index.plan import Plan
 
@@ -104,13 +105,12 @@ def ids(index: Any) -> npt.NDArray[np.int64]:
 
 @contextlib.contextmanager
 def all_threads() -> Iterator[None]:
-    """Within it FAISS uses every core that this process may: for a task that no other runs beside."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
-    try:
+    """Within it FAISS uses every core that this process may: for a task that no other runs beside.
+
+    Its matrix products too, whose library took the one thread that Ray gives to a worker when it was loaded.
+    """
+    with threadpoolctl.threadpool_limits(len(os.sched_getaffinity(0))):
         yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def _quietly(clustering: Any, seed: int) -> None:
