@@ -19,7 +19,6 @@ from raycl.data import (
 from raycl.data.kept_events import WINDOWS
 from raycl.pages import drawing
 from raycl.storage.versions import Version, Workspace
-from raycl.text import ray_encode, ray_tune
 from raycl.text.tasks import FOLDER
 from raycl.text.tasks import STAGE as ENCODINGS
 
@@ -34,7 +33,7 @@ def run(config: Config, workspace: Workspace, *, force: bool = False) -> tuple[V
     """
     inputs = sources.open_inputs(config)
     first = _first(config, workspace, force=force)
-    if (encoded := ray_encode.run(config, workspace, first)) is not None:
+    if (encoded := _encoded(config, workspace, first)) is not None:
         inputs = sources.open_inputs(config, encoded.store.under(FOLDER).uri)
     digest = lineage.digest(config, STAGE, schema.PAIRS_FORMAT, [table.identity() for table in inputs.tables])
     if not force and (done := workspace.find(STAGE, digest)):
@@ -84,5 +83,16 @@ def _first(config: Config, workspace: Workspace, *, force: bool) -> Version | No
     plain = config_encode.before(config)
     if plain is None:
         return None
+    from raycl.text import ray_tune
+
     ray_tune.require(config)
     return run(plain, workspace, force=force)[0]
+
+
+def _encoded(config: Config, workspace: Workspace, first: Version | None) -> Version | None:
+    """The item table with the vectors of its words; None where none is asked for."""
+    if config.items is None or not config.items.encode:
+        return None
+    from raycl.text import ray_encode  # which brings torch: two seconds that a run without words need not wait
+
+    return ray_encode.run(config, workspace, first)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from raycl import config_encode, ray_runtime
 from raycl.config import Config, ItemTable
 from raycl.data import sources
@@ -48,8 +50,6 @@ def run(config: Config, workspace: Workspace, pairs: Version | None = None) -> V
     use_gpu = ray_runtime.num_gpus() > 0
 
     def ready() -> ray_runtime.Task:
-        import torch  # two seconds that a run without words to encode need not wait
-
         torch.set_num_threads(1)
         device = "cuda" if use_gpu else "cpu"
         loaded = [
