@@ -78,7 +78,8 @@ print(Path(path).read_text() if path and os.path.exists(path) else "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="HAProxy comes with Ray on Linux")
-def test_haproxy_ends_with_its_parent_unless_the_user_has_another() -> None:
+def test_haproxy_ends_with_its_parent_unless_the_user_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_SERVE_HAPROXY_BINARY_PATH", raising=False)  # another test's
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     command = [sys.executable, "-c", SHOW_HAPROXY]
     ended = subprocess.run(command, env=inherited, capture_output=True, text=True, check=True)
