@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from typing import Any
 
 import psutil
 import yaml
+
+from raycl import ports
 
 ROOT = Path(__file__).resolve().parents[2]
 _READY_WITHIN_S, _ENDS_WITHIN_S = 180.0, 60.0
@@ -94,7 +95,7 @@ class Served:
 @contextlib.contextmanager
 def by_hand(place: Place, kind: str = "faiss") -> Iterator[Served]:
     """FastAPI with ``faiss`` or ``qdrant`` in one process."""
-    port = _free_port()
+    (port,) = ports.free(1)
     command = [sys.executable, "-m", "benchmarks.serve.with_fastapi", str(place.workspace), str(port), kind]
     with _running(command, place, port, "/docs") as process:
         yield Served(place, port, process)
@@ -103,7 +104,7 @@ def by_hand(place: Place, kind: str = "faiss") -> Iterator[Served]:
 @contextlib.contextmanager
 def raycl(place: Place, listen: str = "replicas", replicas: int = 1, **serving: Any) -> Iterator[Served]:
     """``raycl serve`` with so many replicas."""
-    port = _free_port()
+    (port,) = ports.free(1)
     config = place.workspace / f"serve-{port}.yaml"
     tree = {
         "workspace": str(place.workspace),
@@ -160,9 +161,3 @@ def _answers(url: str) -> bool:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

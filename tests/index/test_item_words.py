@@ -28,11 +28,7 @@ FIRST, SOLD = builders.FIRST_ITEM, builders.FIRST_ITEM + 5
 
 
 def released(config: Config) -> Version:
-    journey.pairs(config)
-    journey.train(config, lambda _: None)
-    journey.evaluate(config)
-    journey.index(config)
-    journey.publish(config)
+    builders.run_stages(config)
     return lineage.release(config, journey.workspace(config))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from raycl import journey, lineage
+from raycl import journey, lineage, ports
 from raycl.config import Config
 from raycl.data import reader, states
 from raycl.data.handoff import Pairs
@@ -31,9 +30,7 @@ NOW = 1_800_000_000.0
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return ports.free(1)[0]
 
 
 class Failing(BaseHTTPRequestHandler):

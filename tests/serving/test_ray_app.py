@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from raycl import journey
+from raycl import journey, ports
 from raycl.config import Config
 from raycl.errors import ConfigError, InputError, RayclError
 from raycl.index import release
@@ -303,9 +302,7 @@ def test_a_port_that_is_taken_is_a_bad_config(service: Service) -> None:
 
 def test_serve_that_listens_elsewhere_already_is_a_bad_config(service: Service) -> None:
     listens = service.url.removeprefix("http://")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = int(probe.getsockname()[1])
+    (free,) = ports.free(1)
     with pytest.raises(ConfigError, match=rf"serving\.port={free}, but Serve .* listens at {listens} already"):
         ray_serve.start(builders.changed(service.first, "serving", port=free))
     assert service.http.get("/healthz").status_code == 200
