@@ -31,7 +31,7 @@ _DEFAULTS = {
     "GOMP_SPINCOUNT": "100000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Workers load what the passes over the log need while the driver looks at its sources.
-    "RAY_preload_python_modules": "raycl.data.clean_tasks,raycl.data.pair_tasks",
+    "RAY_preload_python_modules": "raycl.data.preload",
     # Serve with HAProxy before its replicas in place of a proxy in Python, on one event loop a process, with calls past
     # the object store and a buffered request log: ten times less time a request.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -46,6 +46,12 @@ _DEFAULTS = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }
+_ONE_MACHINE = {
+    # So long a replica that leaves still answers: a proxy beside it hears of it at once, where a cluster's load
+    # balancers are given half a minute.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+}
+"""What an embedded Ray has beyond the nodes of a cluster."""
 FAST = {
     name: value
     for name, value in _DEFAULTS.items()
@@ -61,7 +67,7 @@ def prepare() -> None:
     """Set what an embedded Ray should start with; what the user has set stays, and so does a cluster's own setting."""
     if os.environ.get("RAY_ADDRESS"):
         return
-    for name, value in _DEFAULTS.items():
+    for name, value in (_DEFAULTS | _ONE_MACHINE).items():
         os.environ.setdefault(name, value)
     # HAProxy's own ports are fixed ones else, which a second service of this machine would find taken.
     for name, port in zip(_HAPROXY_PORTS, ports.free(len(_HAPROXY_PORTS)), strict=True):
