@@ -29,10 +29,15 @@ MOVIES = ROOT / "jobs" / "recipes" / "movies.yaml"
 
 
 def raycl(scratch: Path, *arguments: object, within_s: float = 240) -> str:
-    """Standard output of a command that must end well."""
+    """Standard output of a command that must end well, and within the time."""
     command = [sys.executable, "-m", "raycl", *map(str, arguments)]
     env = processes.as_a_user(scratch)
-    ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=within_s, check=False)
+    try:
+        ended = subprocess.run(
+            command, env=env, cwd=ROOT, capture_output=True, timeout=within_s, check=False, text=True
+        )
+    except subprocess.TimeoutExpired as error:
+        pytest.fail(f"{error}\n{(error.stdout or b'').decode()}\n{(error.stderr or b'').decode()}")
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
