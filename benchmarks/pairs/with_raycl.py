@@ -22,6 +22,7 @@ def start(cores: int) -> job.Engine:
     """The engine: Ray with its workers warm, or nothing but this process."""
     environment.prepare()
     from raycl import ray_runtime
+    from raycl.data import ray_pairs  # noqa: F401  # loaded by now, as the modules of the other engines are
 
     if sys.argv[4:] == ["kernel"]:
         ray_runtime.connect = lambda _: None  # type: ignore[assignment]
