@@ -20,7 +20,8 @@ from raycl.errors import InputError
 from raycl.index.release import Release
 from raycl.index.selection import Rows
 from raycl.index.selective import SelectiveIndex
-from raycl.model import embed, inputs
+from raycl.model import inputs
+from raycl.model.few_users import FewUsers
 from raycl.serving import explain, pool, told
 from raycl.serving.api import Answer, Item, Query, Reason, Reasons
 from raycl.serving.catalogue import Catalogue
@@ -87,11 +88,12 @@ class Retriever:
     def of(cls, release: Release, config: ServingConfig | None = None, index: Index | None = None) -> Retriever:
         """A retriever that does all in this process, but for searches where another ``index`` is given."""
         encoders, requests = release.user_encoders, release.context_encoders
+        tower = FewUsers(release.user_tower)
 
         def encode(history: States, features: pa.Table, age_s: Vectors, context: pa.Table) -> Vectors:
             described = inputs.from_table(features, encoders, len(history))
             said = inputs.from_table(context, requests, len(history))
-            return embed.users(release.user_tower, history, None, described, age_s, said)
+            return tower(history, described, age_s, said)
 
         index = index or SelectiveIndex(release.index, release.catalogue.num_rows)
         max_history = release.user_tower.max_history
