@@ -19,6 +19,7 @@ Ids = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float32]
 
+_FEW = 1_000
 _FAISS: Any = faiss
 """Its type stubs do not know all of it."""
 
@@ -81,9 +82,11 @@ def in_order(ids: Ids, scores: Scores) -> bool:
 def order(ids: Ids, scores: Scores, k: int) -> npt.NDArray[np.intp]:
     """Places of the best ``k`` in each row, best first, ties to the smaller id; an id of -1 comes last.
 
-    One sort by score, and another by both only of the rows in which scores are equal.
+    One sort by score, and another by both only of the rows in which scores are equal; of few numbers one by both.
     """
     keys = -np.where(ids < 0, -np.inf, scores)
+    if keys.size <= _FEW:
+        return np.lexsort((ids, keys), axis=1)[:, :k]
     places = np.argsort(keys, axis=1)[:, : k + 1]
     best = np.take_along_axis(keys, places, axis=1)
     tied = ((best[:, 1:] == best[:, :-1]) & np.isfinite(best[:, 1:])).any(axis=1)
