@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raycl.config_serving import FilterConfig
+from raycl.data.columns import whole
 from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from raycl.index.selection import Mask, Rows, Selection
@@ -36,6 +37,8 @@ class Catalogue:
         self._table, self._config, self._select = table.combine_chunks(), config, select  # rows are found faster
         self._ids = IdMap(table["item"].combine_chunks())
         self._shown = [name for name in table.column_names if name not in _OWN]
+        named = [name for name in ("item", "title") if name in table.column_names]
+        self._told_from = {name: whole(self._table[name]) for name in (*named, *self._shown)}
         self.columns = Columns(table, config.columns, config.available, self.rows)
         self.counts: npt.NDArray[np.int64] = table["train_count"].to_numpy().astype(np.int64)
         """Training events of each item, (num_rows,)."""
@@ -77,7 +80,7 @@ class Catalogue:
 
     def _read(self, rows: list[int]) -> dict[int, Shown]:
         wanted = pa.array(rows, pa.int64())
-        values = {name: self._table[name].take(wanted).to_pylist() for name in self._table.column_names}
+        values = {name: column.take(wanted).to_pylist() for name, column in self._told_from.items()}
         titles = values.get("title", [None] * len(rows))
         return {
             row: (values["item"][at], titles[at], {name: values[name][at] for name in self._shown})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -235,8 +236,9 @@ class Service:
 
         answers = retriever.answer(checked, observe)
         self.meter.observe("raycl_batch_queries", len(checked))
+        for basis, count in Counter(answer.basis for answer in answers).items():
+            self.meter.add("raycl_answers", count, basis=basis)
         for answer in answers:
-            self.meter.add("raycl_answers", basis=answer.basis)
             if answer.short:
                 self.meter.add("raycl_short_answers")
             for what in answer.degraded:
