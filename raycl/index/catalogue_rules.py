@@ -56,7 +56,7 @@ class CatalogueRules:
         encode = [Encoding.model_validate(one) for one in items.get("encode") or ()]
         known = pairs.store.exists(schema.UNWANTED_FILE)
         left_out = whole(tables.read(pairs.store, schema.UNWANTED_FILE)["item"]) if known else pa.nulls(0)
-        made = _made(workspace, built)
+        made = item_words.known(workspace, built)
 
         @functools.lru_cache(maxsize=1)
         def encoder(chosen: Encoding) -> Encode:
@@ -122,15 +122,6 @@ class CatalogueRules:
                 items = items.drop_columns([column])
             items = tasks.with_vectors(items, [chosen], [self.encoder(chosen)])
         return items
-
-
-def _made(workspace: Workspace, built: Version) -> Made:
-    try:
-        return item_words.of(workspace, built)
-    except StoreUnavailable:
-        raise
-    except RayclError:
-        return Made()
 
 
 def _unknown(chosen: Encoding) -> Encode:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from raycl.config import ItemTable
 from raycl.config_encode import Encoding
-from raycl.errors import InputError, RayclError
+from raycl.errors import InputError, RayclError, StoreUnavailable
 from raycl.index import release
 from raycl.index.delta_items import Handed
 from raycl.storage.versions import Version, Workspace
@@ -47,7 +47,8 @@ def complete(workspace: Workspace, built: Version, handed: Handed) -> Handed:
     """
     if not handed.encode:
         return handed
-    made = _made(workspace, built, handed.encode)
+    tunes = any(chosen.fine_tune is not None for chosen in handed.encode)
+    made = of(workspace, built) if tunes else known(workspace, built)
     for place, chosen in enumerate(handed.encode):
         if (chosen.fine_tune is not None) != (chosen.column in made.tuned):
             was = "with" if chosen.column in made.tuned else "without"
@@ -58,12 +59,16 @@ def complete(workspace: Workspace, built: Version, handed: Handed) -> Handed:
     return replace(handed, items=_encoded(workspace, made, handed.items, handed.encode), encode=())
 
 
-def _made(workspace: Workspace, built: Version, encode: Sequence[Encoding]) -> Made:
+def known(workspace: Workspace, built: Version) -> Made:
+    """``of``; nothing where the pairs that a release was built from are gone or cannot be read.
+
+    StoreUnavailable where the storage does not answer.
+    """
     try:
         return of(workspace, built)
+    except StoreUnavailable:
+        raise
     except RayclError:
-        if any(chosen.fine_tune is not None for chosen in encode):
-            raise
         return Made()
 
 

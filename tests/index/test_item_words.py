@@ -14,7 +14,7 @@ import pytest
 from raycl import config_file, journey, lineage
 from raycl.config import Config
 from raycl.data.handoff import Pairs
-from raycl.errors import InputError
+from raycl.errors import InputError, StoreUnavailable
 from raycl.index import deltas, hand_in, item_words
 from raycl.index.delta_items import Handed
 from raycl.storage.versions import Version, Workspace
@@ -119,6 +119,23 @@ def test_what_was_handed_in_is_read_anew_by_the_encoders_of_the_next_release(
         new = given.filter(pa.array([item == 900 for item in given["item_id"].to_pylist()]))
         np.testing.assert_allclose(new["said"][0].as_py(), vectors(made_with, FIRST + 3, "said"), atol=1e-5)
         assert new["hashed"][0].as_py() == pytest.approx(vectors(made_with, FIRST + 3, "hashed"))
+
+
+def test_a_release_without_its_pairs_says_nothing_and_a_store_that_does_not_answer_is_no_such_release(
+    both: tuple[Config, Version, Config, Version], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, built = both[:2]
+    workspace = journey.workspace(config)
+    assert item_words.known(workspace, built).tuned
+    raised: list[Exception] = [InputError("gone"), StoreUnavailable("no answer")]
+
+    def fail(*_: object) -> None:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(Workspace, "open", fail)
+    assert item_words.known(workspace, built) == item_words.Made()
+    with pytest.raises(StoreUnavailable, match="no answer"):
+        item_words.known(workspace, built)
 
 
 def test_a_config_that_does_not_tune_as_the_release_did_is_refused(
