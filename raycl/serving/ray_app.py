@@ -15,7 +15,7 @@ from raycl import config_file
 from raycl.config import ServingConfig
 from raycl.errors import ConfigError
 from raycl.index import release
-from raycl.serving import http, ray_proxy, ray_scaling, ray_shards, remote
+from raycl.serving import collector, http, ray_proxy, ray_scaling, ray_shards, remote
 from raycl.serving.current import Current
 from raycl.serving.listener import Listener
 from raycl.serving.ray_meter import RayMeter
@@ -40,6 +40,7 @@ class Retrieval:
         self, workspace: str, serving: dict[str, Any], *shards: DeploymentHandle[Any]
     ) -> None:
         """``serving``: the ``serving`` part of the config, as plain values; ``shards``: those that are elsewhere."""
+        collector.spare_modules()
         config = ServingConfig.model_validate(serving)
         await asyncio.to_thread(ray_proxy.require_apart, config)
         self._poll_s = config.poll_s

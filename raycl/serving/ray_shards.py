@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from raycl.config import ServingConfig
 from raycl.errors import RayclError
 from raycl.index import release
-from raycl.serving import ray_scaling
+from raycl.serving import collector, ray_scaling
 from raycl.serving.remote import Parts, Question
 from raycl.serving.shard import Shard, Shards
 from raycl.storage import pointer
@@ -30,6 +30,7 @@ class ShardReplica:
     """Answers for one part of the index, of the releases that it is asked for; the published one is loaded ahead."""
 
     def __init__(self, workspace: str, part: int, parts: int) -> None:
+        collector.spare_modules()
         self._store = store = Store(workspace)
 
         def load(name: str) -> Shard:
