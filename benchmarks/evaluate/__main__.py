@@ -128,7 +128,8 @@ def _measure(name: str, size: Size, cores: list[int]) -> Run:
     module, *words = CONTENDERS[name]
     numbers = map(str, (size.users, size.items, size.dim, size.k, len(cores)))
     command = [sys.executable, "-m", f"benchmarks.evaluate.{module}", *numbers, *words]
-    return measure.run(command, cores, {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(len(cores))})
+    threads = {} if name == "raycl" else {"OMP_NUM_THREADS": str(len(cores))}  # each of its tasks has a core
+    return measure.run(command, cores, {"PYTHONPATH": str(ROOT), **threads})
 
 
 def _table(found: Found) -> str:
