@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=min(2, os.cpu_count() or 1), help="cores of every contender")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=list(CONTENDERS))
     parser.add_argument("--results", type=Path, default=results.FOLDER)
+    parser.add_argument("--keep", action="store_true", help="keep the rows of sizes that are not measured now")
     chosen = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))[: chosen.cores]
     sizes = Sizes(sorted(chosen.users), sorted(chosen.items), sorted(chosen.ks), chosen.dim)
@@ -73,7 +74,7 @@ def main() -> None:
         f" the engine's start\nand the making of the vectors; peak memory (proportional set size of all processes) does"
         f" not, and holds the\nvectors, and for raycl Ray itself.\n\n{_table(found)}"
     )
-    results.write("evaluate", "Exact top-k of the full catalogue", rows(found, sizes), notes, chosen.results)
+    results.write("evaluate", "Exact top-k of the full catalogue", rows(found, sizes), notes, chosen.results, keep=chosen.keep)
 
 
 def rows(found: Found, sizes: Sizes) -> list[Row]:
