@@ -74,7 +74,9 @@ def main() -> None:
         f" the engine's start\nand the making of the vectors; peak memory (proportional set size of all processes) does"
         f" not, and holds the\nvectors, and for raycl Ray itself.\n\n{_table(found)}"
     )
-    results.write("evaluate", "Exact top-k of the full catalogue", rows(found, sizes), notes, chosen.results, keep=chosen.keep)
+    results.write(
+        "evaluate", "Exact top-k of the full catalogue", rows(found, sizes), notes, chosen.results, keep=chosen.keep
+    )
 
 
 def rows(found: Found, sizes: Sizes) -> list[Row]:
