@@ -206,7 +206,7 @@ def checkpoints(run: Night) -> list[dict[str, int]]:
     found = []
     for path in run.root.glob("towers/*/checkpoints/*/progress.json"):
         try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+            found.append(json.loads(path.read_text(encoding="utf-8"))["progress"])
         except FileNotFoundError:
             continue
     return found
