@@ -120,7 +120,9 @@ class Cluster:
             ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
         except subprocess.TimeoutExpired:
             return {}
-        return dict(json.loads(ended.stdout.splitlines()[-1])) if ended.returncode == 0 else {}
+        # Ray may tell of a dead node in other lines, after ours too.
+        found = [line for line in ended.stdout.splitlines() if line.startswith("{")]
+        return dict(json.loads(found[-1])) if ended.returncode == 0 else {}
 
     def wait_for(self, nodes: int) -> None:
         """Return once so many nodes are there."""
