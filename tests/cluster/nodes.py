@@ -121,8 +121,8 @@ class Cluster:
         except subprocess.TimeoutExpired:
             return {}
         # Ray may tell of a dead node in other lines, after ours too.
-        found = [line for line in ended.stdout.splitlines() if line.startswith("{")]
-        return dict(json.loads(found[-1])) if ended.returncode == 0 else {}
+        told = [line for line in ended.stdout.splitlines() if line.startswith("{")]
+        return dict(json.loads(told[-1])) if ended.returncode == 0 else {}
 
     def wait_for(self, nodes: int) -> None:
         """Return once so many nodes are there."""
