@@ -51,6 +51,16 @@ def run(command: Sequence[str], cores: Sequence[int], env: Mapping[str, str] | N
     return Run(json.loads(out.splitlines()[-1]), wall_s, watched.cpu_s, watched.peak_bytes)
 
 
+def cpu_s(root: psutil.Process) -> float:
+    """User and system seconds so far of a process and of all that it started and that still run."""
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
 class _Watch:
     """Samples a process and its descendants until it is stopped."""
 

@@ -13,7 +13,6 @@ event's type in ``WEIGHTS``); and ``counts.parquet``: of each item row with trai
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import time
@@ -25,6 +24,8 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmarks import measure
 
 WEIGHTS = {"view": 1.0, "cart": 2.0, "purchase": 3.0}
 LATEST_S = 1_900_000_000
@@ -52,24 +53,14 @@ def main(start: Callable[[int], Engine]) -> None:
 def _settle() -> None:
     """Wait until the engine has started: what it says is ready may be starting other processes still."""
     deadline = time.monotonic() + _SETTLES_WITHIN_S
-    before = _cpu_s()
+    here = psutil.Process()
+    before = measure.cpu_s(here)
     while time.monotonic() < deadline:
         time.sleep(_LOOK_S)
-        now = _cpu_s()
+        now = measure.cpu_s(here)
         if now - before < _IDLE * _LOOK_S:
             return
         before = now
-
-
-def _cpu_s() -> float:
-    """CPU seconds of this process and all that it started."""
-    here = psutil.Process()
-    total = 0.0
-    for process in (here, *here.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            spent = process.cpu_times()
-            total += spent.user + spent.system
-    return total
 
 
 def checksum(output: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
+from benchmarks import measure
 from raycl import ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,12 +50,7 @@ class Served:
 
     def cpu_s(self) -> float:
         """User and system seconds of all its processes so far."""
-        total = 0.0
-        for one in (self.process, *self.process.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = one.cpu_times()
-                total += times.user + times.system
-        return total
+        return measure.cpu_s(self.process)
 
     def load(self, connections: int, seconds: float, **more: Any) -> dict[str, Any]:
         """What ``load`` says of so many connections for so long; RuntimeError where a request failed."""
