@@ -51,8 +51,7 @@ class Night:
 
     def versions(self, stage: str) -> list[str]:
         """Versions of a stage, finished or not."""
-        folder = self.root / stage
-        return [one.name for one in folder.iterdir() if one.name != "published"] if folder.exists() else []
+        return [folder.name for folder in (self.root / stage).iterdir() if folder.name != "published"]
 
     def seed(self, other: Night, *stages: str) -> None:
         """Take over these finished stages of another run of the same log."""
