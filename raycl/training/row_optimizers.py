@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raycl.training import row_gradients
+
+_CELLS = {"cpu": 2**17}
+"""Numbers of a block of rows: what is made of each of them in a step stays in the cache of a core till it is used."""
 
 
 class RowAdam(torch.optim.Optimizer):
@@ -39,15 +42,15 @@ class RowAdam(torch.optim.Optimizer):
                     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
                 state["step"] += 1
                 count = float(state["step"])
-                rows, gradient = row_gradients.parts(table)
-                mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - first)
-                square = state["exp_avg_sq"].index_select(0, rows).mul_(second)
-                square.addcmul_(gradient, gradient, value=1 - second)
-                state["exp_avg"].index_copy_(0, rows, mean)
-                state["exp_avg_sq"].index_copy_(0, rows, square)
-                scale = square.div_(1 - second**count).sqrt_().add_(group["eps"])
-                moved = table.index_select(0, rows).mul_(1 - rate * group["weight_decay"])
-                table.index_copy_(0, rows, moved.addcdiv_(mean, scale, value=-rate / (1 - first**count)))
+                for rows, gradient in _blocks(table):
+                    mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - first)
+                    square = state["exp_avg_sq"].index_select(0, rows).mul_(second)
+                    square.addcmul_(gradient, gradient, value=1 - second)
+                    state["exp_avg"].index_copy_(0, rows, mean)
+                    state["exp_avg_sq"].index_copy_(0, rows, square)
+                    scale = square.div_(1 - second**count).sqrt_().add_(group["eps"])
+                    moved = table.index_select(0, rows).mul_(1 - rate * group["weight_decay"])
+                    table.index_copy_(0, rows, moved.addcdiv_(mean, scale, value=-rate / (1 - first**count)))
 
 
 class RowAdagrad(torch.optim.Optimizer):
@@ -70,9 +73,16 @@ class RowAdagrad(torch.optim.Optimizer):
                 state = self.state[table]
                 if not state:
                     state["sum"] = table.new_zeros(len(table))
-                rows, gradient = row_gradients.parts(table)
-                total = state["sum"].index_select(0, rows).add_(gradient.square().mean(1))
-                state["sum"].index_copy_(0, rows, total)
-                moved = table.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
-                moved.sub_(gradient * (group["lr"] / total.sqrt().add_(group["eps"]))[:, None])
-                table.index_copy_(0, rows, moved)  # rows of a large table come from afar: each is read once
+                for rows, gradient in _blocks(table):
+                    total = state["sum"].index_select(0, rows).add_(gradient.square().mean(1))
+                    state["sum"].index_copy_(0, rows, total)
+                    moved = table.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
+                    moved.sub_(gradient * (group["lr"] / total.sqrt().add_(group["eps"]))[:, None])
+                    table.index_copy_(0, rows, moved)  # rows of a large table come from afar: each is read once
+
+
+def _blocks(table: nn.Parameter) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows of ``table`` that have a gradient, and their gradients, a block of rows at a time."""
+    rows, gradient = row_gradients.parts(table)
+    size = max(_CELLS[table.device.type] // table.shape[1], 1) if table.device.type in _CELLS else max(len(rows), 1)
+    return zip(torch.split(rows, size), torch.split(gradient, size), strict=True)
