@@ -50,6 +50,8 @@ _ONE_MACHINE = {
     # So long a replica that leaves still answers: a proxy beside it hears of it at once, where a cluster's load
     # balancers are given half a minute.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+    # No node of it is taken away while another one goes on, so Ray Train need not ask for that.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 """What an embedded Ray has beyond the nodes of a cluster."""
 FAST = {

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -39,6 +40,7 @@ _SAVED, _CRASHED = "saved", "crashed"
 _LOOKS_EVERY_S = 0.2
 _TOLD = 160
 """Characters of what a worker crashed of; the rest is in its log."""
+_HEARS_EVERY_S = 1.0
 _ASKS_EVERY_S = 5.0
 _LISTENS_WITHIN_S = 5.0
 _STOPS_WITHIN_S = 25.0
@@ -153,7 +155,7 @@ def _trainer(
     def worker() -> str | None:
         return _one(work, events, wishes)
 
-    return ray.train.torch.TorchTrainer(
+    return _Trainer(
         worker,  # type: ignore[arg-type]
         scaling_config=ray.train.ScalingConfig(
             num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type]
@@ -169,6 +171,18 @@ def _trainer(
             callbacks=[_Crashes(events)],  # type: ignore[list-item]
         ),
     )
+
+
+class _Trainer(ray.train.torch.TorchTrainer):
+    def _create_default_callbacks(self) -> list[Any]:
+        """Without what frees the workers' resources after a controller that died, where they end with this process.
+
+        It asks Ray's dashboard, which an embedded Ray does not have, and warns of that every second.
+        """
+        found: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+        if ray_runtime.joined_cluster():
+            return found
+        return [callback for callback in found if not isinstance(callback, PlacementGroupCleanerCallback)]
 
 
 def _cpus(train: TrainConfig) -> float:
@@ -279,7 +293,7 @@ def _relay(
         crashes = 0
         while True:
             try:
-                event = events.get(timeout=_LOOKS_EVERY_S)
+                event = events.get(timeout=_HEARS_EVERY_S)
             except Empty:
                 if ended.is_set():
                     return
