@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raycl.config import TrainConfig
 from raycl.errors import InputError, StoreUnavailable
+from raycl.storage.store import Store
 from raycl.training import ray_workers
 
 
@@ -48,3 +51,11 @@ def test_workers_that_wait_for_one_that_refused_are_not_waited_for() -> None:
 def test_after_anything_that_another_try_may_mend_they_save_first(error: Exception) -> None:
     with pytest.raises(AssertionError, match="waited for: _end_training"):
         ended_of(error)
+
+
+def test_nobody_asks_the_dashboard_that_an_embedded_ray_does_not_have(ray_local: None, tmp_path: Path) -> None:
+    queue: Any = Heard()
+    made: Any = ray_workers._trainer(lambda *_: None, TrainConfig(), Store(str(tmp_path)), queue, queue, use_gpu=False)
+    names = [type(callback).__name__ for callback in made._create_default_callbacks()]
+    assert "BackendSetupCallback" in names
+    assert "PlacementGroupCleanerCallback" not in names
