@@ -46,7 +46,7 @@ class Retrieval:
         self._poll_s = config.poll_s
         self._tokens = Tokens.of(config.guard, os.environ)
         store, meter = Store(workspace), RayMeter()
-
+        meter.start()
         calls = ray_shards.Calls(shards, config) if shards else None
 
         quality: dict[str, dict[str, float]] = {}
@@ -66,6 +66,7 @@ class Retrieval:
         self._service = Service(
             Current(store, load, meter), config, meter=meter, quality=lambda name: quality.get(name, {})
         )
+        self._meter = meter
         await asyncio.to_thread(self._service.current.poll)
         self._polling: asyncio.Task[None] | None = None
 
@@ -86,6 +87,7 @@ class Retrieval:
         """Called by Serve when the replica is to end: what is under way is answered."""
         if self._listener is not None:
             await self._listener.stop(self._service.config.guard.deadline_ms / 1000)
+        self._meter.close()
 
     def _keep_polling(self) -> None:
         """Start the loop that looks for newer releases; it lives on the replica's own event loop."""
