@@ -26,6 +26,8 @@ def main() -> None:
     index: Any = faiss.index_factory(job.DIM, plan.factory, faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
         index.hnsw.efConstruction = plan.build_depth
+    if plan.num_lists:
+        faiss.extract_index_ivf(index).cp.seed = job.SEED + 1  # raycl's, so that both learn the same lists
     if not index.is_trained:
         index.train(vectors[job.sample_rows(plan, len(vectors))])
     trained = time.perf_counter()
