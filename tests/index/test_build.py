@@ -39,6 +39,18 @@ def test_the_quantizer_is_of_unit_length_and_a_function_of_the_seed() -> None:
     assert not np.array_equal(found, centroids(build.train(plan_of("ivf_flat"), sample, 1)))
 
 
+@pytest.mark.parametrize("metric", ["inner_product", "l2"])
+def test_many_cores_learn_the_lists_that_one_learns(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample, plan = unit_vectors(3_000, 8), plan_of("ivf_flat", metric=metric, num_lists=40)
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(64 * cores)))
+        monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: 64)
+        found.append(centroids(build.train(plan, sample, 0)))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
 def test_as_many_lists_as_vectors_can_be_trained() -> None:
     plan = replace(plan_of("ivf_flat"), factory="IVF3,Flat", num_lists=3)
     assert centroids(build.train(plan, unit_vectors(3, 4), 0)).shape == (3, 4)
