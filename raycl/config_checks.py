@@ -241,8 +241,8 @@ def _validation_has_users(config: Config) -> str | None:
             needed = f"train.validation.steps={train.validation.steps}"
         if needed is not None:
             return f"{needed} needs validation, and train.validation.users=0 measures nothing: raise it or drop one"
-    if needed is not None and split.kind == "leave_last_n" and split.num_val == 0:
-        return f"{needed} needs a validation part, and pairs.split.num_val=0 makes none: raise it or drop one"
+    if needed is not None and (none := config_validation.without_part(split)):
+        return f"{needed} needs a validation part, and {none} or drop one"
     return None
 
 

@@ -50,6 +50,8 @@ def part(config: Config, stage: str) -> dict[str, Any]:
     found = config.model_dump(mode="json", include=_PARTS[stage])
     if config.ensemble is None:
         found.pop("ensemble", None)  # versions of configs before there were ensembles are found as they were
+    if stage == "pairs" and not found["pairs"]["split"].get("train_on_val", True):
+        found["pairs"]["split"].pop("train_on_val")  # and so are those of before it could be set
     if stage == "releases" and config.items is not None:
         found["items"] = {"display": list(config.items.display)}
     return found
