@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -45,13 +46,22 @@ _PARTS = {
 }
 
 
+_ADDED = {
+    "pairs": [("pairs", "split", "train_on_val")],
+    "towers": [("model", "history_dropout")],
+}
+"""Of each stage, settings that versions exist from before; what they are then is nothing: false or 0."""
+
+
 def part(config: Config, stage: str) -> dict[str, Any]:
     """The part of the config that shapes this stage's output, as plain values; the manifest keeps it."""
     found = config.model_dump(mode="json", include=_PARTS[stage])
     if config.ensemble is None:
         found.pop("ensemble", None)  # versions of configs before there were ensembles are found as they were
-    if stage == "pairs" and not found["pairs"]["split"].get("train_on_val", True):
-        found["pairs"]["split"].pop("train_on_val")  # and so are those of before it could be set
+    for path in _ADDED.get(stage, ()):  # and so are those of before these could be set
+        section = functools.reduce(lambda tree, name: tree[name], path[:-1], found)
+        if not section.get(path[-1], True):
+            section.pop(path[-1])
     if stage == "releases" and config.items is not None:
         found["items"] = {"display": list(config.items.display)}
     return found

@@ -67,6 +67,7 @@ MODEL: dict[str, Any] = {
     "item_id": False,
     "id_dropout": 0.5,
     "feature_dropout": 0.5,
+    "history_dropout": 0.5,
     "request_dropout": 0.5,
     "dropout": 0.5,
     "fusion": "gates",
