@@ -224,6 +224,11 @@ def _loss_compares(config: Config) -> str | None:
         return f"loss.terms.0.kind={first} does not bring users and items together: add a term such as softmax"
     if loss.learn_temperature and not loss.has(*tempered):
         return f"loss.learn_temperature=true needs a term with a temperature: add one of {', '.join(tempered)}"
+    if loss.user_balance and loss.has("rating"):
+        return (
+            f"loss.user_balance={loss.user_balance:g} changes the weights of pairs, which the term rating reads as"
+            f" ratings: set it to 0 or remove the term"
+        )
     for name, value in loss.negatives.model_dump(
         include={"explicit", "mined", "uniform", "bank", "hard", "random"}
     ).items():

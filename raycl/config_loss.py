@@ -218,6 +218,10 @@ class LossConfig(Section):
 
     terms: Annotated[tuple[Term, ...], Field(min_length=1), BeforeValidator(to_terms)] = (Softmax(kind="softmax"),)
     """A weighted sum: one name (``bpr``), or a list of names and mappings such as ``{kind: triplet, margin: 0.3}``."""
+    user_balance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """A pair of a user with n pairs weighs by n to the power of minus this, at a mean of 1 over all pairs: with 0 pairs
+    count alike and users by how much they did, with 1 users count alike, as they do in recall (Covington et al., RecSys
+    2016, section 3.4)."""
     temperature: Temperature = 0.1
     learn_temperature: bool = False
     """Start from ``temperature`` and train it like a weight, never under 0.01."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -46,9 +45,9 @@ _PARTS = {
 }
 
 
-_ADDED = {
+_ADDED: Mapping[str, list[tuple[str, ...]]] = {
     "pairs": [("pairs", "split", "train_on_val")],
-    "towers": [("model", "history_dropout")],
+    "towers": [("model", "history_dropout"), ("loss", "user_balance")],
 }
 """Of each stage, settings that versions exist from before; what they are then is nothing: false or 0."""
 
@@ -58,10 +57,12 @@ def part(config: Config, stage: str) -> dict[str, Any]:
     found = config.model_dump(mode="json", include=_PARTS[stage])
     if config.ensemble is None:
         found.pop("ensemble", None)  # versions of configs before there were ensembles are found as they were
-    for path in _ADDED.get(stage, ()):  # and so are those of before these could be set
-        section = functools.reduce(lambda tree, name: tree[name], path[:-1], found)
-        if not section.get(path[-1], True):
-            section.pop(path[-1])
+    for *sections, setting in _ADDED.get(stage, ()):  # and so are those of before these could be set
+        inner = found
+        for name in sections:
+            inner = inner[name]
+        if not inner.get(setting, True):
+            inner.pop(setting)
     if stage == "releases" and config.items is not None:
         found["items"] = {"display": list(config.items.display)}
     return found

@@ -74,6 +74,7 @@ MODEL: dict[str, Any] = {
 }
 LOSS: dict[str, Any] = {
     "terms": "bpr",
+    "user_balance": 0.5,
     "temperature": 0.5,
     "learn_temperature": True,
     "log_q": "off",
