@@ -224,6 +224,11 @@ def _loss_compares(config: Config) -> str | None:
         return f"loss.terms.0.kind={first} does not bring users and items together: add a term such as softmax"
     if loss.learn_temperature and not loss.has(*tempered):
         return f"loss.learn_temperature=true needs a term with a temperature: add one of {', '.join(tempered)}"
+    if loss.log_q == "off" and loss.log_q_strength != 1.0:
+        return (
+            f"loss.log_q_strength={loss.log_q_strength:g} is of a correction that loss.log_q=off leaves out: set"
+            f" log_q to static or streaming, or remove log_q_strength"
+        )
     if loss.user_balance and loss.has("rating"):
         return (
             f"loss.user_balance={loss.user_balance:g} changes the weights of pairs, which the term rating reads as"

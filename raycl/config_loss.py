@@ -228,6 +228,9 @@ class LossConfig(Section):
     log_q: LogQ = "static"
     """Correct negatives by their sampling probability: ``static`` by counts of the training pairs, ``streaming`` by a
     sketch of what the batches bring; off leaves popular items punished."""
+    log_q_strength: Annotated[float, Field(gt=0.0, le=2.0)] = 1.0
+    """Of the correction so much is made: under 1 some of the punishment of popular items is left, over 1 they are
+    favoured by as much."""
     sketch: Sketch = Sketch()
     negatives: Negatives = Negatives()
 

@@ -45,11 +45,11 @@ _PARTS = {
 }
 
 
-_ADDED: Mapping[str, list[tuple[str, ...]]] = {
-    "pairs": [("pairs", "split", "train_on_val")],
-    "towers": [("model", "history_dropout"), ("loss", "user_balance")],
+_ADDED: Mapping[str, list[tuple[tuple[str, ...], bool | float]]] = {
+    "pairs": [(("pairs", "split", "train_on_val"), False)],
+    "towers": [(("model", "history_dropout"), 0.0), (("loss", "user_balance"), 0.0), (("loss", "log_q_strength"), 1.0)],
 }
-"""Of each stage, settings that versions exist from before; what they are then is nothing: false or 0."""
+"""Of each stage, settings that versions exist from before, with the value that those have."""
 
 
 def part(config: Config, stage: str) -> dict[str, Any]:
@@ -57,11 +57,11 @@ def part(config: Config, stage: str) -> dict[str, Any]:
     found = config.model_dump(mode="json", include=_PARTS[stage])
     if config.ensemble is None:
         found.pop("ensemble", None)  # versions of configs before there were ensembles are found as they were
-    for *sections, setting in _ADDED.get(stage, ()):  # and so are those of before these could be set
+    for (*sections, setting), before in _ADDED.get(stage, ()):  # and so are those of before these could be set
         inner = found
         for name in sections:
             inner = inner[name]
-        if not inner.get(setting, True):
+        if inner.get(setting) == before:
             inner.pop(setting)
     if stage == "releases" and config.items is not None:
         found["items"] = {"display": list(config.items.display)}

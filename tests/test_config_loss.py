@@ -109,6 +109,13 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]
         " multi_positive, bpr",
         {"terms": ["triplet", "bpr"], "learn_temperature": True},
     ),
+    "the strength of no correction": (
+        {"log_q": "off", "log_q_strength": 0.5},
+        {},
+        "loss.log_q_strength=0.5 is of a correction that loss.log_q=off leaves out: set log_q to static or streaming,"
+        " or remove log_q_strength",
+        {"log_q": "streaming", "log_q_strength": 0.5},
+    ),
     "ratings whose weights are changed": (
         {"terms": ["softmax", "rating"], "user_balance": 0.5},
         {},

@@ -78,6 +78,7 @@ LOSS: dict[str, Any] = {
     "temperature": 0.5,
     "learn_temperature": True,
     "log_q": "off",
+    "log_q_strength": 0.5,
     "sketch": {"width": 7},
     "negatives": {"uniform": 7},
 }
