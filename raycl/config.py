@@ -205,6 +205,9 @@ class ColumnSplit(Section):
     hold_out_val: bool = True
     """Take one training event a user for validation where the column names none: the last one, or with
     ``history: others`` one chosen by hash."""
+    train_on_val: bool = False
+    """Hold nothing out for validation, whatever ``hold_out_val`` says, and train on what the column names so: for the
+    last training, once the settings are chosen."""
 
 
 Split = Annotated[

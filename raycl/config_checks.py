@@ -224,6 +224,16 @@ def _loss_compares(config: Config) -> str | None:
         return f"loss.terms.0.kind={first} does not bring users and items together: add a term such as softmax"
     if loss.learn_temperature and not loss.has(*tempered):
         return f"loss.learn_temperature=true needs a term with a temperature: add one of {', '.join(tempered)}"
+    if loss.log_q == "off" and loss.log_q_strength != 1.0:
+        return (
+            f"loss.log_q_strength={loss.log_q_strength:g} is of a correction that loss.log_q=off leaves out: set"
+            f" log_q to static or streaming, or remove log_q_strength"
+        )
+    if loss.user_balance and loss.has("rating"):
+        return (
+            f"loss.user_balance={loss.user_balance:g} changes the weights of pairs, which the term rating reads as"
+            f" ratings: set it to 0 or remove the term"
+        )
     for name, value in loss.negatives.model_dump(
         include={"explicit", "mined", "uniform", "bank", "hard", "random"}
     ).items():
@@ -241,8 +251,8 @@ def _validation_has_users(config: Config) -> str | None:
             needed = f"train.validation.steps={train.validation.steps}"
         if needed is not None:
             return f"{needed} needs validation, and train.validation.users=0 measures nothing: raise it or drop one"
-    if needed is not None and split.kind == "leave_last_n" and split.num_val == 0:
-        return f"{needed} needs a validation part, and pairs.split.num_val=0 makes none: raise it or drop one"
+    if needed is not None and (none := config_validation.without_part(split)):
+        return f"{needed} needs a validation part, and {none} or drop one"
     return None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raycl import config_validation
+
 if TYPE_CHECKING:
     from raycl.config import Config
 
@@ -52,8 +54,8 @@ def _metric_is_measured(config: Config) -> str | None:
     validation, split, metric = config.train.validation, config.pairs.split, config.search.metric
     if validation.users == 0:
         return f"search.metric={metric} needs validation, and train.validation.users=0 measures nothing: raise it"
-    if split.kind == "leave_last_n" and split.num_val == 0:
-        return f"search.metric={metric} needs a validation part, and pairs.split.num_val=0 makes none: raise it"
+    if none := config_validation.without_part(split):
+        return f"search.metric={metric} needs a validation part, and {none}"
     kind, _, k = metric.rpartition("_")
     if int(k) != validation.k:
         return (

@@ -218,12 +218,19 @@ class LossConfig(Section):
 
     terms: Annotated[tuple[Term, ...], Field(min_length=1), BeforeValidator(to_terms)] = (Softmax(kind="softmax"),)
     """A weighted sum: one name (``bpr``), or a list of names and mappings such as ``{kind: triplet, margin: 0.3}``."""
+    user_balance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """A pair of a user with n pairs weighs by n to the power of minus this, at a mean of 1 over all pairs: with 0 pairs
+    count alike and users by how much they did, with 1 users count alike, as they do in recall (Covington et al., RecSys
+    2016, section 3.4)."""
     temperature: Temperature = 0.1
     learn_temperature: bool = False
     """Start from ``temperature`` and train it like a weight, never under 0.01."""
     log_q: LogQ = "static"
     """Correct negatives by their sampling probability: ``static`` by counts of the training pairs, ``streaming`` by a
     sketch of what the batches bring; off leaves popular items punished."""
+    log_q_strength: Annotated[float, Field(gt=0.0, le=2.0)] = 1.0
+    """Of the correction so much is made: under 1 some of the punishment of popular items is left, over 1 they are
+    favoured by as much."""
     sketch: Sketch = Sketch()
     negatives: Negatives = Negatives()
 

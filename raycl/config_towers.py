@@ -89,6 +89,9 @@ class ModelConfig(Section):
     feature_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of feature values that are hidden in a training step, so that what stands for the unknown is learned where
     little is unknown in training. Every worker draws its own."""
+    history_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the events of a history that are hidden in a training step, each drawn alone, so that the tower does not
+    learn by heart which few items come together (denoising, as in Liang et al., WWW 2018)."""
     request_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of pairs whose times are hidden in a training step, and of those whose context is, each drawn alone: what a
     request may leave out, so that one that does is answered by what was learned for it."""

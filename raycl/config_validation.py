@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from raycl.config_values import Count, HeldShare, Positive, Section
 
 if TYPE_CHECKING:
-    from raycl.config import TrainConfig
+    from raycl.config import Split, TrainConfig
 
 Gain = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -79,3 +79,12 @@ def needed_by(train: TrainConfig) -> str | None:
     if train.early_stop is not None:
         return f"train.early_stop.patience={train.early_stop.patience}"
     return "train.schedule=plateau" if isinstance(train.schedule, Plateau) else None
+
+
+def without_part(split: Split) -> str | None:
+    """The setting of a split that leaves no validation part, with its remedy; None where it may have one."""
+    if split.kind == "leave_last_n" and split.num_val == 0:
+        return "pairs.split.num_val=0 makes none: raise it"
+    if split.kind == "column" and split.train_on_val:
+        return "pairs.split.train_on_val=true makes none: set it to false"
+    return None

@@ -45,11 +45,24 @@ _PARTS = {
 }
 
 
+_ADDED: Mapping[str, list[tuple[tuple[str, ...], bool | float]]] = {
+    "pairs": [(("pairs", "split", "train_on_val"), False)],
+    "towers": [(("model", "history_dropout"), 0.0), (("loss", "user_balance"), 0.0), (("loss", "log_q_strength"), 1.0)],
+}
+"""Of each stage, settings that versions exist from before, with the value that those have."""
+
+
 def part(config: Config, stage: str) -> dict[str, Any]:
     """The part of the config that shapes this stage's output, as plain values; the manifest keeps it."""
     found = config.model_dump(mode="json", include=_PARTS[stage])
     if config.ensemble is None:
         found.pop("ensemble", None)  # versions of configs before there were ensembles are found as they were
+    for (*sections, setting), before in _ADDED.get(stage, ()):  # and so are those of before these could be set
+        inner = found
+        for name in sections:
+            inner = inner[name]
+        if inner.get(setting) == before:
+            inner.pop(setting)
     if stage == "releases" and config.items is not None:
         found["items"] = {"display": list(config.items.display)}
     return found

@@ -109,6 +109,20 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[str, Any]]
         " multi_positive, bpr",
         {"terms": ["triplet", "bpr"], "learn_temperature": True},
     ),
+    "the strength of no correction": (
+        {"log_q": "off", "log_q_strength": 0.5},
+        {},
+        "loss.log_q_strength=0.5 is of a correction that loss.log_q=off leaves out: set log_q to static or streaming,"
+        " or remove log_q_strength",
+        {"log_q": "streaming", "log_q_strength": 0.5},
+    ),
+    "ratings whose weights are changed": (
+        {"terms": ["softmax", "rating"], "user_balance": 0.5},
+        {},
+        "loss.user_balance=0.5 changes the weights of pairs, which the term rating reads as ratings: set it to 0"
+        " or remove the term",
+        {"terms": "softmax", "user_balance": 0.5},
+    ),
     "mined negatives of ratings": (
         {"terms": "rating", "negatives": {"mined": {}}},
         {},

@@ -51,6 +51,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"search": {"fields": RATE}, "pairs.split": {"kind": "leave_last_n", "num_val": 0}},
         "search.metric=recall_at_20 needs a validation part, and pairs.split.num_val=0 makes none: raise it",
     ),
+    "a validation part that is trained on": (
+        {
+            "search": {"fields": RATE},
+            "pairs.split": {"kind": "column", "train_on_val": True},
+            "logs": [{"uri": "log.parquet", "columns": {"split": "part"}}],
+        },
+        "search.metric=recall_at_20 needs a validation part, and pairs.split.train_on_val=true makes none: set it to",
+    ),
     "a field of a later stage": (
         {"search": {"fields": {"gate.min_recall": [0.1, 0.2]}}},
         "search.fields.gate.min_recall shapes no towers, so that trials would not differ: search one of",

@@ -18,6 +18,7 @@ def check(pairs: dict[str, Any] | None = None, **train: Any) -> TrainConfig:
     tree = tiny_tree(Path("/nowhere"))
     tree["train"] |= train
     tree["pairs"] |= pairs or {}
+    tree["logs"][0]["columns"] = {**tree["logs"][0].get("columns", {}), "split": "part"}
     return config_file.check(tree).train
 
 
@@ -54,6 +55,10 @@ def test_what_validations_decide_needs_some(train: dict[str, Any], named: str) -
             ConfigError, match=rf"{named} needs a validation part, and pairs\.split\.num_val=0 makes none"
         ):
             check(pairs={"split": split}, **train)
+        with pytest.raises(
+            ConfigError, match=rf"{named} needs a validation part, and pairs\.split\.train_on_val=true makes none"
+        ):
+            check(pairs={"split": {"kind": "column", "train_on_val": True}}, **train)
     check(**train)
     check(validation={"users": 0})
 

@@ -67,15 +67,18 @@ MODEL: dict[str, Any] = {
     "item_id": False,
     "id_dropout": 0.5,
     "feature_dropout": 0.5,
+    "history_dropout": 0.5,
     "request_dropout": 0.5,
     "dropout": 0.5,
     "fusion": "gates",
 }
 LOSS: dict[str, Any] = {
     "terms": "bpr",
+    "user_balance": 0.5,
     "temperature": 0.5,
     "learn_temperature": True,
     "log_q": "off",
+    "log_q_strength": 0.5,
     "sketch": {"width": 7},
     "negatives": {"uniform": 7},
 }

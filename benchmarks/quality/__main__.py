@@ -19,7 +19,7 @@ INTRO = """\
 The recipes are those of `jobs/recipes/`, seeds included; the data is public, for research use, and not in the
 repository. Settings were chosen on a validation part. All models of a data set rank the full catalogue for
 the same users in one evaluation; intervals are of 95 %, by bootstrap of the users."""
-ON_VALIDATION = ("evaluation.part=val", "pairs.split.hold_out_val=true")
+ON_VALIDATION = ("evaluation.part=val", "pairs.split.hold_out_val=true", "pairs.split.train_on_val=false")
 
 
 def main() -> None:

@@ -202,6 +202,8 @@ class PairStream:
     """What encodes them, a window at a time; None leaves them as they are in the log."""
     limits: Limits | None = None
     """What the files may point to; None does not look."""
+    user_balance: float = 0.0
+    """Pairs of a user with n of them weigh by n to the power of minus this, at a mean of 1 over those of a window."""
 
     @property
     def steps(self) -> int:
@@ -254,6 +256,7 @@ class PairStream:
         if self.rules.history == "others":
             sequences = sequences.trained_on()
         places = sequences.targets(self.rules)
+        sequences = _balanced(sequences, places, self.user_balance)
         generator.shuffle(places)
         return _Window(start, places, self._maker(sequences, generator))
 
@@ -322,6 +325,17 @@ def _join(batches: Sequence[Batch]) -> Batch:
     columns = {name: np.concatenate([one.arrays[name] for one in batches]) for name in batches[0].arrays}
     names = batches[0].context
     return Batch(**columns, context={name: pa.concat_arrays([one.context[name] for one in batches]) for name in names})
+
+
+def _balanced(sequences: Sequences, places: Ints, power: float) -> Sequences:
+    """The sequences with weights by which pairs of users with many of these targets count for less each."""
+    if power == 0.0 or not len(places):
+        return sequences
+    num_pairs = np.bincount(sequences.users_at(places), minlength=len(sequences))
+    factor = np.maximum(num_pairs, 1.0) ** -power
+    factor *= len(places) / (num_pairs * factor).sum()
+    weights = sequences.weights * np.repeat(factor, np.diff(sequences.offsets))
+    return replace(sequences, weights=weights.astype(np.float32))
 
 
 def _permute_within(sequences: Sequences, generator: np.random.Generator) -> _Shuffle:

@@ -36,7 +36,8 @@ def named(events: Any, rules: PairRules, seed: int) -> Codes:
     if isinstance(rules.split, ColdItems):
         return cold_parts(events["item"], rules.split, seed)
     if isinstance(rules.split, ColumnSplit):
-        return np.asarray(events["split"].to_numpy())
+        codes = np.asarray(events["split"].to_numpy())
+        return np.where(codes == VAL, np.int8(TRAIN), codes) if rules.split.train_on_val else codes
     return np.zeros(events.num_rows, dtype=np.int8)
 
 
@@ -69,7 +70,8 @@ def assign(events: Events, users: Any, rules: PairRules, cuts: Cuts, seed: int) 
     if isinstance(rules.split, ColdItems):
         return events.split
     if isinstance(rules.split, ColumnSplit):
-        if not rules.split.hold_out_val or cuts.val_is_named or not len(events):
+        held_out = rules.split.hold_out_val and not rules.split.train_on_val
+        if not held_out or cuts.val_is_named or not len(events):
             return events.split
         return _hold_out_last(events) if rules.history == "before" else _hold_out_drawn(events, users)
     return ((events.time_ms >= cuts.val_from_ms).astype(np.int8) + (events.time_ms >= cuts.test_from_ms)).astype(

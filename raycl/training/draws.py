@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
-_UNIFORM, _ORDER, _VIEWS, _FEATURES, _TIMES, _CONTEXT, _MINED = range(7)
+_UNIFORM, _ORDER, _VIEWS, _FEATURES, _TIMES, _CONTEXT, _MINED, _EVENTS = range(8)
 
 
 def hidden(seed: int, number: int, items: npt.NDArray[np.int32] | Ints, share: float) -> Flags:
@@ -49,6 +49,12 @@ def timeless(seed: int, number: int, num_rows: int, share: float) -> Flags:
 def without_context(seed: int, number: int, num_rows: int, share: float) -> Flags:
     """Which pairs of a global batch (num_rows,) hide what their request carries: about ``share`` of them."""
     return np.asarray(_generator(seed, number, _CONTEXT).random(num_rows) < share)
+
+
+def forgotten(seed: int, number: int, num_rows: int, num_events: int, share: float) -> Flags:
+    """Which events of a global batch's histories (num_rows, num_events) are hidden: about ``share`` of them."""
+    drawn = _generator(seed, number, _EVENTS).random((num_rows, num_events), dtype=np.float32)
+    return np.asarray(drawn < share)
 
 
 def mined(seed: int, number: int, num_rows: int) -> npt.NDArray[np.float64]:

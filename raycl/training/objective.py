@@ -142,12 +142,13 @@ class Objective(nn.Module):
             turned = (order[None, :] + own[:, None] * 0x9E3779B1) % len(all_items)
             scores = users.detach() @ all_vectors.detach().T
             negative = negatives.hardest(scores, negative, turned, kept.hard, kept.random)
-        corrected = log_q.mixture(likely, len(all_items) - kept.uniform, kept.uniform, self.num_active)
+        strength = self.loss.log_q_strength
+        corrected = strength * log_q.mixture(likely, len(all_items) - kept.uniform, kept.uniform, self.num_active)
         corrects = self.loss.log_q != "off"
         if passes.private is None:
             return Candidates(all_vectors, all_items, corrected if corrects else None, negative)
         apart = passes.private
-        even = corrected.new_full((apart.shape[1],), -math.log(self.num_active))
+        even = corrected.new_full((apart.shape[1],), -strength * math.log(self.num_active))
         return Candidates(
             all_vectors,
             all_items,

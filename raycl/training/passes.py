@@ -49,6 +49,9 @@ class Passes:
     private: Tensor | None = None
     """(batch_rows, some) items that only their own row is compared with, -1 for none; None where no row has any"""
 
+    whole_history: Tensor | None = None
+    """(batch_rows, max_history) of the batch, where ``history`` hides some of it; None where it is all there"""
+
     @property
     def batch_items(self) -> Tensor:
         """The items of the batch's own pairs (batch_rows,)."""
@@ -57,7 +60,7 @@ class Passes:
     @property
     def batch_history(self) -> Tensor:
         """Their histories, unchanged (batch_rows, max_history)."""
-        return self.history[: self.batch_rows]
+        return self.history[: self.batch_rows] if self.whole_history is None else self.whole_history
 
     @property
     def item_runs(self) -> list[int]:
@@ -93,7 +96,8 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
 
     Together the processes send what one process with the whole batch would send.
     """
-    histories = [batch.history, *_views(job, batch.history, number, device)]
+    read = _remembered(job, batch.history, number)
+    histories = [read, *_views(job, batch.history, number, device)]
     uniform = draws.uniform(job.seed, number, job.loss.negatives.uniform, job.num_active)
     uniform = uniform if job.inputs.active is None else job.inputs.active[uniform]
     own, apart = batch.item.astype(np.int64), private.items(job, batch, number)
@@ -124,7 +128,18 @@ def of(job: Job, correlated: masking.Floats | None, batch: Batch, number: int, d
         requests.ages(job, batch, number, len(histories), device),
         requests.context(job, batch, number, len(histories), device),
         None if apart is None else sent(apart, device),
+        None if read is batch.history else sent(batch.history.astype(np.int64), device),
     )
+
+
+def _remembered(job: Job, history: npt.NDArray[np.int32], number: int) -> npt.NDArray[np.int32]:
+    """This process's histories with -1 in the place of what is hidden; themselves where nothing is."""
+    share = job.spec.model.history_dropout
+    if share == 0.0:
+        return history
+    num_rows = len(history) * exchange.world_size()
+    forgotten = draws.forgotten(job.seed, number, num_rows, history.shape[1], share)
+    return np.where(forgotten[exchange.own_rows(len(history))], np.int32(-1), history)
 
 
 def _views(job: Job, history: npt.NDArray[np.int32], number: int, device: torch.device) -> list[npt.NDArray[np.int32]]:

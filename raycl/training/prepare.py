@@ -40,6 +40,7 @@ def prepare(config: Config, pairs: Pairs, store: Store) -> Job:
         context=tuple(feature.column for feature in requests.features),
         encoders=requests,
         limits=Limits(num_items, num_users if user_encoders.features else None),
+        user_balance=config.loss.user_balance,
     )
     if stream.steps == 0:
         total = sum(count for _, count in stream.files)

@@ -96,6 +96,8 @@ def build(
     expected = Expected()
     item_row = {raw: row for row, raw in enumerate(items)}
     user_row = {raw: row for row, raw in enumerate(users or ())}
+    if isinstance(rules.split, ColumnSplit) and rules.split.train_on_val:
+        log = [event._replace(split=0) if event.split == 1 else event for event in log]
     val_is_named = cuts.val_is_named or any(e.split == 1 and not is_negative(e, rules, num_types) for e in log)
     by_user: dict[Id, list[Event]] = defaultdict(list)
     for event in log:
@@ -282,9 +284,10 @@ def _parts(
         return [(e.time_ms >= cuts.val_from_ms) + (e.time_ms >= cuts.test_from_ms) for e in events]
     parts = [event.split for event in events]
     training = [place for place, part in enumerate(parts) if part == 0]
-    if rules.split.hold_out_val and not val_is_named and len(training) >= 3 and rules.history == "before":
+    held_out = rules.split.hold_out_val and not rules.split.train_on_val
+    if held_out and not val_is_named and len(training) >= 3 and rules.history == "before":
         parts[training[-1]] = 1
-    elif rules.split.hold_out_val and not val_is_named and len(training) >= 3:
+    elif held_out and not val_is_named and len(training) >= 3:
         drawn = {
             place: splitmix64(hash_id(events[place].user) ^ splitmix64(item_row[events[place].item]))
             for place in training

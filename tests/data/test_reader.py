@@ -319,6 +319,21 @@ def test_negatives_ages_and_context_reach_every_reader_with_their_pairs(
     assert all((batch.negatives, batch.history_age_s, batch.context) == (None, None, {}) for batch in bare.epoch(1))
 
 
+@pytest.mark.parametrize("power", [0.5, 1.0])
+@pytest.mark.parametrize("history", ["before", "others"])
+def test_pairs_of_users_with_many_of_them_weigh_less_at_a_mean_of_one(
+    tmp_path: Path, history: str, power: float
+) -> None:
+    plain = stream(tmp_path, 1, 10_000, history)
+    sizes = {item: len(row.items) for rows in write_files(tmp_path)[1] for row in rows for item in row.items}
+    found = list(zip(plain.epoch(0), replace(plain, user_balance=power).epoch(0), strict=True))
+    share = [(sizes[int(one.item[0])] - (history == "before")) ** -power for one, _ in found]
+    scale = len(share) / sum(share)
+    for (one, other), factor in zip(found, share, strict=True):
+        assert other.item.tolist() == one.item.tolist()
+        assert other.weight[0] == pytest.approx(one.weight[0] * factor * scale, rel=1e-5)
+
+
 FILES: tuple[list[int], ...] = ([30, 5, 5], [], [2], [12, 40], [25, 3], [2, 2, 2])
 """Sequence lengths of each file; no item is in two places, so an item names its pair."""
 

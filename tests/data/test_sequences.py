@@ -25,12 +25,13 @@ from tests.data.reference import PARTS, Event, Id
 LAST_OUT = LeaveLastOut(kind="leave_last_out")
 COLUMN = ColumnSplit(kind="column", hold_out_val=False)
 HELD_OUT = ColumnSplit(kind="column")
+TRAINED_ON = ColumnSplit(kind="column", train_on_val=True)
 BY_TIME = TimeSplit(kind="time")
 COLD_USERS = ColdUsers(kind="cold_users", val_share=0.3, test_share=0.3)
 COLD_ITEMS = ColdItems(kind="cold_items", val_share=0.3, test_share=0.3)
 LAST_FEW = LeaveLastN(kind="leave_last_n", num_val=2, num_test=1)
 TIMED = [LAST_OUT, LeaveLastN(kind="leave_last_n", num_val=0, num_test=3), LAST_FEW, BY_TIME, COLD_USERS, COLD_ITEMS]
-ANY_SPLIT: st.SearchStrategy[Any] = st.sampled_from([COLUMN, HELD_OUT, *TIMED])
+ANY_SPLIT: st.SearchStrategy[Any] = st.sampled_from([COLUMN, HELD_OUT, TRAINED_ON, *TIMED])
 
 NUMBERS: tuple[list[Id], list[Id]] = ([-(2**40), 0, 3, 20], [-7, 2, 10, 100, 2**62])
 TEXTS: tuple[list[Id], list[Id]] = (["", "10", "9", "é"], ["Z", "a", "aa", "ö", "😀"])
@@ -404,6 +405,14 @@ def test_nothing_is_held_out_where_the_log_names_validation_for_anybody() -> Non
     named_here = built([*log, Event(2, 1, 1), Event(2, 2, 2, split=1)], settings)
     assert items_of(named_elsewhere, "val") == []
     assert [row.user for row in packed_parts(named_here)["val"]] == [2]
+
+
+def test_what_is_named_validation_is_trained_on_where_that_is_asked_for() -> None:
+    log = [Event(1, 1, 10), Event(1, 2, 20), Event(1, 3, 30, split=1), Event(1, 4, 40, split=2)]
+    found = built([*log, *(Event(2, item, item) for item in range(1, 5))], rules(split=TRAINED_ON))
+    assert items_of(found, "train") == [(0, [1, 2, 3]), (0, [1, 2, 3, 4])]
+    assert items_of(found, "val") == []
+    assert items_of(found, "test") == [(3, [1, 2, 3, 4])]
 
 
 def test_times_that_no_packed_sort_can_hold_are_sorted_all_the_same() -> None:

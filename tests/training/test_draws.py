@@ -61,9 +61,18 @@ def test_a_draw_depends_on_seed_and_number_and_nothing_else(seed: int) -> None:
             view.ravel().tolist(),
             other.ravel().tolist(),
             features.tolist(),
+            draws.forgotten(seed, number, 20, 20, 0.5).tolist(),
         ]
 
     first = drawn(seed, 5)
     assert drawn(seed, 5) == first
     for other in (drawn(seed, 6), drawn(seed + 1, 5)):
         assert all(one != two for one, two in zip(other, first, strict=True))
+
+
+def test_events_are_forgotten_at_about_the_share_each_alone() -> None:
+    found = draws.forgotten(3, 4, 500, 40, 0.3)
+    assert found.shape == (500, 40)
+    assert found.mean() == pytest.approx(0.3, abs=0.02)
+    assert abs(np.corrcoef(found[:, 0], found[:, 1])[0, 1]) < 0.15
+    assert not draws.forgotten(3, 4, 5, 5, 0.0).any()

@@ -69,6 +69,13 @@ def test_static_log_q_is_the_share_of_training_pairs(tmp_path: Path) -> None:
     assert value.item() == pytest.approx(expected(users, items, rows.items, likely, rows.weights), rel=1e-6)
 
 
+def test_the_strength_of_log_q_multiplies_it(tmp_path: Path) -> None:
+    one = Stepping(tmp_path, log_q_strength=1.25)
+    value, rows, users, items = one.step()
+    likely = 1.25 * log_q.static(one.run.inputs.train_targets)[rows.items]
+    assert value.item() == pytest.approx(expected(users, items, rows.items, likely, rows.weights), rel=1e-6)
+
+
 def test_streaming_log_q_knows_the_batch_that_it_judges(tmp_path: Path) -> None:
     one = Stepping(tmp_path, log_q="streaming")
     sketch = log_q.Sketch(NUM_ITEMS, NUM_ITEMS, 1, 0.01)

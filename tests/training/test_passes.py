@@ -52,6 +52,19 @@ def test_views_are_of_the_same_users(tmp_path: Path) -> None:
             assert set(changed) <= {*row, -1}
 
 
+def test_a_share_of_a_history_is_hidden_and_the_whole_is_known_still(tmp_path: Path) -> None:
+    batch = batch_of(tmp_path)
+    found = made(tmp_path, loss={"terms": ["softmax", "views"]}, model={"history_dropout": 0.5})
+    read, *views = torch.split(found.history, 16)
+    whole = torch.from_numpy(batch.history)
+    assert found.batch_history.tolist() == whole.tolist()
+    hidden = read != whole
+    assert (read[hidden] == -1).all()
+    assert 0.2 < float(hidden.sum() / (whole >= 0).sum()) < 0.8
+    plain = made(tmp_path, loss={"terms": ["softmax", "views"]})
+    assert [view.tolist() for view in views] == [view.tolist() for view in torch.split(plain.history, 16)[1:]]
+
+
 def test_items_with_hidden_features_follow_in_two_halves(tmp_path: Path) -> None:
     found, batch = (
         made(tmp_path, CORRELATED, model={"id_dropout": 0.0}, loss={"negatives": {"uniform": 5}}),
