@@ -50,6 +50,8 @@ def part(config: Config, stage: str) -> dict[str, Any]:
     found = config.model_dump(mode="json", include=_PARTS[stage])
     if config.ensemble is None:
         found.pop("ensemble", None)  # versions of configs before there were ensembles are found as they were
+    if stage == "towers" and config.train.item_start == "random":
+        del found["train"]["item_start"]  # and those of before there was another
     if stage == "releases" and config.items is not None:
         found["items"] = {"display": list(config.items.display)}
     return found
