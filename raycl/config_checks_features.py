@@ -162,6 +162,15 @@ def _items_are_described(config: Config) -> str | None:
     return "model.item_id=false with no items.features leaves nothing to tell items apart: name features or set it true"
 
 
+def _start_has_embeddings(config: Config) -> str | None:
+    if config.train.item_start == "random" or config.model.item_id:
+        return None
+    return (
+        f"train.item_start={config.train.item_start} is of items' own embeddings, which model.item_id=false does"
+        f" without: leave one of them out"
+    )
+
+
 RULES = (
     _versions_have_a_table,
     _defaults_are_read,
@@ -173,5 +182,6 @@ RULES = (
     _heads_divide,
     _display_is_free,
     _items_are_described,
+    _start_has_embeddings,
 )
 """Each returns what is wrong, or None, in the order that a person would look."""

@@ -45,9 +45,14 @@ _PARTS = {
 }
 
 
-_ADDED: Mapping[str, list[tuple[tuple[str, ...], bool | float]]] = {
+_ADDED: Mapping[str, list[tuple[tuple[str, ...], bool | float | str]]] = {
     "pairs": [(("pairs", "split", "train_on_val"), False)],
-    "towers": [(("model", "history_dropout"), 0.0), (("loss", "user_balance"), 0.0), (("loss", "log_q_strength"), 1.0)],
+    "towers": [
+        (("model", "history_dropout"), 0.0),
+        (("loss", "user_balance"), 0.0),
+        (("loss", "log_q_strength"), 1.0),
+        (("train", "item_start"), "random"),
+    ],
 }
 """Of each stage, settings that versions exist from before, with the value that those have."""
 

@@ -326,6 +326,16 @@ IMPOSSIBLE: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "model.item_id=false with no items.features leaves nothing to tell items apart: name features or set it true",
         {"items": {"uri": "items", "features": [{"column": "category"}]}},
     ),
+    "a start of embeddings that items have not": (
+        {
+            "model.item_id": False,
+            "items": {"uri": "items", "features": [{"column": "category"}]},
+            "train.item_start": "spectral",
+        },
+        "train.item_start=spectral is of items' own embeddings, which model.item_id=false does without: leave one of"
+        " them out",
+        {"train.item_start": "random"},
+    ),
     "a gate that measures by chance": (
         {"index.kind": "ivf_flat", "gate.num_queries": 99},
         "gate.num_queries=99 cannot tell a recall of 0.95 from chance: use at least 100",

@@ -35,6 +35,7 @@ TRAIN: dict[str, Any] = {
     "global_batch_size": 512,
     "learning_rate": 0.5,
     "start_from": "others",
+    "item_start": "spectral",
     "table_optimizer": "adagrad",
     "shard_tables": True,
     "compile": True,

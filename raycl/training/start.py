@@ -1,4 +1,7 @@
-"""Training that begins with the weights of finished towers: each row of a table with that of the same item or value."""
+"""What training begins with besides chance: the weights of finished towers, or item vectors from who met what.
+
+Of finished towers each row of a table goes to that of the same item or value.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from raycl.model.towers import TwoTower
 from raycl.model.users import load_context
 from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Version, Workspace
-from raycl.training import context
+from raycl.training import context, sample, spectral
 
 FILE = f"{WORK}/start.safetensors"
 _ROWS = "#rows"
@@ -69,13 +72,22 @@ def why_not(before: Before, config: Config, pairs: Version) -> str | None:
 
 
 def leave(workspace: Workspace, config: Config, pairs: Version, draft: Draft) -> str | None:
-    """Leave in the draft what towers begin with, once, where ``train.start_from`` names some; returns the name.
+    """Leave in the draft what towers begin with, once; returns the name of the towers that it is of, None without any.
 
-    InputError where these are gone or do not fit.
+    InputError where ``train.start_from`` names towers that are gone or do not fit.
     """
     name = config.train.start_from
-    if name is None or draft.store.exists(FILE):
+    if draft.store.exists(FILE):
         return name
+    if name is not None:
+        draft.store.write(FILE, st.save(_of_towers(workspace, name, config, pairs, draft)))
+    elif config.train.item_start == "spectral":
+        draft.store.write(FILE, st.save(_spectral(config, Pairs.of(pairs))))
+    return name
+
+
+def _of_towers(workspace: Workspace, name: str, config: Config, pairs: Version, draft: Draft) -> dict[str, Tensor]:
+    """As ``fill`` takes them, the weights of the finished towers of this name."""
     before = Before.named(workspace, name)
     before.towers.verified(weights.USER_FILE, weights.ITEM_FILE, weights.CONFIG_FILE)
     before.pairs.verified("vocab")
@@ -92,8 +104,26 @@ def leave(workspace: Workspace, config: Config, pairs: Version, draft: Draft) ->
                 into, of = rows[known]
                 kept[known + _ROWS], value = torch.tensor(into), value[torch.from_numpy(of)]
             kept[known] = value.contiguous()
-    draft.store.write(FILE, st.save(kept))
-    return name
+    return kept
+
+
+def _spectral(config: Config, pairs: Pairs) -> dict[str, Tensor]:
+    """As ``fill`` takes them, ``spectral.vectors`` of the items' own embeddings and of what their events say.
+
+    Items without an event in the sample begin as they would without it.
+    """
+    parts, row_of = sample.of(pairs), pairs.embedding_rows()
+    num_users = sum(map(len, parts))
+    user = np.repeat(np.arange(num_users), np.concatenate([np.diff(part.offsets) for part in parts]))
+    item = np.concatenate([part.items for part in parts]).astype(np.int64)
+    row = item if row_of is None else row_of[item]
+    num_rows = pairs.num_items if row_of is None else int(row_of.max()) + 1
+    found = spectral.vectors(user, row, num_users, num_rows, config.model.dim, config.seed)
+    met = np.unique(row)
+    kept = {}
+    for table in ("item.ids.weight", *(() if config.model.share_items else ("user.history.weight",))):
+        kept[table], kept[table + _ROWS] = torch.from_numpy(found[met]), torch.from_numpy(met + 1)
+    return kept
 
 
 def load(store: Store) -> dict[str, Tensor] | None:
