@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from raycl.training import row_gradients
 
-_CELLS = {"cpu": 2**17}
-"""Numbers of a block of rows: what is made of each of them in a step stays in the cache of a core till it is used."""
+_CELLS = 2**17
+"""Numbers of a block of rows on a CPU: what a step makes of each stays in a core's cache till it is used."""
 
 
 class RowAdam(torch.optim.Optimizer):
@@ -84,5 +84,5 @@ class RowAdagrad(torch.optim.Optimizer):
 def _blocks(table: nn.Parameter) -> Iterator[tuple[Tensor, Tensor]]:
     """The rows of ``table`` that have a gradient, and their gradients, a block of rows at a time."""
     rows, gradient = row_gradients.parts(table)
-    size = max(_CELLS[table.device.type] // table.shape[1], 1) if table.device.type in _CELLS else max(len(rows), 1)
+    size = max(_CELLS // table.shape[1] if table.device.type == "cpu" else len(rows), 1)
     return zip(torch.split(rows, size), torch.split(gradient, size), strict=True)
