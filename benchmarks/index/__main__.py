@@ -61,10 +61,9 @@ def main() -> None:
 def _measure(name: str, kind: str, folder: Path, output: Path, cores: list[int], autofaiss: Path | None) -> Run:
     shutil.rmtree(output, ignore_errors=True)
     python = str(autofaiss) if name == "autofaiss" and autofaiss else sys.executable
-    threads = 1 if name == "faiss" else len(cores)
-    command = [python, "-m", f"benchmarks.index.with_{name}", str(folder), kind, str(output), str(threads)]
     if name == "faiss":
-        cores = cores[:1]  # its matrix products would take the others too
+        cores = cores[:1]  # on more, its matrix products would have more than its one thread
+    command = [python, "-m", f"benchmarks.index.with_{name}", str(folder), kind, str(output), str(len(cores))]
     return measure.run(command, cores, {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"})
 
 
