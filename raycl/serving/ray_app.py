@@ -40,12 +40,13 @@ class Retrieval:
         self, workspace: str, serving: dict[str, Any], *shards: DeploymentHandle[Any]
     ) -> None:
         """``serving``: the ``serving`` part of the config, as plain values; ``shards``: those that are elsewhere."""
+        self._meter = meter = RayMeter()  # first, since ``__del__`` ends it after a failure too
         collector.spare_modules()
         config = ServingConfig.model_validate(serving)
         await asyncio.to_thread(ray_proxy.require_apart, config)
         self._poll_s = config.poll_s
         self._tokens = Tokens.of(config.guard, os.environ)
-        store, meter = Store(workspace), RayMeter()
+        store = Store(workspace)
         meter.start()
         calls = ray_shards.Calls(shards, config) if shards else None
 
@@ -66,7 +67,6 @@ class Retrieval:
         self._service = Service(
             Current(store, load, meter), config, meter=meter, quality=lambda name: quality.get(name, {})
         )
-        self._meter = meter
         await asyncio.to_thread(self._service.current.poll)
         self._polling: asyncio.Task[None] | None = None
 
