@@ -14,6 +14,9 @@ from raycl.errors import ConfigError
 
 _BACKLOG = 2_048
 _LOOK_S = 0.02
+_LEAVES_WITHIN_S = 1.0
+"""From the end of a listener to that of connections on which nobody asks any more."""
+_LAST = (b"connection", b"close")
 
 
 class Listener:
@@ -58,10 +61,22 @@ class Listener:
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
 
     async def stop(self, within_s: float) -> None:
-        """Take no more connections, answer what is under way for so long at the most, and close the rest."""
-        self._server.config.timeout_graceful_shutdown = max(1, round(within_s))
-        self._server.should_exit = True
+        """Take no more connections, answer what is under way for so long at the most, and close the rest.
+
+        A connection between two requests is not closed at once, since the next one may be on its way: its next answer
+        says that it is the last.
+        """
+        state, settings = self._server.server_state, self._server.config
         if self._task is not None:
+            for accepting in self._server.servers if self._server.started else ():
+                accepting.close()
+            settings.encoded_headers = [*settings.encoded_headers, _LAST]  # of the seconds to come
+            state.default_headers.append(_LAST)
+            ends_at = time.monotonic() + min(_LEAVES_WITHIN_S, within_s)
+            while state.connections and time.monotonic() < ends_at:
+                await asyncio.sleep(_LOOK_S)
+            settings.timeout_graceful_shutdown = max(1, round(within_s))
+            self._server.should_exit = True
             await self._task
         self._socket.close()
 

@@ -66,6 +66,37 @@ def test_what_is_under_way_is_counted_and_answered_before_the_end() -> None:
     asyncio.run(asyncio.wait_for(drain(), 30.0))
 
 
+def test_a_connection_that_is_kept_hears_of_the_end_and_loses_no_request() -> None:
+    async def ask_on() -> None:
+        running = Listener(application("a"), "127.0.0.1", 0, 5.0)
+        running.start()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            before = await client.get(f"http://127.0.0.1:{running.port}/")
+            ended = asyncio.create_task(running.stop(10.0))
+            await asyncio.sleep(0.3)
+            last = await client.get(f"http://127.0.0.1:{running.port}/")
+            assert [answer.headers.get("connection") for answer in (before, last)] == [None, "close"]
+            assert last.text == "a"
+            await ended
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"http://127.0.0.1:{running.port}/")
+
+    asyncio.run(asyncio.wait_for(ask_on(), 30.0))
+
+
+def test_a_connection_on_which_nobody_asks_is_closed() -> None:
+    async def keep() -> None:
+        running = Listener(application("a"), "127.0.0.1", 0, 60.0)
+        running.start()
+        assert await get(running.port) == "a"
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        await running.stop(10.0)
+        assert await reader.read() == b""
+        writer.close()
+
+    asyncio.run(asyncio.wait_for(keep(), 30.0))
+
+
 def test_a_port_of_somebody_else_is_a_bad_config() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
