@@ -56,7 +56,7 @@ class _Fused(torch.autograd.Function):
         weights: Tensor,
     ) -> Tensor:
         learns = any(ctx.needs_input_grad[:3])
-        of_users, of_items = torch.empty_like(users), torch.zeros_like(items)
+        of_users, across = torch.empty_like(users), items.new_zeros(items.T.shape)  # of items: a faster product so
         of_private = None if private is None else torch.empty_like(private)
         shares = weights / len(users)
         total = shares.new_zeros(())
@@ -66,19 +66,21 @@ class _Fused(torch.autograd.Function):
             mine, place, apart = users[rows], own[rows, None], None if private is None else private[rows]
             left_out = (~negative[rows]).scatter_(1, place, False)
             logits = negatives.scores(mine, items, apart, log_q).masked_fill_(left_out, float("-inf"))
-            likely = logits.log_softmax(1)
-            total -= (likely.gather(1, place)[:, 0] * shares[rows]).sum()
+            likely = logits.softmax(1)
+            # The largest is 1 / sum(exp(logits - largest logit)): two maxima cost less than a logsumexp beside it.
+            log_sum = logits.amax(1) - likely.amax(1).log()
+            total += ((log_sum - logits.gather(1, place)[:, 0]) * shares[rows]).sum()
             if not learns:
                 continue
-            slopes = likely.exp_().mul_(shares[rows, None]).scatter_add_(1, place, -shares[rows, None].to(likely.dtype))
+            slopes = likely.mul_(shares[rows, None]).scatter_add_(1, place, -shares[rows, None].to(likely.dtype))
             shared = slopes[:, : len(items)]
             torch.mm(shared, items, out=of_users[rows])
-            of_items.addmm_(shared.T, mine)
+            across.addmm_(mine.T, shared)
             if apart is not None and of_private is not None:
                 beside = slopes[:, len(items) :, None]
                 of_users[rows] += (beside * apart).sum(1)
                 torch.mul(beside, mine[:, None, :], out=of_private[rows])
-        ctx.save_for_backward(of_users, of_items, *([] if of_private is None else [of_private]))
+        ctx.save_for_backward(of_users, across.T.contiguous(), *([] if of_private is None else [of_private]))
         return total
 
     @staticmethod
