@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Later = Callable[[], Tensor]
+"""Waits for what is being exchanged while this process goes on; on a GPU the kernels that come after wait."""
 
 
 class _Gather(torch.autograd.Function):
@@ -15,17 +18,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
         ctx.num_rows = rows.shape[0]
-        return torch.cat(parts)
+        return all_gathered(rows).flatten(0, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        start = dist.get_rank() * ctx.num_rows
-        return total[start : start + ctx.num_rows]
+        mine = torch.empty_like(gradients[0], memory_format=torch.contiguous_format)
+        dist.all_to_all_single(mine, gradients[0].contiguous())
+        return mine.view(dist.get_world_size(), ctx.num_rows, *mine.shape[1:]).sum(0)
 
 
 def gather(rows: Tensor) -> Tensor:
@@ -36,13 +36,25 @@ def gather(rows: Tensor) -> Tensor:
     return gathered
 
 
+def gathered_later(rows: Tensor) -> Later:
+    """``gather`` of what has no gradient."""
+    if world_size() == 1:
+        return lambda: rows
+    found, work = _gathering(rows)
+    return _after(work, found.flatten(0, 1))
+
+
+def mean_later(values: Tensor) -> Later:
+    """The mean over the processes of each number."""
+    if world_size() == 1:
+        return lambda: values
+    total = values.detach() / world_size()
+    return _after(dist.all_reduce(total, async_op=True), total)
+
+
 def mean(value: Tensor) -> Tensor:
     """The mean of a scalar over the processes."""
-    if world_size() == 1:
-        return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / world_size()
+    return mean_later(value)()
 
 
 def average(tensors: Sequence[Tensor | None]) -> None:
@@ -78,9 +90,24 @@ def is_same(number: int) -> bool:
 
 def all_gathered(values: Tensor) -> Tensor:
     """(world_size, ...) of what each process has, all of one shape."""
-    found = values.new_empty(world_size(), *values.shape)
-    dist.all_gather(list(found), values.contiguous())
+    found, work = _gathering(values)
+    work.wait()
     return found
+
+
+def _after(work: dist.Work, found: Tensor) -> Later:
+    def get() -> Tensor:
+        work.wait()
+        return found
+
+    return get
+
+
+def _gathering(values: Tensor) -> tuple[Tensor, dist.Work]:
+    found = values.new_empty(world_size(), *values.shape)
+    if dist.get_backend() == "gloo":  # takes two to four times as long for its own all_gather
+        return found, dist.all_to_all_single(found, values.expand_as(found).contiguous(), async_op=True)
+    return found, dist.all_gather(list(found), values.contiguous(), async_op=True)
 
 
 def swapped(values: Tensor, outgoing: list[int], incoming: list[int]) -> Tensor:

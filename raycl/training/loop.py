@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from raycl.errors import RayclError
 from raycl.model.towers import TwoTower
@@ -20,6 +19,7 @@ from raycl.tracking.events import Sink
 from raycl.tracking.lines import Lines
 from raycl.training import checkpoint, exchange, prefetch, sharding, start, step
 from raycl.training.curve import Point, plain
+from raycl.training.exchange import Later
 from raycl.training.job import Job
 from raycl.training.schedule import learning_rate
 from raycl.training.step import Learner
@@ -196,7 +196,7 @@ class _Meter:
     ) -> None:
         self._report, self._progress, self._job = report, progress, learner.job
         self._probe, self._track = learner.probe, track
-        self._pending: list[Tensor] = []
+        self._pending: list[Later] = []
         self._started = self._reported = time.monotonic()
         self._first_step = progress.epoch_step
 
@@ -206,7 +206,7 @@ class _Meter:
         if self._track is not None and self._track.wants(number):
             self._probe.begin(whole=self._track.wants_whole(number))
 
-    def add(self, value: Tensor, rate: float) -> None:
+    def add(self, value: Later, rate: float) -> None:
         """The step's loss, which ``progress`` counts already, and its learning rate."""
         self._pending.append(value)
         if self._track is not None and self._track.wants(self._progress.step):
@@ -220,7 +220,7 @@ class _Meter:
         """Fetch what is pending; RayclError where it is not finite."""
         if not self._pending:
             return
-        total = torch.stack(self._pending).double().sum().item()
+        total = torch.stack([value() for value in self._pending]).double().sum().item()
         if not np.isfinite(total):
             raise RayclError(
                 f"the loss became {total} before step {self._progress.step}: lower train.learning_rate or"

@@ -15,6 +15,7 @@ from raycl.model.inputs import FeatureRows
 from raycl.model.losses import negatives
 from raycl.model.spec import FeatureSizes
 from raycl.training import draws, exchange, terms
+from raycl.training.exchange import Later
 from raycl.training.job import Inputs, Job
 from raycl.training.passes import Passes
 from raycl.training.terms import Candidates, Material, Reading
@@ -75,11 +76,13 @@ class Objective(nn.Module):
         if self.log_temperature is not None:
             self.log_temperature.clamp_(math.log(_LOWEST_TEMPERATURE), math.log(_HIGHEST_TEMPERATURE))
 
-    def forward(self, users: Tensor, items: Tensor, passes: Passes, inputs: Inputs, number: int) -> Tensor:
+    def forward(
+        self, users: Tensor, items: Tensor, passes: Passes, in_batch: Later, inputs: Inputs, number: int
+    ) -> Tensor:
         """This process's loss in step ``number``, such that the mean over processes is that of one with all rows.
 
-        ``users`` and ``items`` are the towers' vectors of all rows of ``passes``. The items of the step are taken into
-        the sketch before they are judged, and into the bank afterwards.
+        ``users`` and ``items`` are the towers' vectors of all rows of ``passes``, ``in_batch`` the items of all
+        processes' pairs. They are taken into the sketch before they are judged, and into the bank afterwards.
         """
         mine, *user_views = torch.split(users, passes.batch_rows)
         batch, drawn, private, *item_views = torch.split(items, passes.item_runs)
@@ -92,7 +95,7 @@ class Objective(nn.Module):
             passes.batch_items,
             passes.batch_history,
             self.temperature,
-            self._candidates(mine, batch, drawn, private, own, passes, inputs, number)
+            self._candidates(mine, batch, drawn, private, own, passes, in_batch, inputs, number)
             if self.loss.has(*CONTRASTING)
             else None,
             tuple(user_views),
@@ -112,6 +115,7 @@ class Objective(nn.Module):
         private: Tensor,
         own: Tensor,
         passes: Passes,
+        in_batch: Later,
         inputs: Inputs,
         number: int,
     ) -> Candidates:
@@ -124,7 +128,7 @@ class Objective(nn.Module):
         ones in Huang et al., KDD 2020, section 6.1; with a log q of 0 it would weigh next to nothing.
         """
         kept = self.loss.negatives
-        items, vectors = exchange.gather(passes.batch_items), exchange.gather(batch)
+        vectors, items = exchange.gather(batch), in_batch()
         if self.sketch is not None:
             self.sketch.update(items)
         found = [(vectors, items, self._log_q(items, inputs))]

@@ -42,6 +42,8 @@ class Learner:
     probe: Probe = field(default_factory=Probe)
     """Looks at the steps that are told of."""
 
+    row_means: row_gradients.Means = field(default_factory=row_gradients.Means)
+
     @functools.cached_property
     def trained(self) -> nn.Module:
         """All that a checkpoint holds."""
@@ -105,7 +107,7 @@ def take(one: Learner, batch: Batch, number: int, rate: float) -> Tensor:
     one.trained.zero_grad(set_to_none=True)
     value = backward(one, rows, number)
     exchange.average([parameter.grad for parameter in one.objective.parameters()])
-    row_gradients.average(one.tables)
+    row_gradients.average(one.tables, one.row_means)
     dense = [parameter.grad for parameter in one.dense if parameter.grad is not None]
     norm = row_gradients.clip(dense, one.tables, one.job.train.gradient_clip)
     one.probe.gradients(norm, one.dense, one.tables, one.objective.temperature)
@@ -125,18 +127,19 @@ def backward(one: Learner, rows: Passes, number: int) -> Tensor:
     then each pass is made again and hands its part on (GradCache, Gao et al., RepL4NLP 2021, section 3): the same
     gradients, with the memory of one pass and of the vectors.
     """
+    in_batch = exchange.gathered_later(rows.batch_items)  # on its way while the towers work
     chunks = rows.chunks(one.job.train.rows_per_pass)
     if len(chunks) == 1:
         users, items = _forward(one, one.model, rows, number, 0, *chunks[0])
         one.probe.vectors(users, items, rows)
-        value: Tensor = one.objective(users, items, rows, one.inputs, number)
+        value: Tensor = one.objective(users, items, rows, in_batch, one.inputs, number)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
     with torch.no_grad():
         made = [_forward(one, one.towers, rows, number, place, *chunk) for place, chunk in enumerate(chunks)]
     users, items = (torch.cat(vectors).requires_grad_() for vectors in zip(*made, strict=True))
     one.probe.vectors(users, items, rows)
-    value = one.objective(users, items, rows, one.inputs, number)
+    value = one.objective(users, items, rows, in_batch, one.inputs, number)
     value.backward()  # type: ignore[no-untyped-call]
     assert users.grad is not None
     assert items.grad is not None

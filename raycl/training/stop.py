@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from raycl.training import exchange
+from raycl.training.exchange import Later
 
 log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_STEPS_BEHIND = 2
-"""How far the host runs ahead of a GPU before it looks at what was exchanged: so it need not wait for a step."""
+_STEPS_BEHIND = {"cpu": 1, "cuda": 2}
+"""How many steps further a process looks at what was exchanged, so that it need not wait: for the others, or also for
+a GPU, which the host runs ahead of."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -31,13 +33,13 @@ class Stopped(KeyboardInterrupt):
 class _Wish:
     """How many processes asked for the end by some step, on its way from the device."""
 
-    asked: Tensor
+    asked: Later
     there: torch.cuda.Event | None
 
     def count(self) -> float:
         if self.there is not None:
             self.there.synchronize()
-        return float(self.asked)
+        return float(self.asked())
 
 
 class Agreement:
@@ -50,30 +52,28 @@ class Agreement:
         self._asked = asked
         self._behind: deque[_Wish] = deque()
 
-    def mean(self, value: Tensor) -> Tensor:
-        """``exchange.mean`` of a step's loss."""
+    def mean(self, value: Tensor) -> Later:
+        """``exchange.mean`` of a step's loss, on its way."""
         if exchange.world_size() == 1:
-            return value
+            return lambda: value
         wish = torch.full_like(value, float(self._asked.is_set()))
-        both = exchange.mean(torch.stack([value.detach(), wish]))
-        self._behind.append(_fetched(both[1]))
-        return both[0]
+        both = exchange.mean_later(torch.stack([value.detach(), wish]))
+        self._behind.append(_Wish(lambda: both()[1], None) if value.device.type == "cpu" else _fetched(both()[1]))
+        return lambda: both()[0]
 
     def reached(self) -> bool:
         """Whether training ends after this step: the same in every process, once any of them was asked to end."""
         if exchange.world_size() == 1:
             return self._asked.is_set()
-        behind = 0 if self._behind[-1].there is None else _STEPS_BEHIND
+        behind = _STEPS_BEHIND["cpu" if self._behind[-1].there is None else "cuda"]
         return len(self._behind) > behind and self._behind.popleft().count() > 0.0
 
 
 def _fetched(asked: Tensor) -> _Wish:
-    if asked.device.type != "cuda":
-        return _Wish(asked, None)
     there = torch.cuda.Event()  # type: ignore[no-untyped-call]
     fetched = torch.empty_like(asked, device="cpu", pin_memory=True).copy_(asked, non_blocking=True)
     there.record()
-    return _Wish(fetched, there)
+    return _Wish(lambda: fetched, there)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor
 from raycl.tracking.events import Sink
 from raycl.training.checkpoint import Progress
 from raycl.training.curve import Point, plain
+from raycl.training.exchange import Later
 from raycl.training.job import Job
 
 _MOST_POINTS, _MOST_WHOLE = 2_000, 200
@@ -30,7 +31,7 @@ class Track:
         total = job.stream.steps * job.train.epochs
         self._every = max(1, -(-total // _MOST_POINTS))
         self._every_whole = self._every * max(1, -(-total // (self._every * _MOST_WHOLE)))
-        self._pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
+        self._pending: list[tuple[dict[str, Any], Later, dict[str, Tensor]]] = []
         self._timed = time.monotonic(), progress.step
         sink.put(_event("start", progress.step))
 
@@ -42,7 +43,7 @@ class Track:
         """Whether to measure all there is of that step."""
         return step % self._every_whole == 0
 
-    def step(self, progress: Progress, rate: float, loss: Tensor, measured: dict[str, Tensor]) -> None:
+    def step(self, progress: Progress, rate: float, loss: Later, measured: dict[str, Tensor]) -> None:
         """The step that ``progress`` counts last was made at this learning rate."""
         now, (before, first) = time.monotonic(), self._timed
         self._timed = now, progress.step
@@ -50,7 +51,7 @@ class Track:
         about = {"epoch": progress.epoch, "learning_rate": rate, "pairs_per_s": pairs / max(now - before, 1e-9)}
         if not self._job.loss.learn_temperature:
             about["temperature"] = self._job.loss.temperature
-        self._pending.append((_event("step", progress.step) | about, {"loss": loss, **measured}))
+        self._pending.append((_event("step", progress.step) | about, loss, measured))
 
     def validation(self, point: Point) -> None:
         """A validation was made."""
@@ -62,7 +63,8 @@ class Track:
 
     def settle(self) -> None:
         """Fetch what is pending, in one transfer, and hand it on."""
-        pending, self._pending = self._pending, []
+        pending = [(event, {"loss": loss(), **measured}) for event, loss, measured in self._pending]
+        self._pending = []
         if not pending:
             return
         tensors = [tensor.detach().float() for _, measured in pending for tensor in measured.values()]

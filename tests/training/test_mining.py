@@ -144,7 +144,9 @@ def test_mined_negatives_follow_explicit_ones_as_columns_of_their_row(tmp_path: 
     one = objective.build(run)
     users, items = (torch.nn.functional.normalize(torch.randn(n, 8), dim=1) for n in (16, len(rows.items)))
     split = torch.split(items, rows.item_runs)
-    found = one._candidates(users, split[0], split[1], split[2], torch.arange(16), rows, run.inputs, 0)
+    found = one._candidates(
+        users, split[0], split[1], split[2], torch.arange(16), rows, lambda: rows.batch_items, run.inputs, 0
+    )
     assert found.negative.shape == (16, 16 + 5)
     assert found.negative[:, 19:].tolist() == (rows.private[:, 3:] >= 0).tolist()
     assert found.private is not None

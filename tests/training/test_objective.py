@@ -16,6 +16,7 @@ from raycl.model.inputs import FeatureRows
 from raycl.model.losses import bpr, multi_positive, negatives, softmax, triplet
 from raycl.model.spec import FeatureSizes
 from raycl.training import objective, passes
+from raycl.training.exchange import Later
 from raycl.training.job import Job
 from raycl.training.objective import Decoder, Objective
 from raycl.training.passes import Passes
@@ -28,6 +29,11 @@ OWN = torch.arange(ROWS)
 
 def vectors(rows: int, seed: int) -> Tensor:
     return normalize(torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def items_of(rows: Passes) -> Later:
+    """Of the pairs of all processes, where there is one."""
+    return lambda: rows.batch_items
 
 
 class Stepping:
@@ -43,7 +49,7 @@ class Stepping:
         """The value, and what it was made of."""
         rows = passes.of(self.run, None, next(self.batches), self.number, CPU)
         users, items = (vectors(len(one), self.number * 2 + n) for n, one in enumerate((rows.user_rows, rows.items)))
-        value = self.objective(users, items, rows, self.run.inputs, self.number)
+        value = self.objective(users, items, rows, items_of(rows), self.run.inputs, self.number)
         self.number += 1
         return value, rows, users, items
 
@@ -130,7 +136,9 @@ def test_random_negatives_are_other_ones_in_each_row_and_step(tmp_path: Path) ->
     for _ in range(2):
         _, rows, users, items = one.step()
         batch, drawn, private = torch.split(items, rows.item_runs)
-        found = one.objective._candidates(users, batch, drawn, private, OWN, rows, one.run.inputs, one.number)
+        found = one.objective._candidates(
+            users, batch, drawn, private, OWN, rows, items_of(rows), one.run.inputs, one.number
+        )
         assert found.negative.sum(1).tolist() == [1] * ROWS
         seen.append(found.negative.long().argmax(1).tolist())
     assert len(set(seen[0])) > ROWS / 2
@@ -197,7 +205,7 @@ def test_choosing_hard_negatives_leaves_explicit_ones_in(tmp_path: Path) -> None
     one = Stepping(tmp_path, negatives={"explicit": True, "hard": 1})
     _, rows, users, items = one.step()
     batch, drawn, private = torch.split(items, rows.item_runs)
-    found = one.objective._candidates(users, batch, drawn, private, OWN, rows, one.run.inputs, 1)
+    found = one.objective._candidates(users, batch, drawn, private, OWN, rows, items_of(rows), one.run.inputs, 1)
     assert rows.private is not None
     usable = (rows.private >= 0) & (rows.private != rows.batch_items[:, None])
     assert found.negative[:, :ROWS].sum(1).tolist() == [1] * ROWS

@@ -51,10 +51,11 @@ def assert_each_row_once(folder: Path) -> None:
         assert len(every) - len(read) < BATCH
 
 
-# The stop after step 9 is after the last one of an epoch, before its end was recorded.
+# Several processes end a step after that in which one is asked to, alone one ends after it. The stop after step 9 is
+# after the last one of an epoch, before its end was recorded.
 @pytest.mark.parametrize(
     ("shard_tables", "stops"),
-    [(False, [(1, 0, 2), (4, 3, 9), (1, 0, 12)]), (True, [(1, 0, 6), (4, 0, 9)])],
+    [(False, [(1, 0, 2), (4, 3, 8), (1, 0, 12)]), (True, [(1, 0, 6), (4, 0, 8)])],
     ids=["whole tables", "tables on shards"],
 )
 def test_a_run_is_stopped_within_epochs_and_goes_on_with_other_numbers_of_processes(
@@ -63,7 +64,7 @@ def test_a_run_is_stopped_within_epochs_and_goes_on_with_other_numbers_of_proces
     train = {"shard_tables": shard_tables}
     for world, rank, at in stops:
         assert crew.train(tmp_path, world, End(rank, at, "stop"), train=train) == {STOPPED}
-        assert newest_step(tmp_path) == at + 1
+        assert newest_step(tmp_path) == at + 1 + (world > 1)
     assert crew.train(tmp_path, 2, train=train) == {ENDED}
 
     assert_each_row_once(tmp_path)
@@ -79,7 +80,7 @@ def test_a_stop_repeats_no_step(tmp_path: Path) -> None:
         assert crew.train(tmp_path, world, End(world - 1, at, "stop"), train={"checkpoint_steps": 100}) == {STOPPED}
     assert crew.train(tmp_path, 2) == {ENDED}
     lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(tmp_path.glob("taken-*-0"))]
-    assert [len(one) for one in lines] == [5, 9, 6]
+    assert [len(one) for one in lines] == [6, 8, 6]
 
 
 def test_processes_that_are_killed_at_random_steps_leave_the_run_of_two_that_nothing_disturbed(

@@ -28,7 +28,7 @@ def run(one: RowTable, make: Make, reads: Iterable[Tensor]) -> Tensor:
     for number, rows in enumerate(reads):
         optimizer.zero_grad()
         torch.autograd.backward((one(rows) - number).square().sum())
-        row_gradients.average([one])
+        row_gradients.average([one], row_gradients.Means())
         optimizer.step()
     return one.weight.detach()
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from raycl.model.inputs import FeatureRows
-from raycl.training import loop, passes, step
+from raycl.training import exchange, loop, passes, step
 from raycl.training.step import Learner
 from tests.training import workers
 from tests.training.builders import assert_close, job, weights_of
@@ -64,7 +64,7 @@ def test_a_pass_that_is_made_again_draws_the_same_dropout(tmp_path: Path) -> Non
     one.towers.zero_grad()
     made = [step._forward(one, one.towers, rows, 0, place, *chunk) for place, chunk in enumerate(rows.chunks(6))]
     users, items = (torch.cat(vectors) for vectors in zip(*made, strict=True))
-    one.objective(users, items, rows, one.inputs, 0).backward()
+    one.objective(users, items, rows, exchange.gathered_later(rows.batch_items), one.inputs, 0).backward()
     expected = {name: dense(parameter) for name, parameter in one.towers.named_parameters()}
     assert_close(found, expected, 1e-6)
 

@@ -58,7 +58,7 @@ def test_a_process_alone_ends_after_the_step_in_which_it_is_asked() -> None:
     asked = threading.Event()
     agreement = Agreement(asked)
     value = torch.tensor(1.5)
-    assert agreement.mean(value) is value
+    assert agreement.mean(value)() is value
     assert not agreement.reached()
     asked.set()
     assert agreement.reached()
