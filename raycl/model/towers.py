@@ -10,7 +10,7 @@ from raycl.config import ModelConfig
 from raycl.model.features import FeatureBlock
 from raycl.model.history import WeightedMean, pooling
 from raycl.model.inputs import FeatureRows, unknown
-from raycl.model.row_table import RowTable, sums
+from raycl.model.row_table import RowTable, distinct, sums
 from raycl.model.spec import FeatureSizes, TowerSpec
 
 _ROWS = 8_192
@@ -198,7 +198,7 @@ class TwoTower(nn.Module):
         if not self.spec.model.share_items:
             return self.user(history, users, age_s, context), vectors
         assert catalogue is not None
-        rows, places = torch.unique(history.clamp(min=0), return_inverse=True)  # each item once, however often met
+        rows, places = distinct(history.clamp(min=0), self.spec.num_items)  # each item once, however often met
         table = self._represent(rows, catalogue)
         return self.user.of_events(table, places, history >= 0, users, age_s, context), vectors
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from raycl.model import row_table
 from raycl.model.row_table import RowTable
 from raycl.training import exchange
 
@@ -27,14 +28,14 @@ def average(tables: Sequence[RowTable], means: Means) -> None:
     table that is spread over the processes the sum has come to its rows already.
     """
     shared = [table for table in tables if table.shards is None]
-    found = [_distinct(*parts(table.weight)) for table in shared]
+    found = [_distinct(*parts(table.weight), len(table.weight)) for table in shared]
     if exchange.world_size() > 1 and found:
-        found = means.of(found)
+        found = means.of(found, [len(table.weight) for table in shared])
     for table, (rows, values) in zip(shared, found, strict=True):
         _put(table, rows, values)
     for table in tables:
         if table.shards is not None:
-            rows, values = _distinct(*parts(table.weight))
+            rows, values = _distinct(*parts(table.weight), len(table.weight))
             _put(table, rows, values / exchange.world_size())
 
 
@@ -48,8 +49,11 @@ class Means:
     def __init__(self) -> None:
         self._room = 0
 
-    def of(self, mine: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """The rows (touched,), in order, and their mean gradients (touched, dim), for each table's in this process."""
+    def of(self, mine: Sequence[tuple[Tensor, Tensor]], heights: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """The rows (touched,), in order, and their mean gradients (touched, dim), for each table's in this process.
+
+        Tables have ``heights`` rows.
+        """
         rows, values = (torch.cat(column) for column in zip(*mine, strict=True))
         found = _Rows.of(torch.tensor([len(rows) for rows, _ in mine], device=rows.device), rows, values, self._room)
         sizes = found.sizes.tolist()
@@ -63,8 +67,9 @@ class Means:
             for each, its_rows, its_values in zip(sizes, found.rows, found.values, strict=True)
         ]
         means = []
-        for of_table in zip(*by_process, strict=True):
-            rows, values = _distinct(*(torch.cat(column) for column in zip(*of_table, strict=True)))
+        for height, *of_table in zip(heights, *by_process, strict=True):
+            rows, values = (torch.cat(column) for column in zip(*of_table, strict=True))
+            rows, values = _distinct(rows, values, height)
             means.append((rows, values / len(sizes)))
         return means
 
@@ -124,9 +129,9 @@ def _put(table: RowTable, rows: Tensor, values: Tensor) -> None:
     weight.grad = torch.sparse_coo_tensor(rows[None], values, weight.shape, is_coalesced=True, check_invariants=False)
 
 
-def _distinct(rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row once, in order, with the sum of its gradients."""
+def _distinct(rows: Tensor, values: Tensor, height: int) -> tuple[Tensor, Tensor]:
+    """Each row of a table of ``height`` once, in order, with the sum of its gradients."""
     if bool((rows[1:] > rows[:-1]).all()):
         return rows, values
-    distinct, places = torch.unique(rows, return_inverse=True)
-    return distinct, values.new_zeros(len(distinct), values.shape[1]).index_add_(0, places, values)
+    once, places = row_table.distinct(rows, height)
+    return once, values.new_zeros(len(once), values.shape[1]).index_add_(0, places, values)

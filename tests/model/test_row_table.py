@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from raycl.model.row_table import RowTable, tables_of
+from raycl.model.row_table import RowTable, distinct, tables_of
 
 ROWS = torch.tensor([[3, 1, 1], [0, 3, 4], [1, 1, 1]])
 WEIGHTS = torch.tensor([[0.5, 0.0, 2.0], [1.0, 1.0, -1.0], [0.2, 0.3, 0.5]])
@@ -57,3 +58,21 @@ def test_the_tables_of_a_module_are_found_by_the_names_of_their_weights() -> Non
     module = nn.ModuleDict({"one": table(), "more": nn.ModuleList([nn.Linear(2, 2), table()])})
     assert list(tables_of(module)) == ["one.weight", "more.1.weight"]
     assert tables_of(module).keys() <= dict(module.named_parameters()).keys()
+
+
+@pytest.mark.parametrize("num_rows", [1, 5, 1_000, 100_000])
+@pytest.mark.parametrize("shape", [(0,), (1,), (40, 3), (2_000,)])
+def test_rows_are_found_once_as_pytorch_finds_them(num_rows: int, shape: tuple[int, ...]) -> None:
+    rows = torch.randint(num_rows, shape, generator=torch.Generator().manual_seed(num_rows))
+    once, places = distinct(rows, num_rows)
+    expected = torch.unique(rows, return_inverse=True)
+    assert torch.equal(once, expected[0])
+    assert torch.equal(places, expected[1])
+
+
+@pytest.mark.parametrize("num_rows", [6, 100_000])
+@pytest.mark.parametrize("beyond", [-1, 0])
+def test_a_row_that_a_table_does_not_have_is_an_error(num_rows: int, beyond: int) -> None:
+    rows = torch.tensor([1, 2, num_rows if beyond == 0 else beyond])
+    with pytest.raises(IndexError):
+        RowTable(num_rows, 2)(rows)

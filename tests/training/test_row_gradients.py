@@ -110,7 +110,7 @@ def test_means_are_those_of_all_processes_however_many_rows_each_has(
         of.rank, of.calls = rank, 0
         means, found, calls = row_gradients.Means(), [], []
         for mine in steps:
-            found.append(means.of(mine[rank]))
+            found.append(means.of(mine[rank], heights))
             calls.append(of.calls)
         return found, calls
 
