@@ -46,11 +46,11 @@ class RowAdam(torch.optim.Optimizer):
                     mean = state["exp_avg"].index_select(0, rows).lerp_(gradient, 1 - first)
                     square = state["exp_avg_sq"].index_select(0, rows).mul_(second)
                     square.addcmul_(gradient, gradient, value=1 - second)
-                    state["exp_avg"].index_copy_(0, rows, mean)
-                    state["exp_avg_sq"].index_copy_(0, rows, square)
+                    _put(state["exp_avg"], rows, mean)
+                    _put(state["exp_avg_sq"], rows, square)
                     scale = square.div_(1 - second**count).sqrt_().add_(group["eps"])
                     moved = table.index_select(0, rows).mul_(1 - rate * group["weight_decay"])
-                    table.index_copy_(0, rows, moved.addcdiv_(mean, scale, value=-rate / (1 - first**count)))
+                    _put(table, rows, moved.addcdiv_(mean, scale, value=-rate / (1 - first**count)))
 
 
 class RowAdagrad(torch.optim.Optimizer):
@@ -75,10 +75,18 @@ class RowAdagrad(torch.optim.Optimizer):
                     state["sum"] = table.new_zeros(len(table))
                 for rows, gradient in _blocks(table):
                     total = state["sum"].index_select(0, rows).add_(gradient.square().mean(1))
-                    state["sum"].index_copy_(0, rows, total)
+                    _put(state["sum"], rows, total)
                     moved = table.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
                     moved.sub_(gradient * (group["lr"] / total.sqrt().add_(group["eps"]))[:, None])
-                    table.index_copy_(0, rows, moved)  # rows of a large table come from afar: each is read once
+                    _put(table, rows, moved)  # rows of a large table come from afar: each is read once
+
+
+def _put(table: Tensor, rows: Tensor, values: Tensor) -> None:
+    """``index_copy_``, which takes twice as long as NumPy on a CPU."""
+    if table.device.type == "cpu":
+        table.detach().numpy()[rows.numpy()] = values.numpy()
+    else:
+        table.index_copy_(0, rows, values)
 
 
 def _blocks(table: nn.Parameter) -> Iterator[tuple[Tensor, Tensor]]:
