@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import bisect_left
 from collections import defaultdict
@@ -11,6 +12,8 @@ from itertools import accumulate
 from ray.util.metrics import Counter, Gauge
 
 from raycl.serving.meter import METRICS
+
+log = logging.getLogger(__name__)
 
 _HANDS_ON_EVERY_S = 5.0
 """Half of the time between two reports of a Ray process to its node."""
@@ -100,7 +103,10 @@ class RayMeter:
 
     def _hand_on_forever(self) -> None:
         while not self._closed.wait(_HANDS_ON_EVERY_S):
-            self.hand_on()
+            try:
+                self.hand_on()
+            except Exception:  # of Ray, which may take it again later
+                log.exception("metrics of the last %g s did not reach Ray", _HANDS_ON_EVERY_S)
 
 
 def _key(name: str, tags: dict[str, str]) -> _Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -98,3 +99,22 @@ def test_metrics_are_described_and_bounds_ascend() -> None:
         assert (metric.kind == "histogram") == bool(metric.bounds)
         assert list(metric.bounds) == sorted(set(metric.bounds))
         assert metric.kind != "gauge" or not metric.tags
+
+
+def test_a_call_into_ray_that_fails_is_told_and_the_next_one_is_made(
+    told: dict[tuple[str, ...], float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray_meter, "_HANDS_ON_EVERY_S", 0.01)
+    meter, went_on, calls = RayMeter(), threading.Event(), iter([True])
+
+    def hand_on() -> None:
+        if next(calls, False):
+            raise RuntimeError("no agent")
+        went_on.set()
+
+    monkeypatch.setattr(meter, "hand_on", hand_on)
+    meter.start()
+    assert went_on.wait(10.0)
+    meter.close()
+    assert "did not reach Ray" in caplog.text
+    assert "no agent" in caplog.text
