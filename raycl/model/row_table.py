@@ -65,7 +65,7 @@ def distinct(rows: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
 
     What ``torch.unique`` finds, in a tenth of the time for the rows of a batch on a CPU.
 
-    Raises IndexError for one that is none of the table's, there or where it is read.
+    On a CPU it may raise IndexError for what is no row of the table; what it lets pass fails where it is read.
     """
     if rows.device.type != "cpu" or num_rows >= _MARKED * rows.numel():
         once, places = torch.unique(rows, return_inverse=True)

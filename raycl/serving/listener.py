@@ -17,6 +17,7 @@ _LOOK_S = 0.02
 _LEAVES_WITHIN_S = 1.0
 """From the end of a listener to that of connections on which nobody asks any more."""
 _LAST = (b"connection", b"close")
+"""The header of a connection's last answer."""
 
 
 class Listener:
@@ -63,8 +64,8 @@ class Listener:
     async def stop(self, within_s: float) -> None:
         """Take no more connections, answer what is under way for so long at the most, and close the rest.
 
-        A connection between two requests is not closed at once, since the next one may be on its way: its next answer
-        says that it is the last.
+        A connection between two requests is not closed at once, since the next one may be on its way: for a second its
+        next answer says that it is the last, and what is asked till then has the whole time.
         """
         state, settings = self._server.server_state, self._server.config
         if self._task is not None:

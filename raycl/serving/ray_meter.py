@@ -42,6 +42,7 @@ class RayMeter:
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._counted: defaultdict[_Key, float] = defaultdict(float)
         self._set: dict[str, float] = {}
+        self._failing = False
         self._observed: dict[_Key, _Histogram] = {}
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
@@ -62,7 +63,7 @@ class RayMeter:
     def close(self) -> None:
         """Hand on what is left."""
         self._closed.set()
-        self.hand_on()
+        self._try_to_hand_on()
 
     def add(self, name: str, value: float = 1.0, **tags: str) -> None:
         """Count up."""
@@ -86,11 +87,13 @@ class RayMeter:
     def hand_on(self) -> None:
         """Tell Ray all that there is to tell."""
         with self._lock:
-            counted, self._counted = self._counted, defaultdict(float)
+            counted = [(key, value) for key, value in self._counted.items() if value]
             gauges = dict(self._set)
             histograms = {key: (list(one.counts), one.total) for key, one in self._observed.items()}
-        for key, value in counted.items():
+        for key, value in counted:
             self._counters[key[0]].inc(value, _tags(key))
+            with self._lock:
+                self._counted[key] -= value
         for name, value in gauges.items():
             self._gauges[name].set(value)
         for key, (counts, total) in histograms.items():
@@ -103,10 +106,16 @@ class RayMeter:
 
     def _hand_on_forever(self) -> None:
         while not self._closed.wait(_HANDS_ON_EVERY_S):
-            try:
-                self.hand_on()
-            except Exception:  # of Ray, which may take it again later
-                log.exception("metrics of the last %g s did not reach Ray", _HANDS_ON_EVERY_S)
+            self._try_to_hand_on()
+
+    def _try_to_hand_on(self) -> None:
+        try:
+            self.hand_on()
+            self._failing = False
+        except Exception:  # of Ray: what it did not take is kept
+            if not self._failing:
+                log.exception("metrics do not reach Ray, which is tried again every %g s", _HANDS_ON_EVERY_S)
+            self._failing = True
 
 
 def _key(name: str, tags: dict[str, str]) -> _Key:

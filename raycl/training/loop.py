@@ -127,11 +127,12 @@ def _take_steps(
             progress.step += 1
             progress.epoch_step += 1
             meter.add(agreement.mean(value), rate)
-            if agreement.reached():
+            last = progress.epoch_step == steps
+            if agreement.reached(at_once=last or watch.is_due(progress)):  # before a validation, which may be long
                 _save(learner, progress, writer, meter)
                 writer.wait()
                 raise Stopped
-            if progress.epoch_step == steps or _ends_early(watch, progress, meter):
+            if last or _ends_early(watch, progress, meter):
                 return
             if progress.epoch_step % train.checkpoint_steps == 0:
                 _save(learner, progress, writer, meter)

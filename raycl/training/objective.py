@@ -107,6 +107,12 @@ class Objective(nn.Module):
             return found
         return found + 0.0 * mine.sum()  # processes wait for the gradients of each other's user towers
 
+    def items_of_all(self, passes: Passes) -> Later:
+        """The items of all processes' pairs, sent for where a term compares with them."""
+        if not self.loss.has(*CONTRASTING):
+            return lambda: passes.batch_items
+        return exchange.gathered_later(passes.batch_items)
+
     def _candidates(
         self,
         users: Tensor,

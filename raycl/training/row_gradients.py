@@ -49,10 +49,10 @@ class Means:
     def __init__(self) -> None:
         self._room = 0
 
-    def of(self, mine: Sequence[tuple[Tensor, Tensor]], heights: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    def of(self, mine: Sequence[tuple[Tensor, Tensor]], num_rows: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
         """The rows (touched,), in order, and their mean gradients (touched, dim), for each table's in this process.
 
-        Tables have ``heights`` rows.
+        ``num_rows`` are those of each table.
         """
         rows, values = (torch.cat(column) for column in zip(*mine, strict=True))
         found = _Rows.of(torch.tensor([len(rows) for rows, _ in mine], device=rows.device), rows, values, self._room)
@@ -67,9 +67,9 @@ class Means:
             for each, its_rows, its_values in zip(sizes, found.rows, found.values, strict=True)
         ]
         means = []
-        for height, *of_table in zip(heights, *by_process, strict=True):
+        for num, *of_table in zip(num_rows, *by_process, strict=True):
             rows, values = (torch.cat(column) for column in zip(*of_table, strict=True))
-            rows, values = _distinct(rows, values, height)
+            rows, values = _distinct(rows, values, num)
             means.append((rows, values / len(sizes)))
         return means
 
@@ -129,9 +129,9 @@ def _put(table: RowTable, rows: Tensor, values: Tensor) -> None:
     weight.grad = torch.sparse_coo_tensor(rows[None], values, weight.shape, is_coalesced=True, check_invariants=False)
 
 
-def _distinct(rows: Tensor, values: Tensor, height: int) -> tuple[Tensor, Tensor]:
-    """Each row of a table of ``height`` once, in order, with the sum of its gradients."""
+def _distinct(rows: Tensor, values: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """Each row of a table of ``num_rows`` once, in order, with the sum of its gradients."""
     if bool((rows[1:] > rows[:-1]).all()):
         return rows, values
-    once, places = row_table.distinct(rows, height)
+    once, places = row_table.distinct(rows, num_rows)
     return once, values.new_zeros(len(once), values.shape[1]).index_add_(0, places, values)

@@ -65,8 +65,9 @@ def whole(own: Tensor, num_rows: int) -> Tensor:
     """
     world, first = exchange.world_size(), exchange.rank() == 0
     found = torch.empty(num_rows if first else 0, *own.shape[1:], dtype=own.dtype)
-    for start in range(0, -(-num_rows // world), _ROWS):
-        size = min(_ROWS, -(-num_rows // world) - start)
+    block = -(-_ROWS // world)
+    for start in range(0, -(-num_rows // world), block):
+        size = min(block, -(-num_rows // world) - start)
         mine = own[start : start + size]
         filled = torch.cat([mine, mine.new_zeros(size - len(mine), *mine.shape[1:])])
         for process, rows in enumerate(exchange.all_gathered(filled)):

@@ -43,6 +43,7 @@ class Learner:
     """Looks at the steps that are told of."""
 
     row_means: row_gradients.Means = field(default_factory=row_gradients.Means)
+    """Remembers how many rows the last step's gradients had."""
 
     @functools.cached_property
     def trained(self) -> nn.Module:
@@ -127,7 +128,7 @@ def backward(one: Learner, rows: Passes, number: int) -> Tensor:
     then each pass is made again and hands its part on (GradCache, Gao et al., RepL4NLP 2021, section 3): the same
     gradients, with the memory of one pass and of the vectors.
     """
-    in_batch = exchange.gathered_later(rows.batch_items)  # on its way while the towers work
+    in_batch = one.objective.items_of_all(rows)  # on its way while the towers work
     chunks = rows.chunks(one.job.train.rows_per_pass)
     if len(chunks) == 1:
         users, items = _forward(one, one.model, rows, number, 0, *chunks[0])

@@ -61,12 +61,17 @@ class Agreement:
         self._behind.append(_Wish(lambda: both()[1], None) if value.device.type == "cpu" else _fetched(both()[1]))
         return lambda: both()[0]
 
-    def reached(self) -> bool:
-        """Whether training ends after this step: the same in every process, once any of them was asked to end."""
+    def reached(self, *, at_once: bool) -> bool:
+        """Whether training ends after this step: the same in every process, once any of them was asked to end.
+
+        With ``at_once`` what was asked in this very step counts too, which may take a wait for the others. All
+        processes say the same of it.
+        """
         if exchange.world_size() == 1:
             return self._asked.is_set()
-        behind = _STEPS_BEHIND["cpu" if self._behind[-1].there is None else "cuda"]
-        return len(self._behind) > behind and self._behind.popleft().count() > 0.0
+        behind = 0 if at_once else _STEPS_BEHIND["cpu" if self._behind[-1].there is None else "cuda"]
+        seen = [self._behind.popleft().count() for _ in range(len(self._behind) - behind)]
+        return any(count > 0.0 for count in seen)
 
 
 def _fetched(asked: Tensor) -> _Wish:
@@ -95,7 +100,7 @@ def on_signals(asked: threading.Event) -> Iterator[None]:
         restore()
         asked.set()
         log.warning(
-            "%s: training ends after the step under way, with a checkpoint; again to end at once",
+            "%s: training ends within a few steps, with a checkpoint; again to end at once",
             signal.Signals(number).name,
         )
 

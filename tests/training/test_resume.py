@@ -51,11 +51,10 @@ def assert_each_row_once(folder: Path) -> None:
         assert len(every) - len(read) < BATCH
 
 
-# Several processes end a step after that in which one is asked to, alone one ends after it. The stop after step 9 is
-# after the last one of an epoch, before its end was recorded.
+# The stop after step 9 is after the last one of an epoch, before its end was recorded.
 @pytest.mark.parametrize(
     ("shard_tables", "stops"),
-    [(False, [(1, 0, 2), (4, 3, 8), (1, 0, 12)]), (True, [(1, 0, 6), (4, 0, 8)])],
+    [(False, [(1, 0, 2), (4, 3, 9), (1, 0, 12)]), (True, [(1, 0, 6), (4, 0, 7)])],
     ids=["whole tables", "tables on shards"],
 )
 def test_a_run_is_stopped_within_epochs_and_goes_on_with_other_numbers_of_processes(
@@ -64,7 +63,8 @@ def test_a_run_is_stopped_within_epochs_and_goes_on_with_other_numbers_of_proces
     train = {"shard_tables": shard_tables}
     for world, rank, at in stops:
         assert crew.train(tmp_path, world, End(rank, at, "stop"), train=train) == {STOPPED}
-        assert newest_step(tmp_path) == at + 1 + (world > 1)
+        late = world > 1 and (at + 1) % STEPS != 0  # several processes look a step later, but at the end of an epoch
+        assert newest_step(tmp_path) == at + 1 + late
     assert crew.train(tmp_path, 2, train=train) == {ENDED}
 
     assert_each_row_once(tmp_path)

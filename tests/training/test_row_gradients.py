@@ -63,7 +63,7 @@ def test_clipping_counts_dense_and_sparse_gradients_together_and_scales_both() -
 
 def between(world: int) -> tuple[threading.local, Callable[[Tensor], Tensor]]:
     """``exchange.all_gathered`` between threads, each of which says its ``rank`` in the first, and counts ``calls``."""
-    of, sent, together = threading.local(), [torch.empty(0)] * world, threading.Barrier(world)
+    of, sent, together = threading.local(), [torch.empty(0)] * world, threading.Barrier(world, timeout=30.0)
 
     def all_gathered(values: Tensor) -> Tensor:
         sent[of.rank] = values
@@ -95,7 +95,7 @@ def test_means_are_those_of_all_processes_however_many_rows_each_has(
             [
                 (
                     torch.randperm(height, generator=generator)[:count].sort().values,
-                    torch.randint(1, 8, (count, dim)).to(dtype),
+                    torch.randint(1, 8, (count, dim), generator=generator).to(dtype),
                 )
                 for height, count in zip(heights, of_process, strict=True)
             ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raycl.training import loop, stop
+from raycl.training import exchange, loop, stop
 from raycl.training.checkpoint import load_newest
 from raycl.training.step import learner
 from raycl.training.stop import Agreement, Stopped
@@ -29,7 +29,7 @@ def test_the_first_signal_asks_and_the_second_does_what_it_did_before(
         with stop.on_signals(asked):
             signal.raise_signal(number)
             assert (asked.is_set(), heard) == (True, [])
-            assert f"{number.name}: training ends after the step under way" in caplog.text
+            assert f"{number.name}: training ends within a few steps" in caplog.text
             signal.raise_signal(number)
             assert heard == [number]
         with stop.on_signals(threading.Event()):
@@ -59,9 +59,23 @@ def test_a_process_alone_ends_after_the_step_in_which_it_is_asked() -> None:
     agreement = Agreement(asked)
     value = torch.tensor(1.5)
     assert agreement.mean(value)() is value
-    assert not agreement.reached()
+    assert not agreement.reached(at_once=False)
     asked.set()
-    assert agreement.reached()
+    assert agreement.reached(at_once=False)
+
+
+def test_several_processes_end_a_step_later_or_where_something_long_follows_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exchange, "world_size", lambda: 2)
+    monkeypatch.setattr(exchange, "mean_later", lambda both: lambda: (both + torch.tensor([0.5, 1.0])) / 2)
+    for later in (True, False):
+        agreement, value = Agreement(threading.Event()), torch.tensor(1.5)
+        assert agreement.mean(value)().item() == 1.0
+        assert agreement.reached(at_once=not later) is not later
+        if later:
+            agreement.mean(value)
+            assert agreement.reached(at_once=False)
 
 
 def test_a_run_that_was_asked_to_end_has_a_checkpoint_of_its_last_step(tmp_path: Path) -> None:

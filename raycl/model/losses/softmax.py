@@ -15,7 +15,7 @@ _CELLS = {"cpu": 2**19, "cuda": 2**26}
 """Logits of a block of rows: what the cache of a core holds, and what keeps a GPU busy."""
 
 _FEW = 64
-"""Cells of a block for each that is left out, from which on these are found and written, in a quarter of the time."""
+"""Left-out cells are written one by one, in a quarter of the time, where they are fewer than one in so many."""
 
 
 def loss(
@@ -60,7 +60,7 @@ class _Fused(torch.autograd.Function):
         weights: Tensor,
     ) -> Tensor:
         learns = any(ctx.needs_input_grad[:3])
-        of_users, across = torch.empty_like(users), items.new_zeros(items.T.shape)  # of items: a faster product so
+        of_users, of_items_t = torch.empty_like(users), items.new_zeros(items.T.shape)  # a faster product so
         of_private = None if private is None else torch.empty_like(private)
         shares = weights / len(users)
         total = shares.new_zeros(())
@@ -79,12 +79,12 @@ class _Fused(torch.autograd.Function):
             slopes = likely.mul_(shares[rows, None]).scatter_add_(1, place, -shares[rows, None].to(likely.dtype))
             shared = slopes[:, : len(items)]
             torch.mm(shared, items, out=of_users[rows])
-            across.addmm_(mine.T, shared)
+            of_items_t.addmm_(mine.T, shared)
             if apart is not None and of_private is not None:
                 beside = slopes[:, len(items) :, None]
                 of_users[rows] += (beside * apart).sum(1)
                 torch.mul(beside, mine[:, None, :], out=of_private[rows])
-        ctx.save_for_backward(of_users, across.T.contiguous(), *([] if of_private is None else [of_private]))
+        ctx.save_for_backward(of_users, of_items_t.T.contiguous(), *([] if of_private is None else [of_private]))
         return total
 
     @staticmethod

@@ -109,11 +109,13 @@ def whole(
 
 @pytest.mark.parametrize("cells", [1, 20, 10_000], ids=["a row a block", "some rows", "one block"])
 @pytest.mark.parametrize("some", [0, 3], ids=["no private columns", "private columns"])
+@pytest.mark.parametrize("few", [0, 64], ids=["left out one by one", "left out as a mask"])
 @pytest.mark.parametrize("corrects", [False, True])
 def test_blocks_have_the_gradients_of_the_whole(
-    monkeypatch: pytest.MonkeyPatch, cells: int, some: int, *, corrects: bool
+    monkeypatch: pytest.MonkeyPatch, cells: int, some: int, few: int, *, corrects: bool
 ) -> None:
     monkeypatch.setitem(softmax._CELLS, "cpu", cells)
+    monkeypatch.setattr(softmax, "_FEW", few)
     generator = torch.Generator().manual_seed(4)
     own, weights = torch.arange(7) + 1, torch.rand(7, generator=generator, dtype=torch.float64)
     negative = torch.rand(7, 9 + some, generator=generator) < 0.7
