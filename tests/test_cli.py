@@ -88,7 +88,7 @@ def one_line(ended: Ended) -> str:
         ("trian.epochs=3", "trian={'epochs': 3}: unknown key; did you mean 'train'?"),
         ("train.epoch=3", "train.epoch=3: unknown key; did you mean 'epochs'?"),
         ("train.epochs=0", "train.epochs=0: input should be greater than or equal to 1"),
-        ("logs.0.uri=DIR/absent.parquet", "logs.0.uri=DIR/absent.parquet holds no Parquet files: check the path"),
+        ("logs.0.uri=DIR/absent.parquet", "logs.0.uri=DIR/absent.parquet does not exist, or holds no Parquet"),
         ("logs.0.uri=DIR/empty.parquet", "logs.0.uri=DIR/empty.parquet holds no rows in 1 Parquet files"),
         ("logs.0.uri=DIR/torn.parquet", "logs.0.uri: file DIR/torn.parquet is not readable Parquet"),
         (
@@ -97,7 +97,7 @@ def one_line(ended: Ended) -> str:
         ),
         ("logs.0.columns.item=item", "logs.0.uri: file events.parquet has no column 'item' (it has user_id, item_id,"),
         ("logs.0.uri=DIR/texts.parquet", "logs.0.columns.item=item_id (string) and items.id_column=item_id (int64) do"),
-        ("items.uri=DIR/nothing", "items.uri=DIR/nothing holds no Parquet files: check the path"),
+        ("items.uri=DIR/nothing", "items.uri=DIR/nothing does not exist, or holds no Parquet files: check the path"),
         ("workspace=DIR/plain/below", "workspace=DIR/plain/below cannot be written"),
         ("workspace=ftp://host/x", "URI ftp://host/x: the scheme is unknown; use a local path or s3://bucket/prefix"),
         ("train.num_workers=3", "train.global_batch_size=32 must divide evenly by train.num_workers=3"),

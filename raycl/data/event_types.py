@@ -27,9 +27,19 @@ class Unweighted:
     rows: dict[str, int]
     num_read: int
     num_rows: int
+    has_others: bool = True
+    """Whether any row may be left: of a type with a weight, or of a log without types, or not looked at."""
 
     def lines(self) -> list[str]:
-        """What to tell a person: a line for each type and what to do about it."""
+        """What to tell a person: a line for each type and what to do about it.
+
+        InputError where no row would be left.
+        """
+        if not self.has_others:
+            named = ", ".join(list(self.rows)[:_MOST_NAMED]) or "null everywhere"
+            raise InputError(
+                f"event_weights names none of the log's event types, which are {named}: name those to train on"
+            )
         of = "" if self.num_read == self.num_rows else f" of the {self.num_read:,} that were looked at"
         said = [
             f"event type {name!r} has no weight, and its {count:,} rows{of} would be quarantined as unknown_event: name"
@@ -49,7 +59,7 @@ def unweighted(config: Config, inputs: Inputs, most_rows: int = _MOST_ROWS) -> U
     named = [position for position, log in enumerate(config.logs) if log.columns.event is not None]
     num_rows = sum(inputs.logs[position].num_rows for position in named)
     found: Counter[str] = Counter()
-    num_read = 0
+    num_read = known_rows = 0
     parts = [one for one in sources.fragments(inputs.logs, min(_ROWS_AT_ONCE, most_rows)) if one.log in named]
     step = max(1, -(-num_rows // most_rows))
     for part in parts[::step]:
@@ -63,6 +73,9 @@ def unweighted(config: Config, inputs: Inputs, most_rows: int = _MOST_ROWS) -> U
             ) from error
         num_read += part.num_rows
         for one in pc.value_counts(words).to_pylist():
-            if one["values"] is not None and one["values"] not in known:
+            if one["values"] in config.event_weights:
+                known_rows += one["counts"]
+            elif one["values"] is not None and one["values"] not in known:
                 found[one["values"]] += one["counts"]
-    return Unweighted(dict(found.most_common()), num_read, num_rows)
+    has_others = known_rows > 0 or num_read < num_rows or len(named) < len(config.logs)
+    return Unweighted(dict(found.most_common()), num_read, num_rows, has_others)

@@ -54,8 +54,10 @@ def list_parquet(name: str, uri: str) -> Listing:
     except OSError as error:
         raise InputError(f"{name}.uri={uri} cannot be listed: {str(error).partition(chr(10))[0]}") from error
     if not found:
-        folders = "; '*' stays within a folder, '**' goes through folders" if "*" in uri else ""
-        raise InputError(f"{name}.uri={uri} holds no Parquet files: check the path{folders}")
+        if "*" in uri:
+            remedy = "check the path; '*' stays within a folder, '**' goes through folders"
+            raise InputError(f"{name}.uri={uri} holds no Parquet files: {remedy}")
+        raise InputError(f"{name}.uri={uri} does not exist, or holds no Parquet files: check the path")
     root, above = Store(root_uri).full(""), hive_partition(f"{root_uri}/")
     files = []
     for info in found:

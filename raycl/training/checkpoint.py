@@ -206,6 +206,11 @@ def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def newest_step(store: Store) -> int:
+    """How many steps a run had made at its newest checkpoint; 0 without any."""
+    return max((int(name.rpartition("-")[2]) for name in _complete(store)), default=0)
+
+
 def _complete(store: Store) -> list[str]:
     names = [name for name in store.names(FOLDER) if _NAME.fullmatch(name)]
     return [name for name in names if store.exists(f"{FOLDER}/{name}/{_PROGRESS}")]

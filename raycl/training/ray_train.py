@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -20,8 +21,10 @@ from raycl.storage.store import Store
 from raycl.storage.versions import WORK, Draft, Version, Workspace
 from raycl.tracking import sinks
 from raycl.tracking.events import Sink
-from raycl.training import exchange, loop, ray_mining, ray_workers, records, start, stop, watch
+from raycl.training import checkpoint, exchange, loop, ray_mining, ray_workers, records, start, stop, watch
 from raycl.training.prepare import prepare
+
+log = logging.getLogger(__name__)
 
 STAGE = "towers"
 
@@ -54,6 +57,8 @@ def run(
     how = config.loss.negatives.mined
     mined = ray_mining.run(how, workspace, Pairs.of(pairs), draft, config.seed) if how is not None else None
     if draft.task_done("train") is None:
+        if made := checkpoint.newest_step(draft.store):
+            log.info("training goes on after step %d of %d", made, job.stream.steps * config.train.epochs)
         if config.train.num_workers.max == 1 and (here or not ray_runtime.joined_cluster()):
             asked = threading.Event()
             with stop.on_signals(asked):

@@ -187,9 +187,19 @@ class _Trainer(ray.train.torch.TorchTrainer):
 
 def _cpus(train: TrainConfig) -> float:
     """CPUs that a worker takes: its threads, or fewer where the fewest workers would not find room."""
-    cpus = ray_runtime.num_cpus()
+    cpus, fewest = ray_runtime.num_cpus(), train.num_workers.min
     wanted = float(train.threads_per_worker)
-    return wanted if wanted * train.num_workers.min <= cpus else max(cpus // train.num_workers.min, 0.5)
+    if wanted * fewest <= cpus:
+        return wanted
+    log.warning(
+        "train.num_workers=%d with train.threads_per_worker=%d want %d CPUs and the cluster has %g: the workers share"
+        " them and wait for each other; fewer are faster here",
+        fewest,
+        train.threads_per_worker,
+        fewest * train.threads_per_worker,
+        cpus,
+    )
+    return max(cpus // fewest, 0.5)
 
 
 def _one(work: Work, events: Queue, wishes: Queue) -> str | None:

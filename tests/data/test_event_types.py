@@ -11,6 +11,7 @@ import pytest
 from raycl import config_file, journey
 from raycl.config import Config
 from raycl.data import event_types, ray_pairs, sources
+from raycl.errors import InputError
 from tests.data import whole
 from tests.data.builders import write_parquet
 
@@ -71,8 +72,19 @@ def test_of_a_long_log_parts_are_read_and_said_to_be_parts(tmp_path: Path) -> No
 
 
 def test_of_many_types_the_commonest_are_named(tmp_path: Path) -> None:
-    write_log(tmp_path, [f"t{number}" for number in range(14) for _ in range(number + 1)])
+    write_log(tmp_path, ["view", *(f"t{number}" for number in range(14) for _ in range(number + 1))])
     config = settings(tmp_path, NAMED, {"view": 1.0})
     lines = event_types.unweighted(config, sources.open_inputs(config)).lines()
     assert lines[0].startswith("event type 't13' has no weight, and its 14 rows")
     assert lines[10:] == ["and 4 more event types without a weight"]
+
+
+@pytest.mark.parametrize(
+    ("types", "named"), [(["look", "look", "cart", None], "look, cart"), ([None, None], "null everywhere")]
+)
+def test_a_log_of_which_no_row_would_be_left_is_refused(tmp_path: Path, types: list[Any], named: str) -> None:
+    write_log(tmp_path, types if named != "null everywhere" else pa.array(types, pa.string()))
+    config = settings(tmp_path, NAMED, {"view": 1.0})
+    found = event_types.unweighted(config, sources.open_inputs(config))
+    with pytest.raises(InputError, match=f"event_weights names none of the log's event types, which are {named}:"):
+        found.lines()

@@ -89,7 +89,9 @@ def test_an_early_stop_is_told_with_the_steps_that_were_taken(made: Path) -> Non
     assert {point["users"] for point in manifest.facts["validation"]} == {5}
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_towers(made: Path) -> None:
+def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_towers(
+    made: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def until_killed(event: Mapping[str, Any]) -> None:
         if event["done"]:
             raise KeyboardInterrupt
@@ -101,7 +103,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_towers(made: Path)
     (name,) = workspace.store.names("towers")
     assert workspace.finished("towers") == []
     heard: list[Mapping[str, Any]] = []
+    caplog.set_level("INFO", logger="raycl")
     resumed = journey.train(settings, heard.append)
+    assert f"training goes on after step {heard[0]['steps']} of {2 * heard[0]['steps']}" in caplog.text
     assert resumed.version.name == name
     assert [event["epoch"] for event in heard if event["done"]] == [1]
     straight = train(settings, force=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from raycl import ray_runtime
 from raycl.config import TrainConfig
 from raycl.errors import InputError, StoreUnavailable
 from raycl.storage.store import Store
@@ -59,3 +60,12 @@ def test_nobody_asks_the_dashboard_that_an_embedded_ray_does_not_have(ray_local:
     names = [type(callback).__name__ for callback in made._create_default_callbacks()]
     assert "BackendSetupCallback" in names
     assert "PlacementGroupCleanerCallback" not in names
+
+
+@pytest.mark.parametrize(("cpus", "each", "told"), [(4.0, 2.0, False), (3.0, 1.0, True), (1.0, 0.5, True)])
+def test_workers_that_share_cpus_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cpus: float, each: float, told: bool
+) -> None:
+    monkeypatch.setattr(ray_runtime, "num_cpus", lambda: cpus)
+    assert ray_workers._cpus(TrainConfig.model_validate({"num_workers": 2, "threads_per_worker": 2})) == each
+    assert (f"want 4 CPUs and the cluster has {cpus:g}:" in caplog.text) is told
