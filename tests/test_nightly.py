@@ -319,12 +319,18 @@ def contents(config: Config) -> list[tuple[str, str]]:
     return sorted((path, digest) for path, digest in checksums.items() if path not in timed)
 
 
+# A dead process has no threads either: what feeds TensorBoard ends by the same Killed.
+threads_die_too = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@threads_die_too
 def test_after_a_night_that_died_at_some_change_the_next_one_finishes(
     first_night: Config, in_this_process: None, deaths: Deaths, tmp_path: Path
 ) -> None:
     assert len(list(nights_that_die(first_night, deaths, tmp_path, 4))) >= 4
 
 
+@threads_die_too
 @pytest.mark.long
 def test_after_a_night_that_died_at_any_change_the_next_one_finishes(
     first_night: Config, in_this_process: None, deaths: Deaths, tmp_path: Path
