@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 
 _SAMPLE_S = 0.1
+_SHARE = 0.03
+"""Of a core, what looking at the processes takes at most: it may be one of theirs, and Ray has many of them."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,9 @@ class _Watch:
         self._thread.join()
 
     def _sample(self, root: psutil.Process) -> None:
-        while not self._ended.wait(_SAMPLE_S):
-            total = 0
+        pause_s = _SAMPLE_S
+        while not self._ended.wait(pause_s):
+            began, total = time.thread_time(), 0
             with suppress(psutil.NoSuchProcess):
                 for process in (root, *root.children(recursive=True)):
                     with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
@@ -91,6 +94,7 @@ class _Watch:
                         self._cpu[process.pid, process.create_time()] = times.user + times.system
                         total += _proportional_bytes(process.pid)
             self.peak_bytes = max(self.peak_bytes, total)
+            pause_s = max(_SAMPLE_S, (time.thread_time() - began) / _SHARE)
 
 
 def _proportional_bytes(pid: int) -> int:
