@@ -179,9 +179,11 @@ def test_the_number_of_blocks_does_not_matter_to_the_answers(workspace: Config, 
     for items_per_block, num_shards in ((1_000, 1), (4, 2), (1, 7)):
         config = builders.changed(workspace, "index", **index, items_per_block=items_per_block, num_shards=num_shards)
         answers.append(release.load(journey.index(config).version.store).index.search(queries, 12))
+    # Towers round by how many rows they are given, and the half-precision vectors that rank again may be the next ones.
+    tolerance = 1e-3 if index["kind"] == "sq8" else 1e-5
     for ids, scores in answers[1:]:
         np.testing.assert_array_equal(ids, answers[0][0])
-        np.testing.assert_allclose(scores, answers[0][1], atol=1e-5)
+        np.testing.assert_allclose(scores, answers[0][1], atol=tolerance)
 
 
 def test_a_finished_release_is_found_again_and_force_makes_a_new_one(workspace: Config) -> None:
