@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -74,18 +76,20 @@ def build_shard(job: Job, plan: Plan, shard: int) -> dict[str, Any]:
 def sample(job: Job, size: int) -> Vectors:
     """Vectors of ``size`` items drawn by the seed, in the order of the vocabulary: the same however they are spread.
 
-    Those of one block are in memory beside the sample.
+    Those of a block for each of the process's cores are in memory beside the sample.
     """
     generator = np.random.default_rng([job.config.seed, 1])
     active = np.flatnonzero(~job.retired)
     drawn = np.zeros(job.num_rows, dtype=np.bool_)
     drawn[active[generator.choice(len(active), min(size, len(active)), replace=False)]] = True
-    all_rows, all_vectors = [], []
-    for block in range(job.num_blocks):
+
+    def drawn_of(block: int) -> tuple[Ids, Vectors]:
         rows, found = from_table(tables.read_all_buckets(job.draft.store, vectors_file(block)))
         mine = drawn[rows]
-        all_rows.append(rows[mine])
-        all_vectors.append(found[mine])
+        return rows[mine], found[mine]
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        all_rows, all_vectors = zip(*pool.map(drawn_of, range(job.num_blocks)), strict=True)
     return np.concatenate(all_vectors)[np.argsort(np.concatenate(all_rows))]
 
 
