@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import faiss
 import numpy as np
@@ -20,6 +20,10 @@ Scores = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float32]
 
 _FEW = 1_000
+_SEVERAL = 8
+"""Queries for which matrix products pay."""
+_PRODUCTS = 1 << 22
+"""Of queries and centroids, in memory at a time."""
 _FAISS: Any = faiss
 """Its type stubs do not know all of it."""
 
@@ -74,9 +78,18 @@ def merge_in_turn(answers: Iterable[tuple[Ids, Scores]], k: int) -> tuple[Ids, S
     return best
 
 
-def in_order(ids: Ids, scores: Scores) -> bool:
-    """Whether an answer (num_queries, k) is as ``merge`` would leave it: whole, and with no two scores alike."""
-    return bool((ids >= 0).all() and (scores[:, 1:] < scores[:, :-1]).all())
+def put_in_order(ids: Ids, scores: Scores) -> tuple[Ids, Scores]:
+    """What ``merge`` makes of one shard's answer (num_queries, k), in place.
+
+    FAISS has sorted it by score, -1 last, so all that may be left to do is among equal scores.
+    """
+    if (short := ids[:, -1] < 0).any():
+        scores[short] = np.where(ids[short] < 0, -np.inf, scores[short])
+    wrong = (scores[:, 1:] >= scores[:, :-1]) & (ids[:, 1:] < ids[:, :-1])
+    if wrong.any():
+        rows = np.flatnonzero(wrong.any(axis=1))
+        ids[rows] = np.take_along_axis(ids[rows], np.lexsort((ids[rows], -scores[rows])), axis=1)
+    return ids, scores
 
 
 def order(ids: Ids, scores: Scores, k: int) -> npt.NDArray[np.intp]:
@@ -126,6 +139,7 @@ class ShardedIndex:
         elif self._stored and len(self) != sum(map(len, self._stored)):
             raise ValueError(f"all shards have {len(self)} items and {sum(map(len, self._stored))} stored vectors")
         self._lists = [found for shard in self._shards if (found := listed(shard)) is not None]
+        self._centroids = _centroids(self._lists[0]) if self._lists else None
         self.num_lists = max((int(one.nlist) for one in self._lists), default=0)
         self.is_graph = any(_is_graph(shard) for shard in self._shards)
         largest = max((int(shard.ntotal) for shard in self._shards), default=0)
@@ -163,7 +177,7 @@ class ShardedIndex:
         ``k`` is one number, or one a query; a row is -1 and -inf from its own k on. The search goes as deep as
         ``depths`` says for that k, in proportion beyond the largest, and twice as deep again for a query that finds too
         few, so a row ends early only where the index does, or a graph of which parts are out of reach. What a query
-        finds does not depend on the others.
+        finds does not depend on the others, but for the last bits of distances to lists.
         """
         wanted = np.broadcast_to(np.asarray(k, dtype=np.int64), len(queries))
         if not len(queries):
@@ -220,8 +234,8 @@ class ShardedIndex:
     def candidates(self, queries: Vectors, k: int, effort: int, among: Selection | None = None) -> tuple[Ids, Scores]:
         """The best ``k`` of all shards by what their indexes hold, (num_queries, k)."""
         answers = list(self.by_codes(queries, k, effort, among))
-        if len(answers) == 1 and in_order(*answers[0]):
-            return answers[0]
+        if len(answers) == 1:
+            return put_in_order(*answers[0])
         ids, scores = (np.stack(parts) for parts in zip(*answers, strict=True))
         return merge(ids, scores, k)
 
@@ -251,8 +265,27 @@ class ShardedIndex:
             return Asked(queries, None, None, effort if self.is_graph else 0, selector)
         shard: Any = self._shards[0]
         turned = shard.chain.at(0).apply(queries) if isinstance(shard, _FAISS.IndexPreTransform) else queries
-        distances, lists = self._lists[0].quantizer.search(turned, min(effort, self.num_lists))
+        distances, lists = self._nearest_lists(turned, min(effort, self.num_lists))
         return Asked(turned, lists, distances, 0, selector)
+
+    def _nearest_lists(self, queries: Vectors, nprobe: int) -> tuple[Scores, Ids]:
+        """Distances to the centroids of the nearest lists, and those lists, each (num_queries, nprobe).
+
+        For several queries by matrix products, twice as fast as FAISS, which takes them one by one below 128,000.
+        """
+        quantizer, centroids = self._lists[0].quantizer, self._centroids
+        if centroids is None or len(queries) < _SEVERAL:
+            return cast("tuple[Scores, Ids]", quantizer.search(queries, nprobe))
+        found = []
+        at_once = max(_PRODUCTS // len(centroids), 1)
+        for first in range(0, len(queries), at_once):
+            near = score_all(queries[first : first + at_once], centroids, self.metric)
+            best = faiss.ResultHeap(len(near), nprobe, keep_max=True)
+            best.heaps.addn(near.shape[1], faiss.swig_ptr(near))
+            best.finalize()
+            found.append((best.D, best.I))
+        scores, lists = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return (-scores if self.metric == "l2" else scores), lists
 
     def _width(self, shard: Any, k: int) -> int:
         """How many of the best ``k`` a shard is asked for.
@@ -294,6 +327,14 @@ def listed(shard: Any) -> Any:
     inner = shard.index if isinstance(shard, _FAISS.IndexPreTransform) else shard
     found = faiss.downcast_index(inner)
     return found if isinstance(found, _FAISS.IndexIVF) else None
+
+
+def _centroids(lists: Any) -> Vectors | None:
+    """The centroids (nlist, dim), where they are searched one by one; a view, which holds as long as the index."""
+    flat: Any = faiss.downcast_index(lists.quantizer)
+    if not isinstance(flat, _FAISS.IndexFlat):
+        return None
+    return cast("Vectors", _FAISS.rev_swig_ptr(flat.get_xb(), lists.nlist * flat.d).reshape(-1, flat.d))
 
 
 def _is_graph(shard: Any) -> bool:

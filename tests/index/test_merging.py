@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from raycl.index import search
 from raycl.index.merging import together
-from raycl.index.search import Depth, ShardedIndex, in_order, listed, merge
+from raycl.index.search import Depth, ShardedIndex, listed, merge, put_in_order
 from raycl.index.selective import SelectiveIndex
 from tests.index.builders import SCANNED, of_plan, plan_of, trained_on, unit_vectors
 
@@ -100,19 +103,32 @@ def test_stored_vectors_must_be_as_many_as_all_shards_hold() -> None:
         ShardedIndex(merged.shards, (), apart.stored[:-1])
 
 
-@pytest.mark.parametrize(
-    ("ids", "scores", "whole"),
-    [
-        ([[3, 1]], [[2.0, 1.0]], True),
-        ([[3, 1]], [[2.0, 2.0]], False),
-        ([[3, -1]], [[2.0, 1.0]], False),
-        ([[3]], [[2.0]], True),
-    ],
-)
-def test_an_answer_in_order_is_one_that_merging_leaves_alone(ids: Any, scores: Any, whole: bool) -> None:
-    found, of_found = np.array(ids, dtype=np.int64), np.array(scores, dtype=np.float32)
-    assert in_order(found, of_found) == whole
-    if whole:
-        merged = merge(found[None], of_found[None], found.shape[1])
-        np.testing.assert_array_equal(merged[0], found)
-        np.testing.assert_array_equal(merged[1], of_found)
+@given(st.integers(1, 5), st.integers(1, 130), st.sampled_from([1, 5, 500]), st.integers(0, 1_000))
+def test_one_answer_is_put_in_the_order_of_a_merge(num_queries: int, k: int, distinct: int, seed: int) -> None:
+    """Rows that are short, with equal scores in pairs and in longer runs, and without any."""
+    generator = np.random.default_rng(seed)
+    scores = -np.sort(-generator.integers(0, distinct, (num_queries, k)).astype(np.float32), axis=1)
+    ids = np.argsort(generator.random((num_queries, 2 * k)), axis=1)[:, :k].astype(np.int64)
+    for row in np.flatnonzero(generator.random(num_queries) < 0.3):
+        ends = int(generator.integers(0, k))
+        ids[row, ends:], scores[row, ends:] = -1, generator.choice([np.finfo(np.float32).min, 0.0])
+    expected = merge(ids[None], scores[None], k)
+    found = put_in_order(ids.copy(), scores.copy())
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("kind", LISTED)
+@pytest.mark.parametrize("metric", ["inner_product", "l2"])
+@pytest.mark.parametrize("products", [1, 100, 1 << 22])
+def test_a_query_looks_into_the_same_lists_alone_and_among_others(
+    kind: str, metric: str, products: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several queries are compared with the centroids by matrix products, so many at a time, and one is not."""
+    monkeypatch.setattr(search, "_PRODUCTS", products)
+    _, merged, queries = both(kind, 2, metric, "never")
+    for effort in (1, 5, merged.num_lists):
+        found, scores = merged.probe(queries, 20, effort)
+        alone = [merged.probe(queries[row : row + 1], 20, effort) for row in range(len(queries))]
+        np.testing.assert_array_equal(found, np.concatenate([ids for ids, _ in alone]))
+        np.testing.assert_allclose(scores, np.concatenate([of_ids for _, of_ids in alone]), atol=1e-5)
