@@ -22,8 +22,9 @@ RECALL_GOAL = 0.995
 _ALIKE = 0.01
 NOTES = """The job is that of `benchmarks/index/job.py`. raycl runs {tasks} tasks of one thread at once; FAISS is one
 process of one thread, and its seconds are divided by the tasks. Both have the same factory and learn from the same
-sample. autofaiss has {tasks} threads and chooses its own index. Searches are on one thread. Seconds leave out Ray's
-start and `spread`, which in a nightly run is part of embedding; the peak memory in the table below is that of all
+sample, raycl in fewer rounds of k-means; they are equal where raycl finds no hundredth less at any depth. autofaiss has
+{tasks} threads and chooses its own index. Searches are on one thread. Seconds leave out Ray's start and `spread`, which
+in a nightly run is part of embedding; the peak memory in the table below is that of all
 processes, Ray's own among them, and that of a task is by how much it raises the memory of its worker."""
 
 Found = dict[tuple[str, str, int], Run]
@@ -99,9 +100,9 @@ def _recall_row(case: str, size: str, ours: Run, peer: Run, equal: bool) -> Row:
 
 
 def _alike(ours: Run, raw: Run) -> bool:
-    """Whether both find as much at each depth: the shards and the one index answer alike."""
+    """Whether raycl finds as much at each depth, whose lists are other ones: no hundredth less."""
     pairs = zip(ours.said["curve"], raw.said["curve"], strict=True)
-    return all(abs(one["recall"] - other["recall"]) < _ALIKE for one, other in pairs)
+    return all(one["recall"] > other["recall"] - _ALIKE for one, other in pairs)
 
 
 def _table(found: Found) -> str:

@@ -27,7 +27,7 @@ def main() -> None:
     if kind == "hnsw":
         index.hnsw.efConstruction = plan.build_depth
     if plan.num_lists:
-        faiss.extract_index_ivf(index).cp.seed = job.SEED + 1  # raycl's, so that both learn the same lists
+        faiss.extract_index_ivf(index).cp.seed = job.SEED + 1  # raycl's, so that both draw the same
     if not index.is_trained:
         index.train(vectors[job.sample_rows(plan, len(vectors))])
     trained = time.perf_counter()

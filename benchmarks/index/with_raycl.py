@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pyarrow as pa
 import threadpoolctl
 
+from benchmarks import measure
 from benchmarks.index import job as bench
 from benchmarks.index.job import Ids, Vectors
 from raycl import environment
@@ -33,6 +35,8 @@ from raycl.storage.store import Store
 from raycl.storage.versions import Workspace
 
 _SHARDS_PER_TASK = 2
+_QUIET_S = 0.2
+"""CPU seconds that all processes take in a second without work."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def main() -> None:
     job = Given(draft, nothing, nothing, nothing, config, rows)
     ray_runtime.connect(RayConfig(num_cpus=num_tasks))
     ray_runtime.map_tasks("warm", _warm, 4 * num_tasks)
+    _wait_until_quiet()
     moments = [time.perf_counter()]
     ray_runtime.map_tasks("spread", lambda block: _spread(job, folder, block), job.num_blocks)
     moments.append(time.perf_counter())
@@ -125,6 +130,14 @@ def _spread(job: Job, folder: Path, block: int) -> dict[str, Any]:
 def _warm(number: int) -> dict[str, Any]:
     """The imports that the first task of a worker would wait for."""
     return {"number": number, "kind": build_tasks.__name__, "loaded": bool(Plan)}
+
+
+def _wait_until_quiet() -> None:
+    """Until Ray's own processes have started: for some seconds more they take the cores that are measured."""
+    root, used_s = psutil.Process(), 0.0
+    while (now_s := measure.cpu_s(root)) - used_s > _QUIET_S:
+        used_s = now_s
+        time.sleep(1.0)
 
 
 def _build(job: Job, plan: Plan, shard: int) -> dict[str, Any]:

@@ -22,6 +22,9 @@ METRICS = {"inner_product": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}
 _CHUNK = 1 << 20
 _ROTATIONS = 16
 """Rounds in which OPQ learns its rotation: the 34 more that FAISS takes triple the time and save 1 % of the error."""
+_STAGES = ((0.5, 5), (1.0, 3))
+"""Of the k-means of the inverted lists: share of the sample, and rounds over it. What FAISS's ten rounds over all of it
+find at a speed, in six tenths of their time."""
 _FAISS: Any = faiss
 """Its type stubs do not know all of it."""
 
@@ -39,29 +42,29 @@ def train(plan: Plan, sample: Vectors, seed: int, *, use_gpu: bool = False) -> A
     """
     dim = sample.shape[1]
     index: Any = faiss.index_factory(dim, plan.factory, METRICS[plan.metric])
-    inner: Any = faiss.downcast_index(index.index) if isinstance(index, _FAISS.IndexPreTransform) else index
+    inner, sample = index, np.ascontiguousarray(sample)
+    turned = sample
     if isinstance(index, _FAISS.IndexPreTransform):
+        inner = faiss.downcast_index(index.index)
         rotation: Any = faiss.downcast_VectorTransform(index.chain.at(0))
         # Its own, of which the warnings about a small sample can be turned off.
         codes = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
         _quietly(codes.cp, seed)
         rotation.pq = codes
         rotation.niter = _ROTATIONS
+        rotation.train(sample)
+        turned = rotation.apply(sample)
     if isinstance(inner, _FAISS.IndexIVF):
-        _quietly(inner.cp, seed)
         flat = _FAISS.IndexFlat(inner.d, METRICS[plan.metric])
         nearest = faiss.index_cpu_to_all_gpus(flat) if use_gpu else _on_all_cores(flat)
-        inner.clustering_index = nearest
+        inner.quantizer.add(_centroids(inner, turned, nearest, seed))
     if isinstance(inner, _FAISS.IndexIVFPQ):
         _quietly(inner.pq.cp, seed)
     if isinstance(inner, _FAISS.IndexHNSW):
         inner.hnsw.efConstruction = plan.build_depth
     if not index.is_trained:
-        index.train(np.ascontiguousarray(sample))
-    if isinstance(inner, _FAISS.IndexIVF):
-        inner.clustering_index = None
-        return index
-    return faiss.IndexIDMap2(_given_away(index))
+        index.train(sample)
+    return index if isinstance(inner, _FAISS.IndexIVF) else faiss.IndexIDMap2(_given_away(index))
 
 
 def add(index: Any, vectors: Vectors, rows: npt.NDArray[np.int64]) -> None:
@@ -82,8 +85,9 @@ def write(index: Any, stream: Any) -> tuple[int, str]:
         return len(piece)
 
     writer = _FAISS.PyCallbackIOWriter(take, _CHUNK)
-    faiss.write_index(index, writer)
-    del writer  # which passes on what it still holds
+    buffered = _FAISS.BufferedIOWriter(writer, _CHUNK)  # lists are many and short
+    faiss.write_index(index, buffered)
+    del buffered, writer  # which pass on what they still hold
     return size, digest.hexdigest()
 
 
@@ -129,6 +133,20 @@ def _on_all_cores(flat: Any) -> Any:
         replicas.add_replica(_given_away(faiss.clone_index(flat)))
     replicas.own_indices = True
     return replicas
+
+
+def _centroids(lists: Any, sample: Vectors, nearest: Any, seed: int) -> Vectors:
+    """The centroids (nlist, dim) of the inverted lists, learnt from ``sample`` with the index ``nearest``."""
+    order = np.random.default_rng(seed).permutation(len(sample))
+    centroids: Vectors = np.zeros((0, lists.d), dtype=np.float32)
+    _quietly(lists.cp, seed)
+    for share, rounds in _STAGES:
+        lists.cp.niter = rounds
+        clustering = faiss.Clustering(lists.d, lists.nlist, lists.cp)
+        faiss.copy_array_to_vector(centroids.ravel(), clustering.centroids)  # where it begins, if there are any
+        clustering.train(sample[np.sort(order[: max(round(share * len(sample)), lists.nlist)])], nearest)
+        centroids = faiss.vector_to_array(clustering.centroids).reshape(-1, lists.d)
+    return centroids
 
 
 def _quietly(clustering: Any, seed: int) -> None:

@@ -16,6 +16,7 @@ import threadpoolctl
 from raycl.config import IndexConfig
 from raycl.index import build
 from raycl.index.plan import Plan, choose
+from raycl.index.search import exact, recall
 from tests.index.builders import trained_on, unit_vectors
 
 KINDS = ["flat", "hnsw", "sq8", "ivf_flat", "ivf_sq8", "ivf_pq"]
@@ -49,6 +50,33 @@ def test_many_cores_learn_the_lists_that_one_learns(metric: str, monkeypatch: py
         found.append(centroids(build.train(plan, sample, 0)))
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("metric", ["inner_product", "l2"])
+def test_lists_find_what_those_of_faiss_find_for_as_many_comparisons(metric: str) -> None:
+    """Comparisons a query are those with all vectors of the lists that it looks into."""
+    vectors, queries = unit_vectors(20_000, 16), unit_vectors(300, 16, 1)
+    plan = plan_of("ivf_flat", 20_000, metric=metric, num_lists=200)
+    theirs: Any = faiss.index_factory(16, plan.factory, build.METRICS[metric])
+    theirs.train(vectors)
+    best, _ = exact(vectors, queries, 50, metric)
+    mine, peer = (_found_for(index, vectors, queries, best) for index in (build.train(plan, vectors, 0), theirs))
+    done, shares = zip(*mine, strict=True)
+    at_as_many = np.interp([done for done, _ in peer], done, shares)
+    assert (at_as_many >= np.array([share for _, share in peer]) - 0.02).all()
+
+
+def _found_for(index: Any, vectors: Any, queries: Any, best: Any) -> list[tuple[float, float]]:
+    """Comparisons a query and recall, by how many lists are looked into."""
+    build.add(index, vectors, np.arange(len(vectors)))
+    everywhere: Any = faiss.cvar
+    done = everywhere.indexIVF_stats
+    points = []
+    for index.nprobe in (1, 2, 4, 8):
+        before = done.ndis
+        share = recall(np.asarray(index.search(queries, 50)[1]), best)
+        points.append(((done.ndis - before) / len(queries), share))
+    return points
 
 
 def test_as_many_lists_as_vectors_can_be_trained() -> None:

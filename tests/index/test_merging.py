@@ -111,7 +111,7 @@ def test_one_answer_is_put_in_the_order_of_a_merge(num_queries: int, k: int, dis
     ids = np.argsort(generator.random((num_queries, 2 * k)), axis=1)[:, :k].astype(np.int64)
     for row in np.flatnonzero(generator.random(num_queries) < 0.3):
         ends = int(generator.integers(0, k))
-        ids[row, ends:], scores[row, ends:] = -1, generator.choice([np.finfo(np.float32).min, 0.0])
+        ids[row, ends:], scores[row, ends:] = -1, float(generator.choice(np.array([np.finfo(np.float32).min, 0.0])))
     expected = merge(ids[None], scores[None], k)
     found = put_in_order(ids.copy(), scores.copy())
     np.testing.assert_array_equal(found[0], expected[0])
