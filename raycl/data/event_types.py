@@ -27,19 +27,9 @@ class Unweighted:
     rows: dict[str, int]
     num_read: int
     num_rows: int
-    has_others: bool = True
-    """Whether any row may be left: of a type with a weight, or of a log without types, or not looked at."""
 
     def lines(self) -> list[str]:
-        """What to tell a person: a line for each type and what to do about it.
-
-        InputError where no row would be left.
-        """
-        if not self.has_others:
-            named = ", ".join(list(self.rows)[:_MOST_NAMED]) or "null everywhere"
-            raise InputError(
-                f"event_weights names none of the log's event types, which are {named}: name those to train on"
-            )
+        """What to tell a person: a line for each type and what to do about it."""
         of = "" if self.num_read == self.num_rows else f" of the {self.num_read:,} that were looked at"
         said = [
             f"event type {name!r} has no weight, and its {count:,} rows{of} would be quarantined as unknown_event: name"
@@ -53,7 +43,8 @@ class Unweighted:
 def unweighted(config: Config, inputs: Inputs, most_rows: int = _MOST_ROWS) -> Unweighted:
     """Read the event column of the logs, evenly spread parts of it where they have more than ``most_rows`` rows.
 
-    InputError for a column that is neither text nor whole numbers, as the pairs stage raises it.
+    InputError for a column that is neither text nor whole numbers, as the pairs stage raises it, and where no row would
+    be left: all were read, each log has types, and none of them has a weight.
     """
     known = {*config.event_weights, *config.pairs.negative_events}
     named = [position for position, log in enumerate(config.logs) if log.columns.event is not None]
@@ -77,5 +68,12 @@ def unweighted(config: Config, inputs: Inputs, most_rows: int = _MOST_ROWS) -> U
                 known_rows += one["counts"]
             elif one["values"] is not None and one["values"] not in known:
                 found[one["values"]] += one["counts"]
-    has_others = known_rows > 0 or num_read < num_rows or len(named) < len(config.logs)
-    return Unweighted(dict(found.most_common()), num_read, num_rows, has_others)
+    if not known_rows and num_read == num_rows and len(named) == len(config.logs):
+        raise InputError(none_weighted(found))
+    return Unweighted(dict(found.most_common()), num_read, num_rows)
+
+
+def none_weighted(rows: Counter[str]) -> str:
+    """What is wrong with a config that gives no event type a weight, by the rows of each that it could name."""
+    named = ", ".join(name for name, _ in rows.most_common(_MOST_NAMED)) or "null everywhere"
+    return f"event_weights names none of the log's event types, which are {named}: name those to train on"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -20,6 +21,7 @@ from raycl import lineage, schema
 from raycl.config import Config, TimeSplit
 from raycl.data import (
     core_tasks,
+    event_types,
     increment,
     kept_events,
     leakage,
@@ -251,18 +253,17 @@ def add_up(cleaned: Sequence[Record], built: Sequence[Record]) -> tuple[dict[str
     if not counts["train_pairs"]:
         remedy = "see pairs.min_user_events, pairs.min_history and the column mapping"
         if dropped and max(dropped, key=lambda reason: dropped[reason]) == "unknown_event":
-            remedy = f"event_weights names none of the log's event types, which are {_unknown_types(cleaned)}"
+            remedy = event_types.none_weighted(_unknown_types(cleaned))
         raise InputError(f"logs: {counts['rows_in']} rows leave no training pairs (dropped: {dropped}): {remedy}")
     return counts, dropped
 
 
-def _unknown_types(cleaned: Sequence[Record]) -> str:
-    """The most frequent event types that the config does not name, as far as the tasks tell of them."""
-    rows: dict[str, int] = {}
+def _unknown_types(cleaned: Sequence[Record]) -> Counter[str]:
+    """Rows of the event types that the config does not name, as far as the tasks tell of them."""
+    rows: Counter[str] = Counter()
     for record in cleaned:
-        for name, count in record.get("report", {}).get("unknown", {}).items():
-            rows[name] = rows.get(name, 0) + count
-    return ", ".join(sorted(rows, key=lambda name: -rows[name])[:5])
+        rows.update(record.get("report", {}).get("unknown", {}))
+    return rows
 
 
 def drops(records: Sequence[Record]) -> dict[str, int]:

@@ -85,6 +85,6 @@ def test_of_many_types_the_commonest_are_named(tmp_path: Path) -> None:
 def test_a_log_of_which_no_row_would_be_left_is_refused(tmp_path: Path, types: list[Any], named: str) -> None:
     write_log(tmp_path, types if named != "null everywhere" else pa.array(types, pa.string()))
     config = settings(tmp_path, NAMED, {"view": 1.0})
-    found = event_types.unweighted(config, sources.open_inputs(config))
+    inputs = sources.open_inputs(config)
     with pytest.raises(InputError, match=f"event_weights names none of the log's event types, which are {named}:"):
-        found.lines()
+        event_types.unweighted(config, inputs)
