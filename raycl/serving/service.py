@@ -164,16 +164,31 @@ class Service:
             raise NotReady(
                 "no release answers yet: publish one, and ask again; GET /v1/release says what stands in the way"
             )
-        try:
-            async with asyncio.timeout(max(work.deadline - self._clock(), 0.0)):
-                outcome = await self._batch(work)
-        except TimeoutError:
-            outcome = TooLate("there was no answer by the deadline: ask again, for less or with more time")
+        outcome = await self._in_time(work)
         if isinstance(outcome, Exception):
             if isinstance(outcome, TooLate):
                 self.meter.add("raycl_late_requests")
             raise outcome
         return outcome
+
+    async def _in_time(self, work: Work) -> Outcome:
+        """What the work comes to, or TooLate: ``asyncio.timeout`` without its three calls into the kernel."""
+        outcome, late = asyncio.ensure_future(self._batch(work)), False
+
+        def give_up() -> None:
+            nonlocal late
+            late = outcome.cancel()
+
+        end = outcome.get_loop().call_later(max(work.deadline - self._clock(), 0.0), give_up)
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not late or (task is not None and task.cancelling()):
+                raise  # the caller went away
+            return TooLate("there was no answer by the deadline: ask again, for less or with more time")
+        finally:
+            end.cancel()
 
     def answer_batch(self, works: Sequence[Work]) -> list[Outcome]:
         """What each request comes to, all by one release; what is wrong with one does not touch the others.

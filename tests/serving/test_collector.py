@@ -12,8 +12,10 @@ from raycl.serving import collector
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
+    threshold = gc.get_threshold()
     yield
     gc.unfreeze()
+    gc.set_threshold(*threshold)
 
 
 def test_modules_are_gone_through_no_more_and_what_comes_later_is_collected() -> None:
@@ -28,3 +30,11 @@ def test_modules_are_gone_through_no_more_and_what_comes_later_is_collected() ->
     ring.itself = ring  # type: ignore[attr-defined]
     del ring
     assert gc.collect() > 0
+
+
+def test_what_a_batch_makes_begins_no_collection() -> None:
+    collector.spare_modules()
+    before = gc.get_stats()[0]["collections"]
+    answers = [{"items": [{"item": item} for item in range(10)]} for _ in range(1_000)]
+    assert len(answers) == 1_000
+    assert gc.get_stats()[0]["collections"] == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from raycl.errors import InputError
 from raycl.serving import remote
 from raycl.serving.api import Answer, Event, Query
 from raycl.serving.retriever import Retriever
-from raycl.serving.service import Service, Similar, TooLate, Work
+from raycl.serving.service import Outcome, Service, Similar, TooLate, Work
 from raycl.serving.sessions import Sessions
 from tests.serving import builders, services
 from tests.serving.services import Noted
@@ -159,3 +160,27 @@ def test_answers_without_all_shards_say_so_and_those_of_popularity_need_none(tmp
     (whole,) = made.answer_batch(works[:1])
     assert not isinstance(whole, Exception)
     assert whole[0].degraded == []
+
+
+@pytest.mark.parametrize("within_s", [0.02, 10.0])
+def test_a_caller_who_goes_away_is_not_told_that_it_was_late(tmp_path: Path, within_s: float) -> None:
+    """Also where its time has run out in the very same turn of the loop."""
+    asked: list[asyncio.Future[Outcome]] = []
+
+    def batch(_: Work) -> asyncio.Future[Outcome]:
+        asked.append(asyncio.get_running_loop().create_future())
+        return asked[-1]
+
+    running = services.service(tmp_path, batch=batch)
+    services.publish(running, tmp_path)
+
+    async def leave() -> asyncio.Task[Any]:
+        task = asyncio.create_task(running.retrieve([Query()], within_s))
+        asyncio.get_running_loop().call_later(0.03, task.cancel)
+        await asyncio.sleep(0)
+        time.sleep(0.06)  # so that both come due in one turn
+        await asyncio.wait([task])
+        return task
+
+    assert asyncio.run(leave()).cancelled()
+    assert asked[0].cancelled()
