@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 
 from raycl.index import release
+from raycl.index.nearest import Ids, Vectors
 from raycl.index.release import Release
-from raycl.index.search import Ids, Vectors
 from raycl.storage.store import Store
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from raycl.errors import ConfigError
 from raycl.index import build, release, stored, vectors
+from raycl.index.nearest import Ids, Vectors
 from raycl.index.plan import Plan
-from raycl.index.search import Ids, Vectors
 from raycl.index.work import Job, from_table, prints_file, vectors_file
 from raycl.storage import tables
 from raycl.storage.store import Store

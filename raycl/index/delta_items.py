@@ -16,7 +16,7 @@ from raycl.data.features import Encoders
 from raycl.data.id_map import IdMap
 from raycl.errors import InputError
 from raycl.index import release
-from raycl.index.search import Vectors
+from raycl.index.nearest import Vectors
 from raycl.model import inputs, weights
 from raycl.storage import tables
 from raycl.storage.versions import Version

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from raycl.index import search
+from raycl.index import nearest
 from raycl.index.joined import Delta
-from raycl.index.search import Ids, Scores, Vectors
+from raycl.index.nearest import Ids, Scores, Vectors
 from raycl.index.selection import Mask, Rows, Selection
 
 
@@ -67,10 +67,10 @@ class JoinedIndex:
         width = int(np.max(wanted, initial=0))
         places = chosen.places
         vectors = self._delta.vectors if len(places) == len(self._delta.rows) else self._delta.vectors[places]
-        found, scores = search.exact(vectors, queries, width, self._metric)
+        found, scores = nearest.exact(vectors, queries, width, self._metric)
         rows = np.where(found < 0, -1, self._delta.rows[places][found]) if len(places) else found
         of_base = self._index.search(queries, wanted, chosen.base if chosen.base.count < self._num_base else None)
-        ids, scores = search.merge_in_turn([of_base, (rows, scores)], width)
+        ids, scores = nearest.merge_in_turn([of_base, (rows, scores)], width)
         beyond = np.arange(width) >= wanted[:, None]
         ids[beyond], scores[beyond] = -1, -np.inf
         return ids, scores
@@ -87,7 +87,7 @@ class JoinedIndex:
         """What each of these rows scores for each query, (queries, rows), as a search scores it."""
         places, mine = self._places(rows)
         found = np.empty((len(queries), len(rows)), dtype=np.float32)
-        found[:, mine] = search.score_all(queries, self._delta.vectors[places[mine]], self._metric)
+        found[:, mine] = nearest.score_all(queries, self._delta.vectors[places[mine]], self._metric)
         found[:, ~mine] = self._index.scores(queries, rows[~mine])
         return found
 

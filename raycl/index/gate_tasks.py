@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from raycl import lineage
-from raycl.index import gate, previous, questions, release, search, tasks
+from raycl.index import gate, nearest, previous, questions, release, tasks
 from raycl.index.gate import Evidence
+from raycl.index.nearest import Ids, Scores
 from raycl.index.plan import Plan
-from raycl.index.search import Depth, Ids, Scores, ShardedIndex
+from raycl.index.search import Depth, ShardedIndex
 from raycl.index.tasks import STAGE, Embedded
 from raycl.index.tuning import Space
 from raycl.index.work import Job, get, put
@@ -56,9 +57,9 @@ def exact_shard(job: Job, truth: Truth, shard: int) -> dict[str, Any]:
     for rows, vectors in job.parts(shard):
         num_items += len(rows)
         for place, k in enumerate(truth.ks):
-            places, scores = search.exact(vectors, queries[: truth.queries_at(place)], k, metric)
+            places, scores = nearest.exact(vectors, queries[: truth.queries_at(place)], k, metric)
             ids = np.where(places < 0, -1, rows[places]) if len(rows) else places
-            best[place] = search.merge(np.stack([best[place][0], ids]), np.stack([best[place][1], scores]), k)
+            best[place] = nearest.merge(np.stack([best[place][0], ids]), np.stack([best[place][1], scores]), k)
     for place, (ids, scores) in enumerate(best):
         put(job, f"exact-{shard:06d}-{place}-ids", ids)
         put(job, f"exact-{shard:06d}-{place}-scores", scores)
@@ -71,7 +72,7 @@ def merge_truth(job: Job, truth: Truth) -> dict[str, Any]:
     """Leave the exact answers of all shards together, with the answers of two shards in memory at a time."""
     for place, k in enumerate(truth.ks):
         name = f"exact-{{:06d}}-{place}"
-        found, _ = search.merge_in_turn(_answers(job, name), k)
+        found, _ = nearest.merge_in_turn(_answers(job, name), k)
         put(job, f"truth-{place}", found)
     return {"num_queries": truth.num_queries}
 
@@ -98,7 +99,7 @@ def merge_answers(job: Job, space: Space, truth: Truth) -> dict[str, Any]:
         ids, exact = _candidates(job, space, place, k * space.factors[-1])
         recalls.append(
             [
-                search.recall(search.merge(ids[None, :, : k * factor], exact[None, :, : k * factor], k)[0], best)
+                nearest.recall(nearest.merge(ids[None, :, : k * factor], exact[None, :, : k * factor], k)[0], best)
                 for factor in space.factors
             ]
         )
@@ -129,7 +130,7 @@ def conclude(job: Job, space: Space, depth: Depth, before: Version | None) -> di
     """
     candidates = depth.candidates or depth.k
     ids, exact = _candidates(job, space, 0, candidates)
-    found, _ = search.merge(ids[None], exact[None], depth.k)
+    found, _ = nearest.merge(ids[None], exact[None], depth.k)
     best, targets = get(job, "truth-0"), questions.drawn(job).targets
     by_index, by_exact = (float(gate.ndcg(answer, targets).mean()) for answer in (found, best))
     covered = len(np.unique(found[found >= 0]))
@@ -137,7 +138,7 @@ def conclude(job: Job, space: Space, depth: Depth, before: Version | None) -> di
         "ndcg": by_index,
         "exact_ndcg": by_exact,
         "coverage": covered / max(job.num_items, 1),
-        "recall": search.recall(found, best),
+        "recall": nearest.recall(found, best),
     }
     return measured | ({"previous": asdict(previous.compare(job, before, found))} if before else {})
 
@@ -220,7 +221,7 @@ def _candidates(job: Job, space: Space, place: int, most: int) -> tuple[Ids, Sco
         more = [get(job, f"{name}-ids"), get(job, f"{name}-scores")]
         more.append(get(job, f"{name}-exact") if space.plan.rerank else more[1])
         both = [np.concatenate(pair, axis=1) for pair in zip(best, more, strict=True)] if best else more
-        places = search.order(both[0], both[1], most)
+        places = nearest.order(both[0], both[1], most)
         best = [np.take_along_axis(one, places, axis=1) for one in both]
     return best[0], best[2]
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from raycl.data.columns import whole
 from raycl.data.id_map import IdMap
 from raycl.index.deltas import Taken
-from raycl.index.search import Ids, Vectors
+from raycl.index.nearest import Ids, Vectors
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from raycl.config import Config
 from raycl.data.handoff import Pairs
 from raycl.errors import RayclError
 from raycl.evaluation.tasks import user_features
-from raycl.index import questions, release, release_diff, search
+from raycl.index import nearest, questions, release, release_diff
+from raycl.index.nearest import Vectors
 from raycl.index.release_diff import Asked, Diff
-from raycl.index.search import Depth, ShardedIndex, Vectors
+from raycl.index.search import Depth, ShardedIndex
 from raycl.model.users import UserSide
 from raycl.storage.versions import Version, Workspace
 
@@ -114,7 +115,7 @@ def curve(index: ShardedIndex, queries: Vectors, k: int, chosen: Depth) -> tuple
         began = time.perf_counter()
         found = [index.probe(queries[row : row + 1], k, effort, candidates)[0] for row in range(len(queries))]
         ms = 1000 * (time.perf_counter() - began) / max(len(queries), 1)
-        recall = search.recall(np.concatenate(found), deepest) if found else 0.0
+        recall = nearest.recall(np.concatenate(found), deepest) if found else 0.0
         points.append(Point(effort, recall, ms, effort == min(chosen.effort, most)))
     return tuple(points)
 

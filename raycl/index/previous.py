@@ -15,9 +15,9 @@ from raycl.data.id_map import IdMap
 from raycl.data.packed import Rows
 from raycl.data.states import States
 from raycl.evaluation.tasks import user_features
-from raycl.index import questions, release, search
+from raycl.index import nearest, questions, release
 from raycl.index.gate import Previous
-from raycl.index.search import Ids, Vectors
+from raycl.index.nearest import Ids, Vectors
 from raycl.index.work import Asking
 from raycl.model import embed, inputs
 from raycl.model.inputs import FeatureRows
@@ -29,7 +29,7 @@ from raycl.storage.versions import Version
 def compare(job: Asking, before: Version, found: Ids) -> Previous:
     """How many of the answers of ``before`` are among ``found`` (num_queries, k), which are rows of this vocabulary."""
     old, given = answers(job, before, found.shape[1])
-    return Previous(before.name, before.manifest.counts["vectors"], search.hits(found, old) / max(given, 1))
+    return Previous(before.name, before.manifest.counts["vectors"], nearest.hits(found, old) / max(given, 1))
 
 
 def answers(job: Asking, of: Version, k: int) -> tuple[Ids, int]:
@@ -47,7 +47,7 @@ def answers(job: Asking, of: Version, k: int) -> tuple[Ids, int]:
         return np.zeros((0, k), dtype=np.int64), 0
     queries = _queries(job, pairs, of, IdMap(theirs).rows(ours))
     found = (release.load_shard(of.store, how, shard).search(queries, k) for shard in range(how.num_shards))
-    ids, _ = search.merge_in_turn(found, k)
+    ids, _ = nearest.merge_in_turn(found, k)
     to_ours = IdMap(ours).rows(theirs).astype(np.int64)
     to_ours = np.append(np.where(to_ours < 0, -2, to_ours), -2)  # what is unknown here is no item, and no gap either
     return np.where(ids < 0, -2, to_ours[ids]), int((ids >= 0).sum())

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from raycl.config import Config
 from raycl.data.handoff import Pairs
 from raycl.errors import RayclError
-from raycl.index import build, previous, release, search
+from raycl.index import build, nearest, previous, release
 from raycl.storage import tables
 from raycl.storage.versions import Version, Workspace
 
@@ -165,7 +165,7 @@ def _answers(config: Config, workspace: Workspace, before: Version, after: Versi
     old, given = previous.answers(asking, before, k)
     if not given:
         return Answers(0.0, len(new), k, ())
-    return Answers(search.hits(new, old) / given, len(new), k, _moved(Pairs.of(pairs), old, new))
+    return Answers(nearest.hits(new, old) / given, len(new), k, _moved(Pairs.of(pairs), old, new))
 
 
 def _moved(pairs: Pairs, old: npt.NDArray[np.int64], new: npt.NDArray[np.int64]) -> tuple[Moved, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from raycl.index.search import Ids, Scores, ShardedIndex, Vectors, listed, merge_in_turn, score_all
+from raycl.index.nearest import Ids, Scores, Vectors, merge_in_turn, score_all
+from raycl.index.search import ShardedIndex, listed
 from raycl.index.selection import Mask, Rows, Selection
 
 DIRECT_UP_TO = 5_000

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from raycl.config import Config
 from raycl.data.handoff import Pairs
-from raycl.index.search import Ids, Vectors
+from raycl.index.nearest import Ids, Vectors
 from raycl.model import weights
 from raycl.storage import tables
 from raycl.storage.versions import WORK, Draft, Version

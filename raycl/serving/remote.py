@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from raycl.errors import RayclError
-from raycl.index.search import Depth, ShardedIndex, merge
+from raycl.index.nearest import merge
+from raycl.index.search import Depth, ShardedIndex
 from raycl.index.selection import Rows, Selection
 from raycl.index.selective import DIRECT_UP_TO, SelectiveIndex
 from raycl.serving.checked import Ids, Scores, Vectors

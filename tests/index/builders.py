@@ -13,8 +13,9 @@ import numpy.typing as npt
 from raycl import journey, lineage
 from raycl.config import Config, IndexConfig
 from raycl.index import build, stored
+from raycl.index.nearest import Ids
 from raycl.index.plan import Plan, choose
-from raycl.index.search import Depth, Ids, ShardedIndex
+from raycl.index.search import Depth, ShardedIndex
 from raycl.storage.manifest import FILE, Manifest
 from raycl.storage.store import Store
 from raycl.storage.versions import Version

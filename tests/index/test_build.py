@@ -15,8 +15,8 @@ import threadpoolctl
 
 from raycl.config import IndexConfig
 from raycl.index import build
+from raycl.index.nearest import exact, recall
 from raycl.index.plan import Plan, choose
-from raycl.index.search import exact, recall
 from tests.index.builders import trained_on, unit_vectors
 
 KINDS = ["flat", "hnsw", "sq8", "ivf_flat", "ivf_sq8", "ivf_pq"]

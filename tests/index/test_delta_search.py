@@ -12,7 +12,8 @@ import pytest
 
 from raycl.index.delta_search import JoinedIndex
 from raycl.index.joined import Delta
-from raycl.index.search import Depth, ShardedIndex, exact, score_all
+from raycl.index.nearest import exact, score_all
+from raycl.index.search import Depth, ShardedIndex
 from raycl.index.selective import SelectiveIndex
 from tests.index.builders import of_plan, plan_of, sharded, unit_vectors
 

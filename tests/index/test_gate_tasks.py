@@ -18,7 +18,7 @@ from raycl.data import reader
 from raycl.data.handoff import Pairs
 from raycl.errors import CorruptRelease, GateRefused, RayclError
 from raycl.evaluation.tasks import item_features, user_features, user_vectors
-from raycl.index import gate, previous, questions, release, search, tasks
+from raycl.index import gate, nearest, previous, questions, release, tasks
 from raycl.index.work import Job
 from raycl.model import embed, weights
 from raycl.model.users import UserSide
@@ -61,13 +61,13 @@ def test_ndcg_and_coverage_are_those_of_the_answers_to_held_out_users(workspace:
     queries, wanted = np.concatenate(asked), np.concatenate(targets).astype(np.int64)
     index = release.load(version.store).index
     found, _ = index.probe(queries, 10, 1)
-    best, _ = search.exact(embed.items(weights.load_item(towers), item_features(pairs)), queries, 10)
+    best, _ = nearest.exact(embed.items(weights.load_item(towers), item_features(pairs)), queries, 10)
     measured = evidence(version)
     assert measured["ndcg"] == pytest.approx(gate.ndcg(found, wanted).mean())
     assert measured["exact_ndcg"] == pytest.approx(gate.ndcg(best, wanted).mean())
     assert 0.0 < measured["ndcg"] < measured["exact_ndcg"]
     assert measured["coverage"] == pytest.approx(len(np.unique(found[found >= 0])) / builders.NUM_ITEMS)
-    assert measured["index_recall"] == pytest.approx(search.recall(found, best))
+    assert measured["index_recall"] == pytest.approx(nearest.recall(found, best))
     assert measured["search_ms"] > 0.0
 
 
@@ -88,13 +88,13 @@ def job(workspace: Config) -> Job:
     return Job(place.draft("releases", "0" * 64), pairs, towers, lineage.evaluation(workspace, place), workspace)
 
 
-def exact_answers(job: Job, sign: float = 1.0) -> search.Ids:
+def exact_answers(job: Job, sign: float = 1.0) -> nearest.Ids:
     """Of the gate's queries, or with -1 the items that are farthest."""
     pairs = Pairs.of(job.pairs)
     side = UserSide.load(job.towers.store)
     queries = side.vectors(questions.drawn(job).states, user_features(pairs))
     vectors = embed.items(weights.load_item(job.towers.store), item_features(pairs))
-    return search.exact(vectors, sign * queries, 10)[0]
+    return nearest.exact(vectors, sign * queries, 10)[0]
 
 
 def test_agreement_is_the_share_of_answers_that_both_give(job: Job) -> None:

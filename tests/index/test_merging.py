@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from raycl.index import search
 from raycl.index.merging import together
-from raycl.index.search import Depth, ShardedIndex, listed, merge, put_in_order
+from raycl.index.search import Depth, ShardedIndex, listed
 from raycl.index.selective import SelectiveIndex
 from tests.index.builders import SCANNED, of_plan, plan_of, trained_on, unit_vectors
 
@@ -101,21 +99,6 @@ def test_stored_vectors_must_be_as_many_as_all_shards_hold() -> None:
     apart, merged, _ = both("ivf_sq8", 7, "inner_product", "always")
     with pytest.raises(ValueError, match=r"all shards have 900 items and \d+ stored vectors"):
         ShardedIndex(merged.shards, (), apart.stored[:-1])
-
-
-@given(st.integers(1, 5), st.integers(1, 130), st.sampled_from([1, 5, 500]), st.integers(0, 1_000))
-def test_one_answer_is_put_in_the_order_of_a_merge(num_queries: int, k: int, distinct: int, seed: int) -> None:
-    """Rows that are short, with equal scores in pairs and in longer runs, and without any."""
-    generator = np.random.default_rng(seed)
-    scores = -np.sort(-generator.integers(0, distinct, (num_queries, k)).astype(np.float32), axis=1)
-    ids = np.argsort(generator.random((num_queries, 2 * k)), axis=1)[:, :k].astype(np.int64)
-    for row in np.flatnonzero(generator.random(num_queries) < 0.3):
-        ends = int(generator.integers(0, k))
-        ids[row, ends:], scores[row, ends:] = -1, float(generator.choice(np.array([np.finfo(np.float32).min, 0.0])))
-    expected = merge(ids[None], scores[None], k)
-    found = put_in_order(ids.copy(), scores.copy())
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("kind", LISTED)

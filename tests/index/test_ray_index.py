@@ -19,7 +19,7 @@ from raycl.data.handoff import Pairs
 from raycl.data.hashing import hash_ids
 from raycl.errors import ConfigError, CorruptRelease, GateRefused, RayclError
 from raycl.evaluation.tasks import item_features, user_vectors
-from raycl.index import build_tasks, gate_tasks, release, release_diff, search, tasks
+from raycl.index import build_tasks, gate_tasks, nearest, release, release_diff, tasks
 from raycl.index.plan import Plan, choose
 from raycl.model import embed, weights
 from raycl.storage import pointer, tables
@@ -155,7 +155,7 @@ def test_the_evidence_is_the_recall_against_every_score(workspace: Config) -> No
         ]
     )
     best = np.argsort(-(asked @ all_vectors(config).T), axis=1)
-    measured = [search.recall(loaded.index.probe(asked, k, 1)[0], best[:, :k]) for k in (10, 30)]
+    measured = [nearest.recall(loaded.index.probe(asked, k, 1)[0], best[:, :k]) for k in (10, 30)]
     assert 0.2 < measured[1] < measured[0] < 1.0
     assert version.manifest.facts["index_recall"] == pytest.approx(measured[0])
     assert [(depth.k, depth.nprobe) for depth in loaded.index.depths] == [(10, 1), (30, 1)]

@@ -15,7 +15,7 @@ import pytest
 from raycl.config import Config
 from raycl.data.features import Encoders
 from raycl.errors import CorruptRelease
-from raycl.index import release, search
+from raycl.index import nearest, release
 from raycl.model import embed, inputs, weights
 from raycl.storage.manifest import FILE, Manifest
 from raycl.storage.store import Store
@@ -136,7 +136,7 @@ def test_a_shard_loads_alone(compressed: Config) -> None:
     assert sum(map(len, alone)) == builders.NUM_ITEMS
     queries = np.eye(8, dtype=np.float32)
     expected, _ = release.load(store).index.search(queries, 10)
-    found, _ = search.merge_in_turn((one.search(queries, 10) for one in alone), 10)
+    found, _ = nearest.merge_in_turn((one.search(queries, 10) for one in alone), 10)
     np.testing.assert_array_equal(found, expected)
 
 

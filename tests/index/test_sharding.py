@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raycl.index.nearest import exact, recall
 from raycl.index.plan import Plan
-from raycl.index.search import Depth, ShardedIndex, exact, recall
+from raycl.index.search import Depth, ShardedIndex
 from tests.index.builders import COMPRESSED, SCANNED, Vectors, clustered, of_plan, plan_of, trained_on, unit_vectors
 
 SHARDS = [1, 2, 7, 16]

@@ -9,8 +9,9 @@ import pytest
 
 from raycl.config import IndexConfig
 from raycl.index import tuning
+from raycl.index.nearest import exact, recall
 from raycl.index.plan import choose
-from raycl.index.search import Depth, ShardedIndex, exact, recall
+from raycl.index.search import Depth, ShardedIndex
 from tests.index.builders import of_plan, sharded, unit_vectors
 
 

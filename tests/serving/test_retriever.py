@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from raycl.data.features import Encoder, Encoders
 from raycl.data.id_map import IdMap
 from raycl.errors import InputError
-from raycl.index.search import ShardedIndex, exact
+from raycl.index.nearest import exact
+from raycl.index.search import ShardedIndex
 from raycl.index.selective import SelectiveIndex
 from raycl.serving import shown
 from raycl.serving.api import Answer, Query
