@@ -21,9 +21,10 @@ _LEARN = 0.2
 class Batches(Generic[Asked, Answered]):
     """Puts requests into batches; one event loop calls it.
 
-    A batch begins as soon as the one before it has ended, with all that came meanwhile, so that batches grow with the
-    load, and without load nobody waits. Light requests do not wait for the others: while they are expected to take no
-    longer than a few milliseconds together the event loop answers them itself, else a thread, as it does all others.
+    A batch begins as soon as the one before it has ended, with all that came meanwhile and what comes while that is
+    read, so that batches grow with the load, and without load nobody waits. Light requests do not wait for the others:
+    while they are expected to take no longer than a few milliseconds together the event loop answers them itself, else
+    a thread, as it does all others.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class _Lane(Generic[Asked, Answered]):
         self._batches, self._most, self._wait_s = batches, most, wait_s
         self._waiting: deque[tuple[Asked, int, asyncio.Future[Answered]]] = deque()
         self._under_way = False
+        self._seen = 0
 
     def add(self, asked: Asked, size: int) -> asyncio.Future[Answered]:
         loop = asyncio.get_running_loop()
@@ -81,7 +83,6 @@ class _Lane(Generic[Asked, Answered]):
         self._waiting.append((asked, size, future))
         if not self._under_way:
             self._under_way = True
-            # Requests that the loop has read already come first, so that they are of the batch.
             if self._wait_s:
                 loop.call_later(self._wait_s, self._begin)
             else:
@@ -89,7 +90,16 @@ class _Lane(Generic[Asked, Answered]):
         return future
 
     def _begin(self) -> None:
-        """Answer the next batch; those who gave up waiting are not of it."""
+        """Answer the next batch; those who gave up waiting are not of it.
+
+        Only when the loop has looked for requests and found no more: to read them comes before the answers anyway, and
+        what they share they then pay once.
+        """
+        if self._seen < len(self._waiting) < self._most:
+            self._seen = len(self._waiting)
+            asyncio.get_running_loop().call_soon(self._begin)
+            return
+        self._seen = 0
         taken: list[tuple[Asked, int, asyncio.Future[Answered]]] = []
         while self._waiting and len(taken) < self._most:
             one = self._waiting.popleft()

@@ -39,6 +39,35 @@ def test_requests_at_once_are_one_batch_and_each_has_its_own_answer() -> None:
     assert [numbers for numbers, _ in seen] == [[0, 1, 2, 3, 4, 5]]
 
 
+def test_requests_that_come_while_others_are_read_are_of_their_batch() -> None:
+    seen: Seen = []
+
+    async def one_after_the_other() -> None:
+        given, futures = batches(seen), []
+        for number in range(5):
+            futures.append(given(number))
+            await asyncio.sleep(0)
+        await asyncio.gather(*futures)
+
+    asyncio.run(one_after_the_other())
+    assert [numbers for numbers, _ in seen] == [[0, 1, 2, 3, 4]]
+
+
+def test_requests_that_never_cease_do_not_keep_a_batch_waiting() -> None:
+    seen: Seen = []
+
+    async def one_after_the_other() -> None:
+        given = batches(seen, most=4)
+        first, rest = given(0), []
+        while not first.done():
+            rest.append(given(len(rest) + 1))
+            await asyncio.sleep(0)
+        await asyncio.gather(*rest)
+
+    asyncio.run(one_after_the_other())
+    assert seen[0][0] == [0, 1, 2, 3]
+
+
 def test_no_batch_is_above_the_most() -> None:
     seen: Seen = []
     assert ask(batches(seen, most=4), range(10)) == [number * number for number in range(10)]
