@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import threading
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +45,22 @@ def test_actors_are_made_ready_once_each_and_their_records_are_those_of_tasks() 
         by_actor.setdefault(record["actor"], []).append(record["asked"])
     assert len(by_actor) <= 2  # the CPUs of this Ray
     assert all(sorted(asked) == list(range(1, len(asked) + 1)) for asked in by_actor.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_what_only_watches_gives_way_to_what_works() -> None:
+    ray_runtime._put_watchers_behind()
+    priorities: dict[str, set[int]] = {}
+    for pid in ray_runtime._descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            names = {Path(word).name.removesuffix(".py").split("::")[-1].strip() for word in words}
+            threads = [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()]
+            for name in names & {"DashboardAgent", "dashboard", "log_monitor", "monitor", "raylet", "gcs_server"}:
+                priorities[name] = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    watching = {name: {10} for name in ("DashboardAgent", "dashboard", "log_monitor", "monitor")}
+    assert priorities == {**watching, "raylet": {usual}, "gcs_server": {usual}}
 
 
 def test_no_tasks_are_no_records() -> None:

@@ -58,7 +58,7 @@ def test_requests_that_never_cease_do_not_keep_a_batch_waiting() -> None:
 
     async def one_after_the_other() -> None:
         given = batches(seen, most=4)
-        first, rest = given(0), []
+        first, rest = given(0), list[asyncio.Future[int]]()
         while not first.done():
             rest.append(given(len(rest) + 1))
             await asyncio.sleep(0)
