@@ -36,9 +36,9 @@ the same with `listen: proxy`. By hand is one process of FastAPI, the same tower
 vectors, lists and probes (`benchmarks/serve/with_fastapi.py`). Each figure is the best of {rounds} rounds that take
 turns; CPU seconds are those of all processes of a service, and tell what a core is worth also where the machine is not
 quiet. At 80 % load requests come at random moments, and wait where they must; what the service can is measured before
-and after, and all of it again where that fell; the row is the median of {tails} such loads a round. The peer in that
-row is {tail:g} times raycl's own median. In the rows
-of growth the peer is raycl's first such row. {qdrant}"""
+and after, and all of it again where that fell; the row is the median of {tails} such loads of {tail_s:g} s a round. The
+peer in that row is {tail:g} times raycl's own median. In the rows of growth the peer is raycl's first such row.
+{qdrant}"""
 
 
 @dataclass
@@ -77,7 +77,7 @@ def main() -> None:
     growing = _Growth(chosen.scratch, chosen.items[0], cores, chosen.seconds)
     rows += growing.rows("shards", chosen.shards) + growing.rows("replicas", chosen.replicas)
     told = "Qdrant's local mode is exact." if _has_qdrant() else "Qdrant's client is not installed, so it is left out."
-    notes = NOTES.format(rounds=chosen.rounds, tail=_TAIL, tails=_TAILS, qdrant=told)
+    notes = NOTES.format(rounds=chosen.rounds, tail=_TAIL, tails=_TAILS, tail_s=_TAIL_S, qdrant=told)
     results.write("serve", "Answering over HTTP", rows, notes, chosen.results, keep=chosen.keep)
 
 
