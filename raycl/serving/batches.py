@@ -75,7 +75,7 @@ class _Lane(Generic[Asked, Answered]):
         self._batches, self._most, self._wait_s = batches, most, wait_s
         self._waiting: deque[tuple[Asked, int, asyncio.Future[Answered]]] = deque()
         self._under_way = False
-        self._seen = 0
+        self._seen = 0  # of those who wait, when the loop looked last
 
     def add(self, asked: Asked, size: int) -> asyncio.Future[Answered]:
         loop = asyncio.get_running_loop()
