@@ -29,7 +29,12 @@ Task = Callable[[int], Mapping[str, Any]]
 _SAY_EVERY_S = 5.0
 _THREADS_END_WITHIN_S = 20.0
 _LISTENERS = 4
-_WATCHERS = ("ray::DashboardAgent", "/dashboard/dashboard.py", "/log_monitor.py", "/monitor.py")
+_WATCHERS = (
+    "ray::DashboardAgent",
+    "/ray/dashboard/dashboard.py",
+    "/ray/_private/log_monitor.py",
+    "/ray/autoscaler/_private/monitor.py",
+)
 _WATCHERS_NICE = 10
 
 
@@ -225,7 +230,7 @@ def _put_watchers_behind() -> None:
     """
     for pid in _descendants(os.getpid()):
         with contextlib.suppress(OSError):
-            command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")
+            command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
             if any(name in command for name in _WATCHERS):
                 for thread in Path(f"/proc/{pid}/task").iterdir():
                     os.setpriority(os.PRIO_PROCESS, int(thread.name), _WATCHERS_NICE)
@@ -234,8 +239,9 @@ def _put_watchers_behind() -> None:
 def _descendants(pid: int) -> list[int]:
     found: list[int] = []
     for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, listed.read_text(encoding="utf-8").split()):
-            found += [child, *_descendants(child)]
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            for child in map(int, listed.read_text(encoding="utf-8").split()):
+                found += [child, *_descendants(child)]
     return found
 
 
