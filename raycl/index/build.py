@@ -140,7 +140,8 @@ def _learnt_centroids(lists: Any, sample: Vectors, nearest: Any, seed: int) -> V
     drawn = np.random.default_rng(seed).permutation(len(sample))[: max(round(len(sample) / 2), lists.nlist)]
     centroids: Vectors = np.zeros((0, lists.d), dtype=np.float32)
     _quietly(lists.cp, seed)
-    for part, lists.cp.niter in ((sample[np.sort(drawn)], _ROUNDS), (sample, _LAST_ROUNDS)):
+    for part, rounds in ((sample[np.sort(drawn)], _ROUNDS), (sample, _LAST_ROUNDS)):
+        lists.cp.niter = rounds
         clustering = faiss.Clustering(lists.d, lists.nlist, lists.cp)
         faiss.copy_array_to_vector(centroids.ravel(), clustering.centroids)  # where it begins, if there are any
         clustering.train(part, nearest)
