@@ -39,8 +39,12 @@ class Service:
         """Hand in, and return what was said and the seconds until every replica answers with it."""
         done = hand_in.to_current(self.workspace, handed(*given))
         began = time.monotonic()
-        self.wait(lambda: all(self.post()["delta"] >= done.number for _ in range(IN_A_ROW)))
+        self.wait_for_hand_in(done.number)
         return done, time.monotonic() - began
+
+    def wait_for_hand_in(self, number: int) -> None:
+        """Until every replica answers with it."""
+        self.wait(lambda: all(self.post()["delta"] >= number for _ in range(IN_A_ROW)))
 
     def wait(self, holds: Callable[[], bool]) -> None:
         end = time.monotonic() + WITHIN_S
@@ -98,6 +102,7 @@ def test_a_broken_hand_in_is_told_and_the_service_goes_on(service: Service) -> N
     segment = json.loads(folder.read(f"{number:06d}.json"))
     deltas.withdraw(service.workspace.store, built, number)
     folder.write(f"{number + 2:06d}.json", json.dumps(segment | {"sha256": "0" * 64}).encode())
+    service.wait_for_hand_in(number + 1)  # the one that takes back: each replica may have seen what it takes
     service.wait(lambda: f"{segment['data']} has SHA-256" in str(service.http.get("/v1/release").json()["problem"]))
     assert service.post(history=[101])["items"] == before["items"]
     deltas.withdraw(service.workspace.store, built, number + 2)
