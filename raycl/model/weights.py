@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors.torch as st
-from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from raycl.errors import CorruptRelease
+from raycl.model import tensors
 from raycl.model.ensemble import AnyItemTower, AnyUserTower, ItemEnsemble, Shape, UserEnsemble
 from raycl.model.inputs import FeatureRows
 from raycl.model.spec import TowerSpec
@@ -47,8 +48,9 @@ def load_shape(store: Store) -> Shape:
 def load_user(store: Store) -> AnyUserTower:
     """The user tower, ready to answer; CorruptRelease where weights and shape disagree."""
     shape = load_shape(store)
-    tower = UserTower(shape.members[0]) if len(shape.members) == 1 else UserEnsemble(shape)
-    return _filled(store, USER_FILE, tower, store.read(USER_FILE))
+    with _Undrawn():
+        tower = UserTower(shape.members[0]) if len(shape.members) == 1 else UserEnsemble(shape)
+    return _filled(store, USER_FILE, tower, tensors.read(store, USER_FILE))
 
 
 def load_item(store: Store) -> AnyItemTower:
@@ -58,9 +60,10 @@ def load_item(store: Store) -> AnyItemTower:
 
 def load_item_named(store: Store) -> tuple[AnyItemTower, str]:
     """``load_item``, and the SHA-256 of the very bytes that its weights were read from."""
-    content, shape = store.read(ITEM_FILE), load_shape(store)
-    tower = ItemTower(shape.members[0]) if len(shape.members) == 1 else ItemEnsemble(shape)
-    return _filled(store, ITEM_FILE, tower, content), hashlib.sha256(content).hexdigest()
+    content, shape = tensors.read(store, ITEM_FILE), load_shape(store)
+    with _Undrawn():
+        tower = ItemTower(shape.members[0]) if len(shape.members) == 1 else ItemEnsemble(shape)
+    return _filled(store, ITEM_FILE, tower, content), hashlib.sha256(content.numpy().data).hexdigest()
 
 
 def _shapes(store: Store) -> tuple[TowerSpec, Shape]:
@@ -72,9 +75,22 @@ def _shapes(store: Store) -> tuple[TowerSpec, Shape]:
         raise CorruptRelease(f"{store.uri}/{CONFIG_FILE} is not the shape of two towers: {error}") from error
 
 
-def _filled(store: Store, path: str, tower: Tower, content: bytes) -> Tower:
+class _Undrawn(TorchFunctionMode):
+    """Modules made under it draw no first weights; those of a long table would take seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if getattr(func, "__module__", None) == "torch.nn.init" else func(*args, **kwargs)
+
+
+def _filled(store: Store, path: str, tower: Tower, content: Tensor) -> Tower:
+    """``tower``, whose weights are the ``content`` of ``path`` from now on, in its own memory."""
     try:
-        tower.load_state_dict(st.load(content))
-    except (RuntimeError, ValueError, SafetensorError) as error:
+        found = tensors.views(content)
+        for name, tensor in tower.state_dict().items():
+            if found.get(name, tensor).dtype != tensor.dtype:
+                raise ValueError(f"{name} is of {found[name].dtype} in place of {tensor.dtype}")
+        tower.load_state_dict(found, assign=True)
+    except (RuntimeError, ValueError) as error:
         raise CorruptRelease(f"{store.uri}/{path} does not fit {CONFIG_FILE} beside it: {error}") from error
     return tower.eval()

@@ -51,7 +51,7 @@ class Store:
         """What ``operation`` on ``path`` returns; it only reads, or may as well be done twice.
 
         On S3 it is done again while that is overloaded or out of reach, at the most for ``retries.PATIENCE_S``; then
-        StoreUnavailable. Every method but those of ``open_output`` works so by itself.
+        StoreUnavailable. Every method but ``open_input`` and ``open_output`` works so by itself.
         """
         return operation() if self.is_local else retries.patiently(f"{self.uri}/{path}".rstrip("/"), operation)
 
@@ -59,10 +59,19 @@ class Store:
         """The whole file; FileNotFoundError where there is none."""
 
         def once() -> bytes:
-            with self.filesystem.open_input_stream(self.full(path)) as stream:
-                return bytes(stream.read())
+            # Of a file, whose size is known, Arrow reads all at once; of a stream in pieces of 256 KiB that it joins
+            # while no other thread of the process can run.
+            with self.open_input(path) as file:
+                return bytes(file.read())
 
         return self.patiently(path, once)
+
+    def open_input(self, path: str) -> Any:
+        """An Arrow file that is read in pieces, as a context; FileNotFoundError where there is none.
+
+        Who reads it through ``patiently`` begins anew where S3 fails half way.
+        """
+        return self.filesystem.open_input_file(self.full(path))
 
     def write(self, path: str, content: bytes) -> None:
         """Write the whole file so that readers see nothing or all of it; an older one is replaced."""

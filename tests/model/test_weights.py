@@ -38,6 +38,16 @@ def test_towers_come_back_as_they_were_and_ready_to_answer(saved: Store) -> None
     assert weights.load_spec(saved) == SPEC
 
 
+def test_loading_draws_no_random_numbers_and_leaves_towers_that_can_be_trained(saved: Store) -> None:
+    before = torch.get_rng_state()
+    item = weights.load_item(saved)
+    weights.load_user(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+    item(torch.tensor([0]), some_features(1)).sum().backward()
+    torch.optim.SGD(item.parameters(), 0.1).step()  # in the memory of the file
+    assert not torch.equal(next(item.parameters()), next(weights.load_item(saved).parameters()))
+
+
 def test_an_item_tower_is_named_by_the_bytes_that_it_was_read_from(saved: Store) -> None:
     """The next file of weights has another name, whatever its manifest would say."""
     tower, name = weights.load_item_named(saved)
@@ -78,6 +88,13 @@ def test_weights_with_a_tensor_missing_or_too_many_are_refused(saved: Store) -> 
         saved.write(weights.USER_FILE, st.save(changed))
         with pytest.raises(CorruptRelease):
             weights.load_user(saved)
+
+
+def test_weights_of_another_type_are_refused(saved: Store) -> None:
+    tensors = st.load(saved.read(weights.USER_FILE))
+    saved.write(weights.USER_FILE, st.save(tensors | {"empty": tensors["empty"].half()}))
+    with pytest.raises(CorruptRelease, match=r"empty is of torch\.float16 in place of torch\.float32"):
+        weights.load_user(saved)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"num_items": 1', b"\xff"])

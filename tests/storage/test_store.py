@@ -39,6 +39,8 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     for content in (b"", b"one", bytes(range(256)) * 5_000):
         store.write("folder/file.bin", content)
         assert store.read("folder/file.bin") == content
+        with store.open_input("folder/file.bin") as file:
+            assert (file.size(), file.read(10) + file.read(), file.read(10)) == (len(content), content, b"")
         assert store.sha256("folder/file.bin") == hashlib.sha256(content).hexdigest()
 
 
@@ -47,6 +49,8 @@ def test_reading_or_hashing_what_is_not_there_says_so(store: Store) -> None:
     for absent in ("file", "folder/fil", "folder/file2"):
         with pytest.raises(FileNotFoundError):
             store.read(absent)
+        with pytest.raises(FileNotFoundError):
+            store.open_input(absent)
         with pytest.raises(FileNotFoundError):
             store.sha256(absent)
 
