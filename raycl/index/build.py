@@ -15,11 +15,13 @@ import numpy.typing as npt
 import threadpoolctl
 
 from raycl.index.plan import Plan
+from raycl.storage.store import Store
 
 Vectors = npt.NDArray[np.float32]
 
 METRICS = {"inner_product": faiss.METRIC_INNER_PRODUCT, "l2": faiss.METRIC_L2}
-_CHUNK = 1 << 20
+_CHUNK, _PIECE = 1 << 20, 1 << 22
+"""Bytes that are written and read at a time."""
 _ROTATIONS = 16
 """Rounds in which OPQ learns its rotation: the 34 more that FAISS takes triple the time and save 1 % of the error."""
 _ROUNDS, _LAST_ROUNDS = 5, 3
@@ -94,6 +96,34 @@ def write(index: Any, stream: Any) -> tuple[int, str]:
 def read(content: bytes) -> Any:
     """The index that ``write`` wrote; RuntimeError where it is none."""
     return faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+
+
+def load(store: Store, path: str) -> Any:
+    """``read`` of a file, in pieces: the memory is that of the index alone, and other threads run meanwhile.
+
+    Raises as ``read`` does, and FileNotFoundError where there is no such file.
+    """
+    return store.patiently(path, lambda: _load(store, path))
+
+
+def _load(store: Store, path: str) -> Any:
+    failed: list[Exception] = []
+
+    def give(size: int) -> bytes:
+        try:
+            return bytes(file.read(size))
+        except Exception as error:  # of which FAISS would make a RuntimeError
+            failed.append(error)
+            return b""
+
+    with store.open_input(path) as file:
+        pieces = _FAISS.PyCallbackIOReader(give, _PIECE)
+        try:
+            return faiss.read_index(_FAISS.BufferedIOReader(pieces, _PIECE))
+        except RuntimeError:
+            if failed:
+                raise failed[0] from None
+            raise
 
 
 def ids(index: Any) -> npt.NDArray[np.int64]:

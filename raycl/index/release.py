@@ -184,7 +184,7 @@ def _head(store: Store) -> Release:
 
 def _shards(store: Store, search: Search, numbers: Sequence[int]) -> ShardedIndex:
     with _readable(store, "shards"):
-        shards = together((build.read(store.read(shard_file(number))) for number in numbers), len(numbers))
+        shards = together((build.load(store, shard_file(number)) for number in numbers), len(numbers))
         stored = [Stored.from_bytes(store.read(stored_file(number))) for number in numbers if search.rerank]
         return ShardedIndex(shards, search.depths, stored)
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -17,6 +18,7 @@ from raycl.config import IndexConfig
 from raycl.index import build
 from raycl.index.nearest import exact, recall
 from raycl.index.plan import Plan, choose
+from raycl.storage.store import Store
 from tests.index.builders import trained_on, unit_vectors
 
 KINDS = ["flat", "hnsw", "sq8", "ivf_flat", "ivf_sq8", "ivf_pq"]
@@ -123,9 +125,44 @@ def test_a_graph_is_built_as_deep_as_the_plan_says() -> None:
     assert inner.hnsw.efConstruction == 77
 
 
-def test_what_is_no_index_cannot_be_read() -> None:
-    with pytest.raises(RuntimeError):
-        build.read(b"not an index")
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_is_read_in_pieces_as_it_is_read_whole(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_PIECE", 1_000)
+    vectors, store, content = unit_vectors(300, 8), Store(str(tmp_path)), io.BytesIO()
+    index = build.read(trained_on(plan_of(kind), vectors))
+    build.add(index, vectors, np.arange(300, dtype=np.int64))
+    build.write(index, content)
+    store.write("index", content.getvalue())
+    again = io.BytesIO()
+    build.write(build.load(store, "index"), again)
+    assert again.getvalue() == content.getvalue()
+
+
+def test_what_is_no_index_cannot_be_read(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    content = trained_on(plan_of("flat"), unit_vectors(10, 8))
+    for broken in (b"", b"not an index", content[: len(content) // 2]):
+        store.write("index", broken)
+        with pytest.raises(RuntimeError):
+            build.read(broken)
+        with pytest.raises(RuntimeError):
+            build.load(store, "index")
+    with pytest.raises(FileNotFoundError):
+        build.load(store, "other")
+
+
+def test_a_store_that_fails_half_way_is_not_taken_for_a_broken_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("the disk is gone")
+
+    monkeypatch.setattr(Store, "open_input", lambda self, path: Failing())
+    with pytest.raises(OSError, match="the disk is gone"):
+        build.load(Store(str(tmp_path)), "index")
 
 
 @pytest.mark.requires_gpu
