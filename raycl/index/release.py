@@ -108,13 +108,13 @@ def write_facts(store: Store, search: Search, lineage: Lineage, evidence: Eviden
     store.write(GATE_FILE, json.dumps({"evidence": asdict(evidence), "verdict": asdict(verdict)}, indent=2).encode())
 
 
-def verify(store: Store, paths: Sequence[str] | None = None) -> Manifest:
+def verify(store: Store, paths: Sequence[str] | None = None, *, quietly: bool = False) -> Manifest:
     """Check every file, or those of ``paths``, against the manifest, and that index and both towers were made together.
 
-    Raises CorruptRelease naming the file.
+    Raises CorruptRelease naming the file; ``quietly`` is that of ``Manifest.verify``.
     """
     manifest = Manifest.read(store)
-    manifest.verify(store, paths)
+    manifest.verify(store, paths, quietly=quietly)
     search = search_of(store)
     lineage = lineage_of(store)
     for side, path, named in (
@@ -140,33 +140,35 @@ def verify(store: Store, paths: Sequence[str] | None = None) -> Manifest:
     return manifest
 
 
-def load(store: Store) -> Release:
+def load(store: Store, *, quietly: bool = False) -> Release:
     """Verify the release whose root is ``store``, then load all that answers need, shards of lists as one.
+
+    ``quietly``, where the process answers from another release meanwhile: it takes longer and delays them less.
 
     Raises CorruptRelease, naming the file, also for one that is as it was built and still cannot be read here.
     """
-    verify(store)
+    verify(store, quietly=quietly)
     head = _head(store)
     search = search_of(store)
     return dataclasses.replace(head, index=_shards(store, search, range(search.num_shards)))
 
 
-def load_head(store: Store) -> Release:
+def load_head(store: Store, *, quietly: bool = False) -> Release:
     """``load`` of all but the shards, whose index is empty, and of whose files none is read; raises as it does."""
-    verify(store, [USER_TOWER, CATALOGUE_FILE, SEARCH_FILE, LINEAGE_FILE])
+    verify(store, [USER_TOWER, CATALOGUE_FILE, SEARCH_FILE, LINEAGE_FILE], quietly=quietly)
     return _head(store)
 
 
-def load_part(store: Store, part: int, parts: int) -> tuple[ShardedIndex, int]:
+def load_part(store: Store, part: int, parts: int, *, quietly: bool = False) -> tuple[ShardedIndex, int]:
     """Every ``parts``-th shard from number ``part`` on, as one index, and how many rows the vocabulary has.
 
-    Raises as ``load`` does; the other shards' files are not read.
+    ``quietly`` is that of ``load``, and it raises as that does; the other shards' files are not read.
     """
     search = search_of(store)
     numbers = range(part, search.num_shards, parts)
     files = [shard_file(number) for number in numbers]
     files += [stored_file(number) for number in numbers] if search.rerank else []
-    verify(store, [*files, CATALOGUE_FILE, SEARCH_FILE, LINEAGE_FILE])
+    verify(store, [*files, CATALOGUE_FILE, SEARCH_FILE, LINEAGE_FILE], quietly=quietly)
     with _readable(store, CATALOGUE_FILE):
         num_rows = tables.read(store, CATALOGUE_FILE, ["item"]).num_rows
     return _shards(store, search, numbers), num_rows

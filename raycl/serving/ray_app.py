@@ -53,11 +53,11 @@ class Retrieval:
         quality: dict[str, dict[str, float]] = {}
 
         def load(name: str) -> Retriever:
-            place = store.under(f"releases/{name}")
+            place, answering = store.under(f"releases/{name}"), bool(quality)
             if calls is None:
-                retriever = Retriever.of(release.load(place), config)
+                retriever = Retriever.of(release.load(place, quietly=answering), config)
             else:
-                head = release.load_head(place)
+                head = release.load_head(place, quietly=answering)
                 index = remote.index_of(calls.of(name), head.catalogue.num_rows, head.index.depths)
                 retriever = Retriever.of(head, config, index)
             retriever.warm()

@@ -33,8 +33,13 @@ class ShardReplica:
         collector.spare_modules()
         self._store = store = Store(workspace)
 
+        answering: set[str] = set()
+
         def load(name: str) -> Shard:
-            return Shard(*release.load_part(store.under(f"releases/{name}"), part, parts))
+            place = store.under(f"releases/{name}")
+            shard = Shard(*release.load_part(place, part, parts, quietly=bool(answering)))
+            answering.add(name)
+            return shard
 
         self._shards = Shards(load)
         published = pointer.current(store)

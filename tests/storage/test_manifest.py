@@ -32,8 +32,9 @@ def test_an_altered_file_is_named(store: Store, path: str, change: bytes) -> Non
     version.store.write(path, change)
     with pytest.raises(CorruptRelease, match=rf"{path} has SHA-256 .*altered or cut short; .*--force"):
         version.manifest.verify(version.store)
-    with pytest.raises(CorruptRelease, match=path):
-        version.manifest.verify(version.store, [path])
+    for quietly in (False, True):
+        with pytest.raises(CorruptRelease, match=path):
+            version.manifest.verify(version.store, [path], quietly=quietly)
     version.manifest.verify(version.store, [other for other in FILES if other != path])
     for other in {"data", "facts.json"} - {path, path.partition("/")[0]}:
         assert version.verified(other) is version
