@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     asked = job.requests(ITEMS)[:NUM_REQUESTS]
     (folder / "requests.jsonl").write_text("\n".join(json.dumps(one) for one in asked))
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    return Place(folder, cores, cores)
+    return Place(folder, cores[:-1] or cores, cores[-1:])
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_releases(
         served.load(16, 3.0)
         capacity = served.load(16, 3.0)["per_s"]
         quiet = served.load(16, 5.0, rate=capacity / 2)
-        loaded = pool.submit(served.load, 16, 60.0, rate=capacity / 2, keep_all=True)
+        loaded = pool.submit(served.load, 16, 45.0, rate=capacity / 2, keep_all=True)
         swaps: list[tuple[float, float]] = []
         time.sleep(1.0)
         for swap in range(NUM_SWAPS):
@@ -141,21 +141,24 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_releases(
             pointer.publish(store, name)
             wait_for(functools.partial(answers, served, name), f"{name} does not answer")
             swaps.append((began, time.time()))
+            time.sleep(0.5)
         said = loaded.result()
     ended, taken = np.array(said["times"]).T
-    during = np.zeros(len(ended), dtype=np.bool_)
-    for began, until in swaps:
-        during |= (ended >= began) & (ended <= until + 0.1)
+    during = [(ended >= began) & (ended <= until + 0.1) for began, until in swaps]
+    each_ms = [float(np.percentile(taken[one], 99)) for one in during]
+    in_any = np.any(during, axis=0)
     counts = checked(said["answers"], expected)
     each_s = sum(until - began for began, until in swaps) / NUM_SWAPS
     with capsys.disabled():
         print(
-            f"\n{NUM_SWAPS} swaps at {capacity / 2:,.0f} requests/s, {each_s:.2f} s each:"
-            f" p99 {np.percentile(taken[during], 99):.1f} ms during them, {quiet['p99_ms']:.1f} ms before,"
-            f" {np.percentile(taken[~during], 99):.1f} ms between and after"
+            f"\n{NUM_SWAPS} swaps at {capacity / 2:,.0f} requests/s, {each_s:.2f} s each: p99 {quiet['p99_ms']:.1f} ms"
+            f" before, {np.median(each_ms):.1f} ms during the median swap, {max(each_ms):.1f} ms during the worst,"
+            f" {np.percentile(taken[in_any], 99):.1f} ms during all, {np.percentile(taken[~in_any], 99):.1f} ms between"
+            f" and after"
         )
     assert said["failures"] == 0
     assert swaps[-1][1] < ended.max(), "the load ended before the last swap"
+    assert np.median(each_ms) <= 2 * quiet["p99_ms"]
     assert counts.pop("degraded") == 0
     assert set(counts) == set(order)
 
