@@ -97,7 +97,7 @@ def main() -> None:
     moments.append(time.perf_counter())
     spread_s, train_s, add_s = np.diff(moments).tolist()
     store = draft.store
-    parts = (build.read(store.read(release.shard_file(shard))) for shard in range(job.num_shards))
+    parts = (store.read_with(release.shard_file(shard), build.read) for shard in range(job.num_shards))
     index = ShardedIndex(together(parts, job.num_shards), ())
 
     def search(queries: Vectors, effort: int) -> Ids:

@@ -157,7 +157,7 @@ def _index(store: Store, kind: plan.Plan, made: Vectors, shard_of: npt.NDArray[A
         with store.open_output("work/trained") as stream:
             build.write(build.train(kind, made[drawn], 0), stream)
         for shard in range(shards):
-            index = build.read(store.read("work/trained"))
+            index = store.read_with("work/trained", build.read)
             rows = np.flatnonzero(shard_of == shard).astype(np.int64)
             build.add(index, made[rows], rows)
             with store.open_output(release.shard_file(shard)) as stream:

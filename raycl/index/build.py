@@ -15,7 +15,6 @@ import numpy.typing as npt
 import threadpoolctl
 
 from raycl.index.plan import Plan
-from raycl.storage.store import Store
 
 Vectors = npt.NDArray[np.float32]
 
@@ -93,37 +92,27 @@ def write(index: Any, stream: Any) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def read(content: bytes) -> Any:
-    """The index that ``write`` wrote; RuntimeError where it is none."""
-    return faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
+def read(stream: Any) -> Any:
+    """The index that ``write`` wrote; RuntimeError where ``stream`` holds none.
 
-
-def load(store: Store, path: str) -> Any:
-    """``read`` of a file, in pieces: the memory is that of the index alone, and other threads run meanwhile.
-
-    Raises as ``read`` does, and FileNotFoundError where there is no such file.
+    It is read in pieces, so there is no memory but that of the index, and other threads run meanwhile.
     """
-    return store.patiently(path, lambda: _load(store, path))
-
-
-def _load(store: Store, path: str) -> Any:
     failed: list[Exception] = []
 
-    def give(size: int) -> bytes:
+    def take(size: int) -> bytes:
         try:
-            return bytes(file.read(size))
+            return bytes(stream.read(size))
         except Exception as error:  # of which FAISS would make a RuntimeError
             failed.append(error)
             return b""
 
-    with store.open_input(path) as file:
-        pieces = _FAISS.PyCallbackIOReader(give, _PIECE)
-        try:
-            return faiss.read_index(_FAISS.BufferedIOReader(pieces, _PIECE))
-        except RuntimeError:
-            if failed:
-                raise failed[0] from None
-            raise
+    reader = _FAISS.PyCallbackIOReader(take, _PIECE)
+    try:
+        return faiss.read_index(_FAISS.BufferedIOReader(reader, _PIECE))
+    except RuntimeError:
+        if failed:
+            raise failed[0] from None
+        raise
 
 
 def ids(index: Any) -> npt.NDArray[np.int64]:

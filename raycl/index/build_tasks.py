@@ -54,7 +54,7 @@ def build_shard(job: Job, plan: Plan, shard: int) -> dict[str, Any]:
     if (record := job.draft.task_done(task)) is not None:
         return record
     store = job.draft.store
-    index = build.read(store.read(_TRAINED))
+    index = store.read_with(_TRAINED, build.read)
     for rows, block in job.parts(shard):
         build.add(index, block, rows)
     written = {release.shard_file(shard): _written(store, release.shard_file(shard), index)}

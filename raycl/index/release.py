@@ -186,7 +186,7 @@ def _head(store: Store) -> Release:
 
 def _shards(store: Store, search: Search, numbers: Sequence[int]) -> ShardedIndex:
     with _readable(store, "shards"):
-        shards = together((build.load(store, shard_file(number)) for number in numbers), len(numbers))
+        shards = together((store.read_with(shard_file(number), build.read) for number in numbers), len(numbers))
         stored = [Stored.from_bytes(store.read(stored_file(number))) for number in numbers if search.rerank]
         return ShardedIndex(shards, search.depths, stored)
 
@@ -199,8 +199,8 @@ def load_shard(store: Store, search: Search, number: int) -> ShardedIndex:
 
 def read_shard(store: Store, number: int, depths: Sequence[Depth], *, rerank: bool) -> ShardedIndex:
     """One shard as an index of its own, with its stored vectors where there are some."""
-    stored = [store.read(stored_file(number))] if rerank else []
-    return ShardedIndex.from_bytes([store.read(shard_file(number))], depths, stored)
+    stored = [Stored.from_bytes(store.read(stored_file(number)))] if rerank else []
+    return ShardedIndex([store.read_with(shard_file(number), build.read)], depths, stored)
 
 
 def lineage_of(store: Store) -> Lineage:

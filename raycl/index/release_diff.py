@@ -132,7 +132,7 @@ def _items(version: Version) -> Any:
     """Ids of the items in the index, by the row of the catalogue; one shard is in memory at a time."""
     catalogue = tables.read(version.store, release.CATALOGUE_FILE, ["item"])["item"].combine_chunks()
     num_shards = release.search_of(version.store).num_shards
-    rows = [build.ids(build.load(version.store, release.shard_file(number))) for number in range(num_shards)]
+    rows = [build.ids(version.store.read_with(release.shard_file(number), build.read)) for number in range(num_shards)]
     return catalogue.take(pa.array(np.sort(np.concatenate(rows))))
 
 

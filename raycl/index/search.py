@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, cast
 import faiss
 import numpy as np
 
-from raycl.index import build
 from raycl.index.nearest import Ids, Scores, Vectors, merge, put_in_order
 from raycl.index.selection import Selection
 from raycl.index.stored import Stored
@@ -80,11 +79,6 @@ class ShardedIndex:
         self.whole: int | None = None
         """Items of the index of which these shards are a part; None where they are all of it."""
         self.metric = "l2" if any(shard.metric_type == faiss.METRIC_L2 for shard in self._shards) else "inner_product"
-
-    @classmethod
-    def from_bytes(cls, shards: Sequence[bytes], depths: Sequence[Depth], stored: Sequence[bytes] = ()) -> ShardedIndex:
-        """Read shards that ``build.write`` wrote, and stored vectors; the caller has checked their checksums."""
-        return cls([build.read(shard) for shard in shards], depths, [Stored.from_bytes(one) for one in stored])
 
     @property
     def shards(self) -> tuple[Any, ...]:

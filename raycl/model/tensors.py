@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,12 +37,11 @@ def read(store: Store, path: str) -> Tensor:
     The memory is torch's own, which other threads need not wait for when it is given back.
     """
 
-    def once() -> Tensor:
-        with store.open_input(path) as file:
-            found = torch.empty(file.size(), dtype=torch.uint8)
-            return found[: file.readinto(found.numpy())]
+    def filled(file: Any) -> Tensor:
+        found = torch.empty(file.size(), dtype=torch.uint8)
+        return found[: file.readinto(found.numpy())]
 
-    return store.patiently(path, once)
+    return store.read_with(path, filled)
 
 
 def views(content: Tensor) -> dict[str, Tensor]:
@@ -52,11 +52,15 @@ def views(content: Tensor) -> dict[str, Tensor]:
     start = _LENGTH + int.from_bytes(_plain(content[:_LENGTH]), "little")
     if len(content) < max(start, _LENGTH):
         raise ValueError(f"{len(content)} bytes are too few for a header of {start - _LENGTH} bytes")
-    header = json.loads(_plain(content[_LENGTH:start]))
     try:
-        return {name: _view(content[start:], **entry) for name, entry in header.items() if name != "__metadata__"}
-    except (AttributeError, KeyError, TypeError) as error:
+        header = json.loads(_plain(content[_LENGTH:start]))
+        found = {name: _view(content[start:], **entry) for name, entry in header.items() if name != "__metadata__"}
+    except (AttributeError, RecursionError, TypeError) as error:
         raise ValueError(f"the header is not that of a safetensors file: {error!r}") from error
+    described = sum(tensor.nbytes for tensor in found.values())
+    if described != len(content) - start:
+        raise ValueError(f"tensors of {described} bytes are described, and {len(content) - start} bytes are there")
+    return found
 
 
 def _plain(content: Tensor) -> bytes:
@@ -64,6 +68,8 @@ def _plain(content: Tensor) -> bytes:
 
 
 def _view(data: Tensor, dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> Tensor:
+    if dtype not in _DTYPES:
+        raise ValueError(f"{dtype} is none of {', '.join(_DTYPES)}")
     kind, (begin, end) = _DTYPES[dtype], data_offsets
     if min(shape, default=0) < 0 or not 0 <= begin <= end <= len(data):
         raise ValueError(f"{shape} of {dtype} are not the bytes {begin} to {end} of {len(data)}")

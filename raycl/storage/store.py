@@ -51,27 +51,27 @@ class Store:
         """What ``operation`` on ``path`` returns; it only reads, or may as well be done twice.
 
         On S3 it is done again while that is overloaded or out of reach, at the most for ``retries.PATIENCE_S``; then
-        StoreUnavailable. Every method but ``open_input`` and ``open_output`` works so by itself.
+        StoreUnavailable. Every method but those of ``open_output`` works so by itself.
         """
         return operation() if self.is_local else retries.patiently(f"{self.uri}/{path}".rstrip("/"), operation)
 
     def read(self, path: str) -> bytes:
         """The whole file; FileNotFoundError where there is none."""
+        return self.read_with(path, lambda file: bytes(file.read()))
 
-        def once() -> bytes:
-            # Of a file, whose size is known, Arrow reads all at once; of a stream in pieces of 256 KiB that it joins
-            # while no other thread of the process can run.
-            with self.open_input(path) as file:
-                return bytes(file.read())
+    def read_with(self, path: str, reader: Callable[[Any], T]) -> T:
+        """What ``reader`` makes of an open Arrow file, which it reads at once or in pieces; it may be called again.
+
+        FileNotFoundError where there is none.
+        """
+
+        def once() -> T:
+            # Not a stream, which Arrow reads in pieces of 256 KiB, each a request on S3, and joins while no other
+            # thread of the process can run.
+            with self.filesystem.open_input_file(self.full(path)) as file:
+                return reader(file)
 
         return self.patiently(path, once)
-
-    def open_input(self, path: str) -> Any:
-        """An Arrow file that is read in pieces, as a context; FileNotFoundError where there is none.
-
-        Who reads it through ``patiently`` begins anew where S3 fails half way.
-        """
-        return self.filesystem.open_input_file(self.full(path))
 
     def write(self, path: str, content: bytes) -> None:
         """Write the whole file so that readers see nothing or all of it; an older one is replaced."""
@@ -164,14 +164,13 @@ class Store:
     def sha256(self, path: str) -> str:
         """Hexadecimal SHA-256 of the file's bytes."""
 
-        def once() -> str:
+        def digested(file: Any) -> str:
             digest = hashlib.sha256()
-            with self.filesystem.open_input_stream(self.full(path)) as stream:
-                while chunk := stream.read(1 << 22):
-                    digest.update(chunk)
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
             return digest.hexdigest()
 
-        return self.patiently(path, once)
+        return self.read_with(path, digested)
 
     @property
     def is_local(self) -> bool:

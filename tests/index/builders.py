@@ -77,18 +77,18 @@ def of_plan(
     What all shards begin with is ``trained``, or else learnt from the vectors themselves.
     """
     trained = trained or trained_on(plan, vectors)
-    contents, stored_contents = [], []
+    made, kept = [], []
     for shard in range(num_shards):
-        index, rows = build.read(trained), np.flatnonzero(shards == shard)
+        index, rows = build.read(io.BytesIO(trained)), np.flatnonzero(shards == shard)
         pieces = [(some, vectors[some]) for some in np.array_split(rows, parts)]
         for some, piece in pieces:
             build.add(index, piece, some)
-        content, kept = io.BytesIO(), io.BytesIO()
+        content, exact = io.BytesIO(), io.BytesIO()
         build.write(index, content)
-        stored.write(kept, pieces, vectors.shape[1])
-        contents.append(content.getvalue())
-        stored_contents.append(kept.getvalue())
-    return ShardedIndex.from_bytes(contents, depths, stored_contents if plan.rerank else ())
+        stored.write(exact, pieces, vectors.shape[1])
+        made.append(build.read(io.BytesIO(content.getvalue())))
+        kept.append(stored.Stored.from_bytes(exact.getvalue()))
+    return ShardedIndex(made, depths, kept if plan.rerank else ())
 
 
 def built(config: Config) -> Version:

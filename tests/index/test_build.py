@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -18,7 +17,6 @@ from raycl.config import IndexConfig
 from raycl.index import build
 from raycl.index.nearest import exact, recall
 from raycl.index.plan import Plan, choose
-from raycl.storage.store import Store
 from tests.index.builders import trained_on, unit_vectors
 
 KINDS = ["flat", "hnsw", "sq8", "ivf_flat", "ivf_sq8", "ivf_pq"]
@@ -91,7 +89,7 @@ def test_as_many_lists_as_vectors_can_be_trained() -> None:
 def test_a_shard_holds_its_rows_and_an_empty_one_none(kind: str, metric: str) -> None:
     vectors, rows = unit_vectors(300, 8), np.arange(300, dtype=np.int64) * (1 << 33)
     empty = trained_on(plan_of(kind, metric=metric), vectors)
-    index = build.read(empty)
+    index = build.read(io.BytesIO(empty))
     build.add(index, vectors[:0], rows[:0])
     assert index.search(vectors[:1], 2)[1].tolist() == [[-1, -1]]
     build.add(index, vectors[:100], rows[:100])
@@ -99,8 +97,8 @@ def test_a_shard_holds_its_rows_and_an_empty_one_none(kind: str, metric: str) ->
     content = io.BytesIO()
     size, digest = build.write(index, content)
     assert (size, digest) == (len(content.getvalue()), hashlib.sha256(content.getvalue()).hexdigest())
-    full = build.read(content.getvalue())
-    assert (build.read(empty).ntotal, full.ntotal) == (0, 300)
+    full = build.read(io.BytesIO(content.getvalue()))
+    assert (build.read(io.BytesIO(empty)).ntotal, full.ntotal) == (0, 300)
     assert full.metric_type == build.METRICS[metric]
     nearest = full.search(vectors, 1)[1][:, 0]
     assert (nearest == rows).mean() > (0.6 if kind == "ivf_pq" else 0.95)
@@ -126,43 +124,30 @@ def test_a_graph_is_built_as_deep_as_the_plan_says() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_index_is_read_in_pieces_as_it_is_read_whole(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_is_read_in_pieces_as_it_was_written(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_PIECE", 1_000)
-    vectors, store, content = unit_vectors(300, 8), Store(str(tmp_path)), io.BytesIO()
-    index = build.read(trained_on(plan_of(kind), vectors))
+    vectors, content, again = unit_vectors(300, 8), io.BytesIO(), io.BytesIO()
+    index = build.read(io.BytesIO(trained_on(plan_of(kind), vectors)))
     build.add(index, vectors, np.arange(300, dtype=np.int64))
     build.write(index, content)
-    store.write("index", content.getvalue())
-    again = io.BytesIO()
-    build.write(build.load(store, "index"), again)
+    build.write(build.read(io.BytesIO(content.getvalue())), again)
     assert again.getvalue() == content.getvalue()
 
 
-def test_what_is_no_index_cannot_be_read(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
+def test_what_is_no_index_cannot_be_read() -> None:
     content = trained_on(plan_of("flat"), unit_vectors(10, 8))
     for broken in (b"", b"not an index", content[: len(content) // 2]):
-        store.write("index", broken)
         with pytest.raises(RuntimeError):
-            build.read(broken)
-        with pytest.raises(RuntimeError):
-            build.load(store, "index")
-    with pytest.raises(FileNotFoundError):
-        build.load(store, "other")
+            build.read(io.BytesIO(broken))
 
 
-def test_a_store_that_fails_half_way_is_not_taken_for_a_broken_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_that_fails_half_way_is_not_taken_for_a_broken_index() -> None:
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("the disk is gone")
 
-    monkeypatch.setattr(Store, "open_input", lambda self, path: Failing())
     with pytest.raises(OSError, match="the disk is gone"):
-        build.load(Store(str(tmp_path)), "index")
+        build.read(Failing())
 
 
 @pytest.mark.requires_gpu
@@ -179,7 +164,7 @@ def test_what_a_gpu_trained_answers_like_what_the_cpu_trained(kind: str, metric:
         build.add(index, vectors, np.arange(5_000))
         content = io.BytesIO()
         build.write(index, content)
-        read = build.read(content.getvalue())
+        read = build.read(io.BytesIO(content.getvalue()))
         faiss.ParameterSpace().set_index_parameter(read, "nprobe", 5)
         found.append(read.search(queries, 20)[1])
     alike = np.mean([len(set(one) & set(other)) / 20 for one, other in zip(*found, strict=True)])

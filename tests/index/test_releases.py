@@ -313,7 +313,7 @@ def test_a_diff_counts_items_that_came_and_went(tiny: Config, tmp_path: Path) ->
     other = workspace.store.under(f"releases/20990101T000000000-{version.name[-12:]}")
     for path in version.store.files():
         other.write(path, version.store.read(path))
-    empty = build.read(version.store.read(release.shard_file(1)))
+    empty = version.store.read_with(release.shard_file(1), build.read)
     lost = build.ids(empty)
     empty.reset()
     with other.open_output(release.shard_file(1)) as stream:

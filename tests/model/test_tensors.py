@@ -90,6 +90,9 @@ def test_a_tensor_at_an_odd_place_is_read_too() -> None:
         of_header(entry(data_offsets=[0.0, 24]), b"0" * 24),
         of_header(entry(data_offsets=[0]), b"0" * 24),
         of_header(entry(other=1), b"0" * 24),
+        of_header(entry(), b"0" * 25),
+        of_header({**entry(), **{"again": entry()["table"]}}, b"0" * 24),
+        of_bytes((100_000).to_bytes(8, "little") + b"[" * 100_000),
     ],
 )
 def test_what_is_no_such_file_is_refused(content: Tensor) -> None:

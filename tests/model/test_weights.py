@@ -38,14 +38,11 @@ def test_towers_come_back_as_they_were_and_ready_to_answer(saved: Store) -> None
     assert weights.load_spec(saved) == SPEC
 
 
-def test_loading_draws_no_random_numbers_and_leaves_towers_that_can_be_trained(saved: Store) -> None:
+def test_loading_draws_no_random_numbers(saved: Store) -> None:
     before = torch.get_rng_state()
-    item = weights.load_item(saved)
+    weights.load_item(saved)
     weights.load_user(saved)
     assert torch.equal(torch.get_rng_state(), before)
-    item(torch.tensor([0]), some_features(1)).sum().backward()
-    torch.optim.SGD(item.parameters(), 0.1).step()  # in the memory of the file
-    assert not torch.equal(next(item.parameters()), next(weights.load_item(saved).parameters()))
 
 
 def test_an_item_tower_is_named_by_the_bytes_that_it_was_read_from(saved: Store) -> None:

@@ -108,6 +108,7 @@ def test_everything_that_a_store_does_outlasts_refusals_cut_answers_and_lost_one
         assert store.sizes(folder)[f"{folder}/small"] == 1
         assert store.exists(f"{folder}/small")
         assert store.read(f"{folder}/once") == b"mine"
+        assert store.read_with(f"{folder}/once", lambda file: file.read(2) + file.read(2)) == b"mine"
         assert len(store.sha256(f"{folder}/table.parquet")) == 64
         assert tables.read(store, f"{folder}/table.parquet") == table
         for bucket in range(3):

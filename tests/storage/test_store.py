@@ -39,9 +39,17 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     for content in (b"", b"one", bytes(range(256)) * 5_000):
         store.write("folder/file.bin", content)
         assert store.read("folder/file.bin") == content
-        with store.open_input("folder/file.bin") as file:
-            assert (file.size(), file.read(10) + file.read(), file.read(10)) == (len(content), content, b"")
+        assert store.read_with("folder/file.bin", lambda file: (file.size(), file.read(10) + file.read())) == (
+            len(content),
+            content,
+        )
         assert store.sha256("folder/file.bin") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_name_that_ends_as_those_of_compressed_files_do_is_read_as_it_is(store: Store) -> None:
+    store.write("file.gz", b"not compressed")
+    assert store.read("file.gz") == b"not compressed"
+    assert store.sha256("file.gz") == hashlib.sha256(b"not compressed").hexdigest()
 
 
 def test_reading_or_hashing_what_is_not_there_says_so(store: Store) -> None:
@@ -50,7 +58,7 @@ def test_reading_or_hashing_what_is_not_there_says_so(store: Store) -> None:
         with pytest.raises(FileNotFoundError):
             store.read(absent)
         with pytest.raises(FileNotFoundError):
-            store.open_input(absent)
+            store.read_with(absent, pytest.fail)
         with pytest.raises(FileNotFoundError):
             store.sha256(absent)
 
