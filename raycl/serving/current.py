@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from raycl.errors import RayclError
 from raycl.serving.following import Following
@@ -19,8 +19,12 @@ from raycl.storage.versions import begun_at
 
 log = logging.getLogger(__name__)
 
-Load = Callable[[str], Retriever]
-"""A release's name to a retriever that is ready; raises where the release cannot be trusted."""
+
+class Load(Protocol):
+    """A release's name to a retriever that is ready; raises where the release cannot be trusted."""
+
+    def __call__(self, name: str, *, quietly: bool) -> Retriever:
+        """``quietly``: another release answers meanwhile."""
 
 
 _MOST_POLLS = 64
@@ -92,7 +96,7 @@ class Current:
             return False
         started = time.monotonic()
         try:
-            loaded = Following(self._workspace, self._load(published.release))
+            loaded = Following(self._workspace, self._load(published.release, quietly=self._following is not None))
             loaded.look()
         except Exception as error:
             self._meter.add("raycl_swap_failures")

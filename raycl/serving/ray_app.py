@@ -52,12 +52,12 @@ class Retrieval:
 
         quality: dict[str, dict[str, float]] = {}
 
-        def load(name: str) -> Retriever:
-            place, answering = store.under(f"releases/{name}"), bool(quality)
+        def load(name: str, *, quietly: bool) -> Retriever:
+            place = store.under(f"releases/{name}")
             if calls is None:
-                retriever = Retriever.of(release.load(place, quietly=answering), config)
+                retriever = Retriever.of(release.load(place, quietly=quietly), config)
             else:
-                head = release.load_head(place, quietly=answering)
+                head = release.load_head(place, quietly=quietly)
                 index = remote.index_of(calls.of(name), head.catalogue.num_rows, head.index.depths)
                 retriever = Retriever.of(head, config, index)
             retriever.warm()

@@ -33,13 +33,8 @@ class ShardReplica:
         collector.spare_modules()
         self._store = store = Store(workspace)
 
-        answering: set[str] = set()
-
-        def load(name: str) -> Shard:
-            place = store.under(f"releases/{name}")
-            shard = Shard(*release.load_part(place, part, parts, quietly=bool(answering)))
-            answering.add(name)
-            return shard
+        def load(name: str, *, quietly: bool) -> Shard:
+            return Shard(*release.load_part(store.under(f"releases/{name}"), part, parts, quietly=quietly))
 
         self._shards = Shards(load)
         published = pointer.current(store)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,11 +85,18 @@ def _nothing(num_queries: int, k: int) -> tuple[Ids, Scores]:
     return np.full((num_queries, k), -1, dtype=np.int64), np.full((num_queries, k), -np.inf, dtype=np.float32)
 
 
+class LoadShard(Protocol):
+    """The part of a release by its name; raises where the release cannot be trusted."""
+
+    def __call__(self, name: str, *, quietly: bool) -> Shard:
+        """``quietly``: another release answers meanwhile."""
+
+
 class Shards:
     """A part of the newest releases that were asked for; threads may share it."""
 
-    def __init__(self, load: Callable[[str], Shard], most: int = 2) -> None:
-        """``load``: of a release by its name; ``most`` are kept, since one answers while the next is loaded."""
+    def __init__(self, load: LoadShard, most: int = 2) -> None:
+        """``most`` are kept, since one answers while the next is loaded."""
         self._load, self._most = load, most
         self._held: OrderedDict[str, Shard] = OrderedDict()
         self._lock = threading.Lock()
@@ -104,7 +110,7 @@ class Shards:
             return found
         with self._lock:
             if release not in self._held:
-                self._held[release] = self._load(release)
+                self._held[release] = self._load(release, quietly=bool(self._held))
                 while len(self._held) > self._most:
                     self._held.popitem(last=False)
             return self._held[release]

@@ -74,7 +74,7 @@ class Manifest(BaseModel):
         """Raise CorruptRelease, naming the file, unless every file (or each of ``paths``) has its checksum.
 
         A path may be a folder: then ``require_complete`` holds for it too. Every byte is read, by several threads, or
-        ``quietly`` by one alone, for whom those that answer in the same process wait less.
+        ``quietly`` by one: on S3 it then takes as many times as long, and the process can do other work meanwhile.
         """
         wanted = self.checksums if paths is None else [file for path in paths for file in self._below(store, path)]
         with ThreadPoolExecutor(1 if quietly else _THREADS) as pool:

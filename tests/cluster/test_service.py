@@ -27,7 +27,7 @@ from raycl.storage.versions import Workspace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
-ITEMS, NUM_RELEASES, NUM_SWAPS, NUM_REQUESTS = 20_000, 3, 20, 100
+ITEMS, NUM_RELEASES, NUM_SWAPS, NUM_REQUESTS = 200_000, 3, 20, 100
 _WITHIN_S = 90.0
 _SMALL: dict[str, Any] = {"num_cpus": 0.3, "poll_s": 0.2}
 
@@ -124,7 +124,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def test_twenty_swaps_under_load_fail_no_request_and_mix_no_releases(
+def test_twenty_swaps_under_load_fail_no_request_mix_no_releases_and_hardly_delay_answers(
     place: Place, expected: Expected, pool: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store(str(place.workspace))
@@ -133,7 +133,7 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_releases(
         served.load(16, 3.0)
         capacity = served.load(16, 3.0)["per_s"]
         quiet = served.load(16, 5.0, rate=capacity / 2)
-        loaded = pool.submit(served.load, 16, 45.0, rate=capacity / 2, keep_all=True)
+        loaded = pool.submit(served.load, 16, 60.0, rate=capacity / 2, keep_all=True)
         swaps: list[tuple[float, float]] = []
         time.sleep(1.0)
         for swap in range(NUM_SWAPS):
@@ -144,6 +144,8 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_releases(
             time.sleep(0.5)
         said = loaded.result()
     ended, taken = np.array(said["times"]).T
+    assert said["failures"] == 0
+    assert swaps[-1][1] < ended.max(), "the load ended before the last swap"
     during = [(ended >= began) & (ended <= until + 0.1) for began, until in swaps]
     each_ms = [float(np.percentile(taken[one], 99)) for one in during]
     in_any = np.any(during, axis=0)
@@ -156,8 +158,6 @@ def test_twenty_swaps_under_load_fail_no_request_and_mix_no_releases(
             f" {np.percentile(taken[in_any], 99):.1f} ms during all, {np.percentile(taken[~in_any], 99):.1f} ms between"
             f" and after"
         )
-    assert said["failures"] == 0
-    assert swaps[-1][1] < ended.max(), "the load ended before the last swap"
     assert np.median(each_ms) <= 2 * quiet["p99_ms"]
     assert counts.pop("degraded") == 0
     assert set(counts) == set(order)

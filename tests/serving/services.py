@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from raycl.config import ServingConfig
 from raycl.serving import http
-from raycl.serving.current import Current
+from raycl.serving.current import Current, Load
 from raycl.serving.meter import METRICS
 from raycl.serving.retriever import Retriever
 from raycl.serving.service import Batch, Service
@@ -60,7 +60,7 @@ class Noted:
 
 def service(
     folder: Path,
-    load: Callable[[str], Retriever] | None = None,
+    load: Load | None = None,
     batch: Batch | None = None,
     meter: Noted | None = None,
     quality: Callable[[str], Mapping[str, float]] = lambda name: {},
@@ -69,7 +69,7 @@ def service(
     """A service on a workspace without a release; ``publish`` gives it one."""
     checked = ServingConfig.model_validate(config)
 
-    def plain(name: str) -> Retriever:
+    def plain(name: str, *, quietly: bool) -> Retriever:
         return builders.retriever(release=name, table=catalogue(), config=checked)
 
     return Service(Current(Store(str(folder)), load or plain, meter), checked, batch, meter, quality=quality)

@@ -16,14 +16,16 @@ from tests.serving.services import Noted
 
 
 class Loader:
-    """Loads any release but the broken ones, and remembers what it was asked for."""
+    """Loads any release but the broken ones, and remembers what it was asked for, and for which quietly."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.quietly: list[str] = []
         self.broken: set[str] = set()
 
-    def __call__(self, name: str) -> Retriever:
+    def __call__(self, name: str, *, quietly: bool) -> Retriever:
         self.asked.append(name)
+        self.quietly += [name] if quietly else []
         if name in self.broken:
             raise CorruptRelease(f"{name}/search.json is missing")
         return retriever(release=name)
@@ -53,6 +55,7 @@ def test_the_newest_release_is_taken(store: Store) -> None:
     pointer.publish(store, "r4")
     assert current.poll()
     assert load.asked == ["r1", "r2", "r4"]
+    assert load.quietly == ["r2", "r4"]  # while another answers
 
 
 def test_the_release_that_answers_is_not_loaded_again(store: Store) -> None:

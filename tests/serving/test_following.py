@@ -55,7 +55,7 @@ class Workspace:
         self.current = Current(store, self.load, self.meter)
         assert self.current.poll()
 
-    def load(self, name: str) -> Retriever:
+    def load(self, name: str, *, quietly: bool = False) -> Retriever:
         return Retriever.of(release.load(self.store.under(f"releases/{name}")), PATIENT)
 
     def hand_in(self, items: pa.Table | None = None, removed: tuple[int, ...] = ()) -> int:
@@ -179,7 +179,7 @@ def test_so_are_the_items_like_one(tiny: Config, workspace: Workspace, item: int
 class Sharded(Workspace):
     """One whose shards are in two parts elsewhere."""
 
-    def load(self, name: str) -> Retriever:
+    def load(self, name: str, *, quietly: bool = False) -> Retriever:
         place = self.store.under(f"releases/{name}")
         head = release.load_head(place)
         self.elsewhere = Elsewhere([Shard(*release.load_part(place, part, 2)) for part in range(2)])

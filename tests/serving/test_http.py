@@ -162,11 +162,11 @@ def test_an_unknown_path_and_a_wrong_method_are_problems_too(web: Web) -> None:
     assert sorted(web.get("/elsewhere").json()) == ["detail", "request_id"]
 
 
-def failing(release: str) -> Retriever:
+def failing(name: str, *, quietly: bool) -> Retriever:
     def encode(*_: object) -> Any:
         raise RuntimeError(SECRET)
 
-    return builders.retriever(release=release, encode=encode)
+    return builders.retriever(release=name, encode=encode)
 
 
 def test_what_fails_inside_says_no_more_than_its_request_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,7 +33,7 @@ def elsewhere() -> Elsewhere:
 
 @pytest.fixture
 def running(elsewhere: Elsewhere, tmp_path: Path) -> Service:
-    def load(name: str) -> Retriever:
+    def load(name: str, *, quietly: bool) -> Retriever:
         index = remote.index_of(Parts(elsewhere, 2), len(IDS), ())
         parts = services.catalogue(), builders.encoders(), 3, builders.encode, index
         return Retriever(name, *parts, config=ServingConfig(rerank_ms=60_000.0))

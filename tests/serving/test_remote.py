@@ -125,16 +125,19 @@ def test_without_any_part_there_is_no_answer_and_unnoticed_there_is_none_with_on
 
 def test_a_part_keeps_the_two_newest_releases_and_loads_each_once() -> None:
     loaded: list[str] = []
+    told_quietly: list[bool] = []
     whole = of_plan(plan_of("flat", 20, DIM), unit_vectors(20, DIM), np.zeros(20, dtype=int), 1, [])
 
-    def load(name: str) -> Shard:
+    def load(name: str, *, quietly: bool) -> Shard:
         loaded.append(name)
+        told_quietly.append(quietly)
         return Shard(whole, 20)
 
     shards = Shards(load)
     for name in ("a", "b", "a", "b", "c", "b", "a"):
         assert len(shards.ask(name, "facts").rows) == 20
     assert loaded == ["a", "b", "c", "a"]
+    assert told_quietly == [False, True, True, True]  # while another answers
     with pytest.raises(ValueError, match="what=of: a shard answers no such question"):
         shards.ask("a", "of", "b")
 
@@ -142,7 +145,7 @@ def test_a_part_keeps_the_two_newest_releases_and_loads_each_once() -> None:
 def test_the_release_that_answers_after_a_rollback_stays_while_another_is_loaded() -> None:
     loaded: list[str] = []
 
-    def load(name: str) -> Shard:
+    def load(name: str, *, quietly: bool) -> Shard:
         loaded.append(name)
         return Shard(ShardedIndex([], ()), 0)
 

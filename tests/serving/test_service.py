@@ -56,7 +56,7 @@ def test_a_request_that_breaks_the_batch_fails_alone(tmp_path: Path, caplog: pyt
             raise RuntimeError("poison")
         return builders.encode(history, features, age_s, context)
 
-    def load(name: str) -> Retriever:
+    def load(name: str, *, quietly: bool) -> Retriever:
         return builders.retriever(release=name, encode=encode)
 
     made = services.service(tmp_path, load)
@@ -77,7 +77,10 @@ def test_a_posted_event_is_as_old_as_the_time_since_it_was_posted(tmp_path: Path
         seen.extend(age_s.tolist())
         return builders.encode(history, features, age_s, context)
 
-    made = services.service(tmp_path, lambda name: builders.retriever(encode=encode, clock=lambda: 1_000.0))
+    def load(name: str, *, quietly: bool) -> Retriever:
+        return builders.retriever(release=name, encode=encode, clock=lambda: 1_000.0)
+
+    made = services.service(tmp_path, load)
     made.sessions = Sessions(made.config.sessions, clock=lambda: 900.0)
     services.publish(made, tmp_path)
     made.remember([Event(user_id="ann", item_id=103)])
@@ -94,7 +97,7 @@ def test_nobody_is_answered_whose_deadline_passed_in_the_queue(running: Service)
 def test_all_of_a_batch_come_from_the_release_at_its_start(tmp_path: Path) -> None:
     made: list[Service] = []
 
-    def load(name: str) -> Retriever:
+    def load(name: str, *, quietly: bool) -> Retriever:
         def encode(
             history: builders.Histories, features: Any, age_s: builders.Vectors, context: Any
         ) -> builders.Vectors:
@@ -134,7 +137,7 @@ def test_answers_without_all_shards_say_so_and_those_of_popularity_need_none(tmp
     def ask(questions: Sequence[remote.Question]) -> list[Any]:
         return [None if part in silent else builders.search(*how) for part, _, how in questions]
 
-    def load(name: str) -> Retriever:
+    def load(name: str, *, quietly: bool) -> Retriever:
         parts = remote.Parts(ask, 2)
 
         def search(vectors: builders.Vectors, k: builders.Ids) -> tuple[builders.Ids, builders.Vectors]:
