@@ -85,19 +85,11 @@ def write_buckets(
 
 def read_all_buckets(store: Store, path: str) -> pa.Table:
     """The rows of all buckets of a file that ``write_buckets`` made."""
-
-    def once() -> pa.Table:
-        with store.filesystem.open_input_file(store.full(path)) as stream:
-            return widened(pa.ipc.open_file(stream).read_all())
-
-    return store.patiently(path, once)
+    return store.read_with(path, lambda file: widened(pa.ipc.open_file(file).read_all()))
 
 
 def read_bucket(store: Store, path: str, bucket: int) -> pa.Table:
     """The rows of one bucket of a file that ``write_buckets`` made."""
-
-    def once() -> pa.Table:
-        with store.filesystem.open_input_file(store.full(path)) as stream:
-            return widened(pa.Table.from_batches([pa.ipc.open_file(stream).get_batch(bucket)]))
-
-    return store.patiently(path, once)
+    return store.read_with(
+        path, lambda file: widened(pa.Table.from_batches([pa.ipc.open_file(file).get_batch(bucket)]))
+    )
